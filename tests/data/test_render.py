@@ -1,0 +1,121 @@
+"""Generated worlds and the renderer: statistics, determinism, what each knob does."""
+
+import numpy as np
+import pytest
+import torch
+
+from vtg_lib.data import feature_dims, load_data
+from vtg_lib.data.timeline import Vocabulary, content_stem
+
+TINY = {"kind": "sim", "semantic_dim": 24, "motion_dim": 12, "train": 40, "val": 20, "clips": 20}
+
+
+def aligned(data, level: int | None = None) -> float:
+    """Mean cosine of clip and sentence inside the moments minus outside."""
+    rows = torch.arange(len(data))
+    video = data.video[data.video_index].float()
+    video = video[:, level] if level is not None else video[..., -data.text.shape[-1] :]
+    sentence = data.text[rows, data.text_length - 1].float()
+    similarity = torch.einsum("ntd,nd->nt", video, sentence)
+    inside = data.saliency > 0
+    return (similarity[inside].mean() - similarity[~inside].mean()).item()
+
+
+def test_same_seed_same_bits_other_seed_other() -> None:
+    first, again, other = load_data(TINY), load_data(TINY), load_data({**TINY, "seed": 1})
+    assert torch.equal(first["train"].video, again["train"].video)
+    assert first["train"].fingerprint == again["train"].fingerprint != other["train"].fingerprint
+    assert not torch.equal(first["train"].video, other["train"].video)
+    assert first["train"].annotations[0] != first["val"].annotations[0]
+
+
+def test_layouts_have_the_promised_shapes() -> None:
+    clips = load_data(TINY)["train"]
+    assert clips.video.shape == (40, 20, 36) and feature_dims(TINY) == (36, 24)
+    levels = load_data({**TINY, "layout": "levels", "levels": 5})["train"]
+    assert levels.video.shape == (40, 5, 20, 24)
+    assert torch.allclose(levels.video.float().norm(dim=-1), torch.ones(40, 5, 20), atol=2e-3)
+    batch = levels.batch(torch.tensor([3, 1]))
+    assert batch.video.shape[:3] == (2, 5, 20) and batch.index.tolist() == [3, 1]
+
+
+def test_fewer_levels_are_the_same_last_levels() -> None:
+    five = load_data({**TINY, "layout": "levels", "levels": 5})["val"].video
+    three = load_data({**TINY, "layout": "levels", "levels": 3})["val"].video
+    assert torch.equal(five[:, -3:], three)
+
+
+def test_moment_statistics_follow_the_knobs() -> None:
+    rows = load_data({**TINY, "train": 600, "clips": 75, "window_median": 16.0, "window_sigma": 0.95})["train"].annotations
+    counts = np.array([len(row["relevant_windows"]) for row in rows])
+    assert (counts == 1).mean() == pytest.approx(0.67, abs=0.06)
+    lengths = np.array([end - start for row in rows for start, end in row["relevant_windows"]])
+    assert np.median(lengths) == pytest.approx(16, abs=2.1)  # a clip is 2 seconds
+    for row in rows:
+        windows = row["relevant_windows"]
+        assert all(0 <= s < e <= row["duration"] for s, e in windows)
+        assert all(a[1] < b[0] for a, b in zip(windows, windows[1:], strict=False))
+        covered = [clip for s, e in windows for clip in range(int(s / 2), int(e / 2))]
+        assert row["relevant_clip_ids"] == covered and len(row["saliency_scores"]) == len(covered)
+
+
+def test_query_moments_stand_out_and_noise_hides_them() -> None:
+    clean, noisy = (aligned(load_data({**TINY, "semantic_noise": noise})["val"]) for noise in (0.05, 1.0))
+    assert clean > 2 * noisy > 0
+
+
+def test_levels_turn_away_from_text_with_depth() -> None:
+    levels = {**TINY, "layout": "levels", "level_misalignment": 0.4}
+    data = load_data(levels)["val"]
+    assert aligned(data, level=3) > aligned(data, level=0)
+    straight = load_data({**levels, "level_misalignment": 0.0})["val"]
+    assert aligned(straight, level=0) > aligned(data, level=0)
+
+
+def test_poolers_rank_as_built() -> None:
+    gain = {
+        pooling: aligned(load_data({**TINY, "layout": "levels", "pooling": pooling})["val"], level=3)
+        for pooling in ("adaptive", "avg", "cls")
+    }
+    assert gain["adaptive"] > gain["avg"] > gain["cls"]
+
+
+def test_spurious_scene_is_a_knob_of_train_alone() -> None:
+    tied = load_data({**TINY, "train_scene_action": 1.0})
+    plain = load_data(TINY)
+    assert torch.equal(tied["val"].video, plain["val"].video)
+    assert not torch.equal(tied["train"].video, plain["train"].video)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"noise": 3}, "unknown knobs"),
+        ({"layout": "grid"}, "'clips' or 'levels', got 'grid'"),
+        ({"pooling": "max"}, "expected one of"),
+        ({"kind": "dream"}, "'sim' or 'rendered', got 'dream'"),
+        ({"visibility": 1.5}, r"\[0, 1\], got 1.5"),
+        ({"moments": [0.5, 0.1]}, "sum to 1"),
+    ],
+)
+def test_bad_knobs_are_named(spec: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data({**TINY, **spec})
+
+
+def test_missing_annotations_say_how_to_get_them(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="vtg data fetch qvhighlights"):
+        load_data({"kind": "rendered", "dataset": "qvhighlights"}, root=tmp_path)
+
+
+def test_content_words() -> None:
+    assert [content_stem(w) for w in ("the", "dogs", "walking", "is", "red")] == [None, "dog", "walk", None, "red"]
+    vocabulary = Vocabulary()
+    assert vocabulary.concepts("Two dogs, a dog and a cat.") == vocabulary.concepts("dog cat")
+
+
+def test_real_annotations_render(data_root) -> None:
+    spec = {"kind": "rendered", "dataset": "qvhighlights", "limit": 50, "semantic_dim": 16, "motion_dim": 8}
+    data = load_data(spec, root=data_root)["val"]
+    assert len(data) == 50 and data.video.shape[1:] == (75, 24)
+    assert aligned(data) > 0.1

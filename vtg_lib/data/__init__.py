@@ -1,0 +1,93 @@
+"""Data sets by name and evidence kind: `load_data` gives the splits that a run trains and is scored on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vtg_lib.data.batches import Batch, GroundingData, Output
+from vtg_lib.data.generate import CLIP_LENGTH, WorldConfig, generate
+from vtg_lib.data.render import Embeddings, RenderConfig, render
+from vtg_lib.data.timeline import TimelineConfig, Vocabulary, from_annotations
+
+__all__ = ["Batch", "GroundingData", "Output", "data_root", "feature_dims", "load_data"]
+
+# Annotation files below the data root, as `vtg data fetch` lays them, and the seconds per clip of the common features
+REAL = {
+    "qvhighlights": ("qvhighlights/highlight_{}_release.jsonl", {"train": "train", "val": "val"}, 2.0),
+    "charades_sta": ("charades_sta/charades_{}_release.jsonl", {"train": "train", "val": "test"}, 1.0),
+    "tacos": ("tacos/tacos_{}_release.jsonl", {"train": "train", "val": "val"}, 2.0),
+}
+_KNOBS = {kind: {f.name for f in dataclasses.fields(kind)} for kind in (WorldConfig, TimelineConfig, RenderConfig)}
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the current folder."""
+    return Path(root or os.environ.get("VTG_DATA_ROOT") or "data")
+
+
+def _split_knobs(spec: Mapping[str, Any]) -> list[Any]:
+    """The config objects for the knobs in `spec`."""
+    unknown = set(spec) - set().union(*_KNOBS.values()) - {"kind", "dataset", "seed", "limit", "train_scene_action"}
+    if unknown:
+        raise ValueError(f"data: unknown knobs {sorted(unknown)}; known: {sorted(set().union(*_KNOBS.values()))}")
+    spec = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    return [kind(**{k: v for k, v in spec.items() if k in _KNOBS[kind]}) for kind in _KNOBS]
+
+
+def feature_dims(spec: Mapping[str, Any]) -> tuple[int, int]:
+    """Channels of video and text that `load_data(spec)` gives."""
+    config = _split_knobs(spec)[2]
+    return config.semantic_dim + (config.motion_dim if config.layout == "clips" else 0), config.semantic_dim
+
+
+def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = None) -> dict[str, GroundingData]:
+    """The splits `train` and `val` of a data specification.
+
+    Args:
+        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`); any field of `WorldConfig`,
+            `TimelineConfig` and `RenderConfig`; `seed` of the world (0); `limit`: rows kept of each real split;
+            `train_scene_action`: the scene-action correlation in train, where it differs from val's.
+        root: see `data_root`.
+
+    Raises:
+        ValueError: unknown kind, data set or knob.
+        FileNotFoundError: the annotations of a real data set are missing; says how to get them.
+    """
+    kind, seed = spec.get("kind", "sim"), int(spec.get("seed", 0))
+    world, timeline, config = _split_knobs(spec)
+    facts = {"kind": kind, "spec": dict(spec)}
+    vocabulary = Vocabulary()
+    parts = {}
+    for number, split in enumerate(("train", "val")):
+        own = timeline
+        if split == "train" and "train_scene_action" in spec:
+            own = dataclasses.replace(timeline, scene_action=spec["train_scene_action"])
+        if kind == "sim":
+            parts[split] = (*generate(world, own, vocabulary, split, seed), CLIP_LENGTH)
+        elif kind == "rendered":
+            rows, clip_length = _real_rows(spec, split, root)
+            parts[split] = (rows, *from_annotations(rows, vocabulary, clip_length, own, seed * 2 + number), clip_length)
+        else:
+            raise ValueError(f"data: expected kind 'sim' or 'rendered', got {kind!r}")
+    embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
+    return {
+        split: render(rows, timelines, index, embeddings, config, clip_length, seed * 2 + (split == "val"), facts)
+        for split, (rows, timelines, index, clip_length) in parts.items()
+    }
+
+
+def _real_rows(spec: Mapping[str, Any], split: str, root: str | os.PathLike[str] | None) -> tuple[list[dict], float]:
+    from vtg_lib.data.annotations import read_annotations
+
+    dataset = spec.get("dataset", "qvhighlights")
+    if dataset not in REAL:
+        raise ValueError(f"data: expected data set {', '.join(REAL)}; got {dataset!r}")
+    pattern, names, clip_length = REAL[dataset]
+    path = data_root(root) / pattern.format(names[split])
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; get it with `vtg data fetch {dataset}` or point VTG_DATA_ROOT at your copy")
+    return read_annotations(path)[: spec.get("limit")], clip_length

@@ -1,0 +1,353 @@
+"""The renderer: timelines of events to features, the same way for real and for generated annotations.
+
+What is assumed is in `RenderConfig`, one knob a line. Noise is given as the standard deviation along any one direction,
+where a concept's vector has length 1, so that a knob means the same at every feature dimension.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vtg_lib.data.batches import GroundingData, fingerprint, targets
+from vtg_lib.data.timeline import FIRST_WORD, Event, Timeline, Vocabulary, content_stem, tokenize
+
+RENDER_VERSION = "render v1"
+MAX_WORDS = 32
+_CHUNK = 64  # videos rendered at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """Knobs of the renderer.
+
+    Attributes:
+        layout: `clips` (motion and semantic channel side by side, as SlowFast + CLIP) or `levels` (as InternVideo2).
+        semantic_dim, motion_dim: channels of the two; a level has `semantic_dim` channels.
+        levels: depths rendered, counted from the last level of the backbone.
+        visibility: probability that a concept of a fully salient event shows in a clip.
+        dim_visibility: the same for an event of salience 0.
+        moment_similarity: share of an event's appearance that its concepts determine (cosine between two moments of one query).
+        scene_strength: length of a scene's vector.
+        border_blur: clips over which an event fades in and out.
+        semantic_noise, motion_noise, text_noise: see the module.
+        text_context: weight of the sentence's mean in each word's vector.
+        level_misalignment: radians by which each step away from the last level turns features away from text.
+        level_sharpness: factor per step on blur and on the share of concepts that stay hidden.
+        tokens: spatio-temporal tokens a clip (levels layout); token_spread: tokens that show a visible concept.
+        token_noise: noise of one token; pooling: `adaptive` (the last level's frozen attention pooler), `avg` or `cls`.
+        pooler_sharpness: inverse temperature of the pooler; pooler_share: part of a concept's vector that the pooler looks for.
+    """
+
+    layout: str = "clips"
+    semantic_dim: int = 512
+    motion_dim: int = 2304
+    levels: int = 4
+    visibility: float = 0.8
+    dim_visibility: float = 0.3
+    moment_similarity: float = 0.8
+    scene_strength: float = 1.0
+    border_blur: float = 1.5
+    semantic_noise: float = 0.15
+    motion_noise: float = 0.15
+    text_noise: float = 0.1
+    text_context: float = 0.3
+    level_misalignment: float = 0.25
+    level_sharpness: float = 0.7
+    tokens: int = 8
+    token_spread: int = 2
+    token_noise: float = 0.25
+    pooling: str = "adaptive"
+    pooler_sharpness: float = 4.0
+    pooler_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("clips", "levels"):
+            raise ValueError(f"layout: expected 'clips' or 'levels', got {self.layout!r}")
+        if self.pooling not in POOLERS:
+            raise ValueError(f"pooling: expected one of {sorted(POOLERS)}, got {self.pooling!r}")
+        for name in ("visibility", "dim_visibility", "moment_similarity", "level_sharpness", "pooler_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a value in [0, 1], got {getattr(self, name)}")
+        if self.levels < 1 or self.tokens < self.token_spread or min(self.semantic_dim, self.motion_dim) < 2:
+            raise ValueError("render: expected levels >= 1, tokens >= token_spread and at least 2 channels")
+
+
+# --- fixed vectors -----------------------------------------------------------------------------------------------------
+
+
+class Embeddings:
+    """Vectors of words and scenes. A word's vector depends on the word and the seed alone, not on who asks first."""
+
+    def __init__(self, config: RenderConfig, vocabulary: Vocabulary, scenes: int, seed: int) -> None:
+        self.config, self.vocabulary, self.seed = config, vocabulary, seed
+        dim = config.semantic_dim
+        self.pooler = _unit(np.random.default_rng([seed, 1]).standard_normal(dim))
+        words = [self._word(word, dim) for word in vocabulary.words]
+        scene = [_unit(np.random.default_rng([seed, 2, n]).standard_normal(dim)) for n in range(scenes)]
+        self.semantic = torch.tensor(np.stack(scene + words), dtype=torch.float32)
+        motion = [np.random.default_rng([seed, 3, n]) for n in range(scenes)]
+        motion += [np.random.default_rng([seed, 4, zlib.crc32(word.encode())]) for word in vocabulary.words]
+        self.motion = torch.tensor(np.stack([_unit(g.standard_normal(config.motion_dim)) for g in motion]), dtype=torch.float32)
+        self.frequency = torch.tensor([g.uniform(0.6, 2.4) for g in motion], dtype=torch.float32)
+        # Scenes stand still; of the words, verbs of the grammar and a third of real words move.
+        moves = [False] * scenes + [self._moves(word) for word in vocabulary.words]
+        self.moves = torch.tensor(moves)
+        self.scenes = scenes
+
+    def rows(self, concepts: np.ndarray) -> np.ndarray:
+        """Rows of the tables for concept ids."""
+        return np.where(concepts >= FIRST_WORD, concepts - FIRST_WORD + self.scenes, concepts)
+
+    def function_word(self, word: str) -> np.ndarray:
+        return 0.5 * self._word("function " + word, self.config.semantic_dim)
+
+    def _word(self, word: str, dim: int) -> np.ndarray:
+        share = self.config.pooler_share
+        own = _unit(np.random.default_rng([self.seed, 5, zlib.crc32(word.encode())]).standard_normal(dim))
+        return _unit(math.sqrt(1 - share) * own + math.sqrt(share) * self.pooler)
+
+    def _moves(self, word: str) -> bool:
+        if word.startswith(("subject", "object", "attribute")):
+            return False
+        return word.startswith("action") or zlib.crc32(word.encode()) % 3 == 0
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def _rotation(dim: int, seed: int, depth: int) -> Tensor:
+    """A fixed random orthogonal matrix."""
+    matrix = np.random.default_rng([seed, 6, depth]).standard_normal((dim, dim))
+    return torch.tensor(np.linalg.qr(matrix)[0], dtype=torch.float32)
+
+
+# --- what is shown when ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Shown:
+    """Concept occurrences of a chunk of videos, padded: axes v videos, C occurrences, T clips."""
+
+    start: Tensor  # [v, C] clips
+    end: Tensor
+    row: Tensor  # [v, C] rows of the embedding tables
+    instance: list[list[int]]
+    salience: Tensor  # [v, T, C]
+    scene: Tensor  # [v, C] bool
+    real: Tensor  # [v, C] bool
+
+
+def _collect(timelines: Sequence[Timeline], embeddings: Embeddings, clips: int, clip_length: float) -> _Shown:
+    flat = [[(e, c, s) for s, es in ((False, t.events), (True, t.scenes)) for e in es for c in e.concepts] for t in timelines]
+    count, most = len(timelines), max(len(f) for f in flat)
+    start, end, row = np.zeros((count, most)), np.zeros((count, most)), np.zeros((count, most), np.int64)
+    salience = np.ones((count, clips, most), np.float32)
+    scene, real = np.zeros((count, most), bool), np.zeros((count, most), bool)
+    instance = [[0] * most for _ in range(count)]
+    for v, occurrences in enumerate(flat):
+        for c, (event, concept, is_scene) in enumerate(occurrences):
+            start[v, c], end[v, c] = event.start / clip_length, event.end / clip_length
+            row[v, c], scene[v, c], real[v, c] = concept, is_scene, True
+            instance[v][c] = event.instance
+            _write_salience(salience[v, :, c], event, clip_length)
+    tensor = torch.from_numpy
+    return _Shown(
+        tensor(start).float(),
+        tensor(end).float(),
+        tensor(embeddings.rows(row)),
+        instance,
+        tensor(salience),
+        tensor(scene),
+        tensor(real),
+    )
+
+
+def _write_salience(column: np.ndarray, event: Event, clip_length: float) -> None:
+    if event.salience is None:
+        return
+    first = int(event.start / clip_length)
+    values = event.salience[: max(0, len(column) - first)]
+    column[first : first + len(values)] = values
+    column[:first] = event.salience[0]  # what fades in or out shows the salience of the border
+    column[first + len(values) :] = event.salience[-1]
+
+
+def _coverage(shown: _Shown, clips: int, blur: float) -> Tensor:
+    """`[v, T, C]` in 0..1: how much of each occurrence is on screen, with linear ramps of `blur` clips at its borders."""
+    center = torch.arange(clips)[None, :, None] + 0.5
+    blur = max(blur, 1e-3)
+    rise = (0.5 + (center - shown.start[:, None]) / blur).clamp(0, 1)
+    fall = (0.5 + (shown.end[:, None] - center) / blur).clamp(0, 1)
+    return rise * fall * shown.real[:, None]
+
+
+# --- features ----------------------------------------------------------------------------------------------------------
+
+
+def _pool_adaptive(tokens: Tensor, pooler: Tensor, sharpness: float) -> Tensor:
+    weight = (tokens @ pooler * sharpness).softmax(-1)
+    return (tokens * weight[..., None]).sum(-2)
+
+
+def _pool_avg(tokens: Tensor, pooler: Tensor, sharpness: float) -> Tensor:
+    return tokens.mean(-2)
+
+
+def _pool_cls(tokens: Tensor, pooler: Tensor, sharpness: float) -> Tensor:
+    return tokens[..., -1, :]  # the CLS token is rendered last
+
+
+POOLERS = {"adaptive": _pool_adaptive, "avg": _pool_avg, "cls": _pool_cls}
+
+
+class Renderer:
+    """Renders the videos and queries of one split."""
+
+    def __init__(self, config: RenderConfig, embeddings: Embeddings, clip_length: float, seed: int) -> None:
+        self.config, self.embeddings, self.clip_length, self.seed = config, embeddings, clip_length, seed
+        self.rotations = [_rotation(config.semantic_dim, embeddings.seed, d) for d in range(1, config.levels)]
+
+    def videos(self, timelines: Sequence[Timeline], clips: int) -> Tensor:
+        """`[V, T, motion_dim + semantic_dim]` or `[V, levels, T, semantic_dim]`, float16, each part of unit length."""
+        chunks = [timelines[i : i + _CHUNK] for i in range(0, len(timelines), _CHUNK)]
+        return torch.cat([self._chunk(chunk, clips, number).half() for number, chunk in enumerate(chunks)])
+
+    def _chunk(self, timelines: Sequence[Timeline], clips: int, number: int) -> Tensor:
+        c = self.config
+        shown = _collect(timelines, self.embeddings, clips, self.clip_length)
+        rng = np.random.default_rng([self.seed, 7, number])
+        luck = torch.from_numpy(rng.random(shown.salience.shape, dtype=np.float32))
+        vectors = self._appearance(shown)
+        if c.layout == "clips":
+            present = self._present(shown, luck, clips, 0)
+            semantic = present @ vectors + c.semantic_noise * _normal(rng, (len(timelines), clips, c.semantic_dim))
+            return torch.cat((_l2(self._motion(shown, present, clips, rng)), _l2(semantic)), -1)
+        places = torch.from_numpy(rng.random((*luck.shape, c.tokens), dtype=np.float32).argsort(-1)) < c.token_spread
+        levels = [self._level(shown, luck, places, vectors, clips, number, depth) for depth in reversed(range(c.levels))]
+        return torch.stack(levels, 1)
+
+    def _appearance(self, shown: _Shown) -> Tensor:
+        """`[v, C, D]`: a word looks a little different in every event; scenes always look the same."""
+        c, base = self.config, self.embeddings.semantic[shown.row]
+        share = c.moment_similarity
+        own = [np.random.default_rng([self.seed, 8, i]).standard_normal(base.shape[-1]) for ids in shown.instance for i in ids]
+        own = _l2(torch.tensor(np.stack(own), dtype=torch.float32).view_as(base))
+        word = math.sqrt(share) * base + math.sqrt(1 - share) * own
+        return torch.where(shown.scene[..., None], c.scene_strength * base, word)
+
+    def _present(self, shown: _Shown, luck: Tensor, clips: int, depth: int) -> Tensor:
+        """`[v, T, C]`: coverage of the occurrences that show in a clip; sharper and more complete at shallower levels."""
+        c, sharp = self.config, self.config.level_sharpness**depth
+        chance = c.dim_visibility + (c.visibility - c.dim_visibility) * shown.salience
+        chance = torch.where(shown.scene[:, None], 1.0, 1 - (1 - chance) * sharp)
+        return _coverage(shown, clips, c.border_blur * sharp) * (luck < chance)
+
+    def _motion(self, shown: _Shown, present: Tensor, clips: int, rng: np.random.Generator) -> Tensor:
+        """`[v, T, motion_dim]`: still scenes, and actions that swing at their own frequency."""
+        e = self.embeddings
+        phase = torch.from_numpy(rng.random(shown.row.shape, dtype=np.float32)) * 2 * math.pi
+        swing = torch.cos(torch.arange(clips)[None, :, None] * e.frequency[shown.row][:, None] + phase[:, None])
+        gain = torch.where(shown.scene, 0.5, torch.where(e.moves[shown.row], 1.5, 0.0))[:, None]
+        weight = present * gain * torch.where(shown.scene[:, None], torch.ones_like(swing), 0.6 + 0.8 * swing)
+        noise = self.config.motion_noise * _normal(rng, (*weight.shape[:2], self.config.motion_dim))
+        return weight @ e.motion[shown.row] + noise
+
+    def _level(
+        self, shown: _Shown, luck: Tensor, places: Tensor, vectors: Tensor, clips: int, number: int, depth: int
+    ) -> Tensor:
+        """`[v, T, D]`: the level `depth` steps above the last, pooled over its tokens."""
+        c = self.config
+        rng = np.random.default_rng([self.seed, 9, number, depth])
+        present = self._present(shown, luck, clips, depth)
+        words, scenes = present * ~shown.scene[:, None], present * shown.scene[:, None]
+        placed = (words[..., None] * places).permute(0, 1, 3, 2)  # [v, T, P, C]
+        tokens = placed.flatten(1, 2) @ vectors
+        tokens = tokens.unflatten(1, (clips, c.tokens)) + (scenes @ vectors)[:, :, None]
+        cls = tokens.mean(2, keepdim=True) + (scenes @ vectors)[:, :, None]
+        tokens = torch.cat((tokens, cls), 2)
+        tokens += c.token_noise * _normal(rng, tokens.shape)
+        pooled_over = tokens[:, :, -1:] if c.pooling == "cls" else tokens[:, :, :-1]
+        if depth:
+            angle = min(depth * c.level_misalignment, 0.45 * math.pi)
+            turn = math.cos(angle) * torch.eye(c.semantic_dim) + math.sin(angle) * self.rotations[depth - 1]
+            pooled_over = pooled_over @ turn
+        pooler = torch.tensor(self.embeddings.pooler, dtype=torch.float32)
+        return _l2(POOLERS[c.pooling](pooled_over, pooler, c.pooler_sharpness))
+
+    def texts(self, queries: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """`[N, L, semantic_dim]` float16 and `[N]` lengths: one vector a word, then one for the whole sentence."""
+        c, e = self.config, self.embeddings
+        lines = [tokenize(query)[: MAX_WORDS - 1] for query in queries]
+        length = torch.tensor([len(line) + 1 for line in lines])
+        text = np.zeros((len(lines), int(length.max()), c.semantic_dim), np.float32)
+        functions: dict[str, np.ndarray] = {}
+        table = e.semantic.numpy()
+        for number, line in enumerate(lines):
+            stems = [content_stem(word) for word in line]
+            rows = [e.vocabulary.add(stem) - FIRST_WORD + e.scenes if stem else -1 for stem in stems]
+            content = table[[row for row in rows if row >= 0]]
+            mean = content.mean(0) if len(content) else np.zeros(c.semantic_dim, np.float32)
+            for place, (word, row) in enumerate(zip(line, rows, strict=True)):
+                if row < 0 and word not in functions:
+                    functions[word] = e.function_word(word)
+                text[number, place] = (table[row] if row >= 0 else functions[word]) + c.text_context * mean
+            text[number, len(line)] = mean * math.sqrt(max(1, len(content)))
+        rng = np.random.default_rng([self.seed, 10])
+        real = torch.arange(text.shape[1]) < length[:, None]
+        noisy = torch.from_numpy(text) + c.text_noise * _normal(rng, text.shape)
+        return (_l2(noisy) * real[..., None]).half(), length
+
+
+def _normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32))
+
+
+def _l2(x: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def render(
+    rows: list[dict[str, Any]],
+    timelines: Sequence[Timeline],
+    index: np.ndarray,
+    embeddings: Embeddings,
+    config: RenderConfig,
+    clip_length: float,
+    seed: int,
+    facts: dict[str, Any],
+) -> GroundingData:
+    """Features and targets of one split.
+
+    Args:
+        rows: annotations in the QVHighlights layout; timelines: one per video; index: `[N]` timeline of each row.
+        embeddings: shared by all splits; seed: of this split's noise; facts: added to `GroundingData.facts`.
+    """
+    length = np.array([max(1, int(timeline.duration / clip_length)) for timeline in timelines])
+    clips = int(length.max())
+    renderer = Renderer(config, embeddings, clip_length, seed)
+    text, text_length = renderer.texts([row["query"] for row in rows])
+    spans, count, saliency = targets(rows, length[index], clip_length, clips)
+    return GroundingData(
+        annotations=rows,
+        video=renderer.videos(timelines, clips),
+        video_length=torch.from_numpy(length),
+        video_index=torch.from_numpy(index),
+        text=text,
+        text_length=text_length,
+        spans=torch.from_numpy(spans),
+        span_count=torch.from_numpy(count),
+        saliency=torch.from_numpy(saliency),
+        clip_length=clip_length,
+        fingerprint=fingerprint(RENDER_VERSION, dataclasses.asdict(config), seed, spans, saliency, [row["query"] for row in rows]),
+        facts={"renderer": RENDER_VERSION, **facts},
+    )

@@ -1,0 +1,197 @@
+"""Timelines of events: what happens when in a video, for real annotations and for generated ones.
+
+A concept is a word with a meaning; an event is a span that shows some concepts; a query is one or several events with the
+same concepts. The renderer (`vtg_lib.data.render`) turns timelines into features, the same way for both sources.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FUNCTION_WORDS = frozenset(
+    "a about after all an and another are around as at back be been before behind being between both but by can do does down "
+    "each for from front get gets go goes going has have he her him his how in inside into is it its just like next not of "
+    "off on one onto or other out outside over own she so some that the their them then there they this through to together "
+    "two up very was we were what when where which while who with you your".split()
+)
+FIRST_WORD = 1 << 20  # ids below are scenes; words are numbered from here
+
+
+@dataclass
+class Event:
+    """A span in which some concepts are shown.
+
+    Attributes:
+        start, end: seconds.
+        concepts: concept ids.
+        salience: `[clips touched]` in 0..1, how visible the concepts are in each clip from `start` on; None = 1.
+        instance: id of the appearance this occurrence has of its own, so that moments of one query differ.
+    """
+
+    start: float
+    end: float
+    concepts: tuple[int, ...]
+    salience: np.ndarray | None = None
+    instance: int = 0
+
+
+@dataclass
+class Timeline:
+    """One video: `events`, and `scenes` as events that tile the whole duration (seconds)."""
+
+    vid: str
+    duration: float
+    events: list[Event]
+    scenes: list[Event]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineConfig:
+    """Knobs of what happens in the videos.
+
+    Attributes:
+        distractor_rate: unannotated events per 30 seconds.
+        distractor_overlap: share of distractors that show part of a query's concepts.
+        scene_seconds: mean length of a scene.
+        scenes: number of scene concepts.
+        scene_action: probability that an event's scene is the one its action is tied to (the spurious correlation).
+        annotator_noise: standard deviation, in points of 0..4, between annotators of generated saliency.
+    """
+
+    distractor_rate: float = 0.8
+    distractor_overlap: float = 0.5
+    scene_seconds: float = 25.0
+    scenes: int = 24
+    scene_action: float = 0.0
+    annotator_noise: float = 0.7
+
+    def __post_init__(self) -> None:
+        for name in ("distractor_overlap", "scene_action"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a probability in [0, 1], got {getattr(self, name)}")
+        if self.scenes < 1 or self.scene_seconds <= 0 or self.distractor_rate < 0 or self.annotator_noise < 0:
+            raise ValueError("timeline: expected scenes >= 1, scene_seconds > 0 and no negative rate or noise")
+
+
+class Vocabulary:
+    """Words with a meaning, numbered in the order they are met."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._ids: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def add(self, word: str) -> int:
+        """The concept id of `word`, new or known."""
+        if word not in self._ids:
+            self._ids[word] = FIRST_WORD + len(self.words)
+            self.words.append(word)
+        return self._ids[word]
+
+    def concepts(self, query: str) -> tuple[int, ...]:
+        """Concept ids of the content words of a query, in order, each once."""
+        return tuple(dict.fromkeys(self.add(stem) for word in tokenize(query) if (stem := content_stem(word))))
+
+
+def tokenize(query: str) -> list[str]:
+    """Lower-case words of a query, without punctuation."""
+    return re.findall(r"[a-z0-9']+", query.lower())
+
+
+def content_stem(word: str) -> str | None:
+    """A content word without its plural, verb or progressive ending; None for a function word."""
+    if word in FUNCTION_WORDS or len(word) < 2:
+        return None
+    for ending in ("ing", "es", "ed", "s"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word
+
+
+def complete(
+    vid: str,
+    duration: float,
+    queries: Sequence[tuple[tuple[int, ...], list[Event]]],
+    pool: np.ndarray,
+    config: TimelineConfig,
+    rng: np.random.Generator,
+) -> Timeline:
+    """Adds scenes and distractor events to the annotated events of a video.
+
+    Args:
+        vid, duration: of the video, seconds.
+        queries: per query its concepts and its events.
+        pool: concept ids that distractors draw from.
+        config: knobs; rng: the video's own generator.
+    """
+    events = [event for _, own in queries for event in own]
+    scenes, start = [], 0.0
+    while start < duration:
+        end = min(duration, start + max(4.0, rng.exponential(config.scene_seconds)))
+        scenes.append(Event(start, end, (int(rng.integers(config.scenes)),)))
+        start = end
+    for concepts, own in queries:  # an event that pulls its own scene in
+        for event in own:
+            if concepts and rng.random() < config.scene_action:
+                scenes.append(Event(event.start, event.end, (concepts[min(1, len(concepts) - 1)] % config.scenes,)))
+    for _ in range(rng.poisson(config.distractor_rate * duration / 30)):
+        length = min(duration * 0.5, max(2.0, rng.lognormal(np.log(10.0), 0.7)))
+        start = rng.uniform(0, duration - length)
+        end = start + length
+        if any(start < event.end and end > event.start for event in events):
+            continue  # annotated time belongs to the queries
+        shown = list(rng.choice(pool, size=min(len(pool), 4), replace=False))
+        concepts = queries[rng.integers(len(queries))][0] if queries else ()
+        if concepts and rng.random() < config.distractor_overlap:
+            kept = rng.permutation(len(concepts))[: max(1, len(concepts) // 2)]
+            shown[: len(kept)] = [concepts[i] for i in kept][: len(shown)]
+        events.append(Event(start, end, tuple(int(c) for c in shown), instance=int(rng.integers(1 << 30))))
+    return Timeline(vid, duration, events, scenes)
+
+
+def from_annotations(
+    rows: Sequence[dict[str, Any]], vocabulary: Vocabulary, clip_length: float, config: TimelineConfig, seed: int
+) -> tuple[list[Timeline], np.ndarray]:
+    """Timelines of annotated videos: every query of a video becomes events of its timeline.
+
+    Args:
+        rows: QVHighlights layout, with labels; vocabulary: extended in place; clip_length: seconds.
+
+    Returns:
+        One timeline per video, and `[N]` the timeline of each row.
+    """
+    grouped: dict[str, list[int]] = {}
+    for row, annotation in enumerate(rows):
+        grouped.setdefault(annotation["vid"], []).append(row)
+    concepts = [vocabulary.concepts(annotation["query"]) for annotation in rows]
+    pool = np.unique(np.concatenate([np.asarray(c, int) for c in concepts]))
+    timelines, index = [], np.zeros(len(rows), np.int64)
+    for number, (vid, members) in enumerate(grouped.items()):
+        rng = np.random.default_rng([seed, number])
+        duration = max(float(rows[m]["duration"]) for m in members)
+        queries = [(concepts[m], _annotated_events(rows[m], concepts[m], clip_length, rng)) for m in members]
+        timelines.append(complete(vid, duration, queries, pool, config, rng))
+        index[members] = number
+    return timelines, index
+
+
+def _annotated_events(
+    row: dict[str, Any], concepts: tuple[int, ...], clip_length: float, rng: np.random.Generator
+) -> list[Event]:
+    scores = {}
+    if row.get("saliency_scores"):
+        totals = np.asarray(row["saliency_scores"], float).mean(1) / 4
+        scores = dict(zip(row["relevant_clip_ids"], totals, strict=True))
+    events = []
+    for start, end in row.get("relevant_windows") or []:
+        first, last = int(start / clip_length), int(np.ceil(end / clip_length))
+        salience = np.array([scores.get(clip, 0.75) for clip in range(first, max(last, first + 1))])
+        events.append(Event(float(start), float(end), concepts, salience, int(rng.integers(1 << 30))))
+    return events

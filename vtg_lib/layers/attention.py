@@ -1,0 +1,96 @@
+"""Standard attention and feed-forward blocks, batch first: `[B, N, D]`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtg_lib.layers.dropout import Dropout, keep_mask
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_mask: Tensor | None = None,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention per head.
+
+    Args:
+        query: `[B, H, N, D]`; key: `[B, H, S, D]`; value: `[B, H, S, Dv]`; key_mask: `[B, S]`, True on real keys.
+        dropout: on the attention weights.
+
+    Returns:
+        `[B, H, N, Dv]` and, if asked for, the weights `[B, H, N, S]` before dropout.
+    """
+    mask = None if key_mask is None else key_mask[:, None, None, :]
+    if not need_weights and (dropout == 0 or query.device.type != "cpu"):
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout), None
+    logits = query @ key.transpose(-1, -2) * (1 / math.sqrt(query.shape[-1]))
+    if mask is not None:
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    weights = logits.softmax(-1)
+    dropped = weights * keep_mask(weights, dropout) if dropout else weights
+    return dropped.to(value.dtype) @ value, weights
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """`[B, N, D]` to `[B, H, N, D / H]`."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """`[B, H, N, D / H]` to `[B, N, D]`."""
+    return x.transpose(1, 2).flatten(-2)
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, Sec. 3.2.2).
+
+    Args:
+        width: D, divisible by `heads`.
+        dropout: on attention weights, while training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"attention: expected a width divisible by {heads} heads, got {width}")
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None, need_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """query `[B, N, D]`, key and value `[B, S, D]`, key_mask `[B, S]` -> `[B, N, D]` (and weights `[B, H, N, S]`)."""
+        mixed, weights = attend(
+            split_heads(self.query(query), self.heads),
+            split_heads(self.key(key), self.heads),
+            split_heads(self.value(value), self.heads),
+            key_mask,
+            self.dropout if self.training else 0.0,
+            need_weights,
+        )
+        mixed = self.out(merge_heads(mixed))
+        return (mixed, weights) if need_weights else mixed
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, dropout, linear."""
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.dropout(F.relu(self.up(x))))

@@ -1,0 +1,86 @@
+"""Post-norm transformer layers, and the encoder and decoder that the DETR-style methods share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
+from vtg_lib.layers.dropout import Dropout
+
+
+def xavier_(module: nn.Module) -> None:
+    """DETR's initialisation: Xavier-uniform matrices, zero biases of attention projections."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    for child in module.modules():
+        if isinstance(child, MultiHeadAttention):
+            for linear in (child.query, child.key, child.value, child.out):
+                nn.init.zeros_(linear.bias)
+
+
+class AttentionLayer(nn.Module):
+    """Attention, add and norm; then feed-forward, add and norm (Vaswani et al. 2017, post-norm).
+
+    Self-attention when `context` is not given. Positions are added to queries and keys, not to values.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        position: Tensor,
+        key_mask: Tensor,
+        context: Tensor | None = None,
+        context_position: Tensor | None = None,
+    ) -> Tensor:
+        """x, position `[B, N, D]`; key_mask `[B, N]`, or `[B, S]` with context `[B, S, D]` -> `[B, N, D]`."""
+        query = x + position
+        if context is None:
+            key, value = query, x
+        else:
+            key, value = context if context_position is None else context + context_position, context
+        x = self.norm_attention(x + self.dropout(self.attention(query, key, value, key_mask)))
+        return self.norm_feed_forward(x + self.dropout(self.feed_forward(x)))
+
+
+class DecoderLayer(nn.Module):
+    """DETR's decoder layer: self-attention among the queries, cross-attention to the memory, feed-forward."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(width, heads, dropout)
+        self.cross = AttentionLayer(width, heads, hidden, dropout)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor) -> Tensor:
+        """x, query_position `[B, Q, D]`; memory, memory_position `[B, T, D]`; mask `[B, T]` -> `[B, Q, D]`."""
+        query = x + query_position
+        x = self.norm(x + self.dropout(self.self_attention(query, query, x)))
+        return self.cross(x, query_position, mask, memory, memory_position)
+
+
+class Decoder(nn.Module):
+    """A stack of `DecoderLayer`; returns the normalised state after each, `[S, B, Q, D]`."""
+
+    def __init__(self, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, query_position: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor) -> Tensor:
+        """query_position `[B, Q, D]` (content starts at zero); the rest as in `DecoderLayer`."""
+        x, states = torch.zeros_like(query_position), []
+        for layer in self.layers:
+            x = layer(x, query_position, memory, memory_position, mask)
+            states.append(x)
+        return self.norm(torch.stack(states))

@@ -1,0 +1,117 @@
+"""Hungarian matching of predictions to moments on padded batches (DETR, Sec. 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from torch import Tensor
+
+from vtg_lib.spans import cw_to_se, generalised_iou
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchCost:
+    """Weights of the matching cost: class probability, L1 between (center, width), generalised IoU."""
+
+    score: float = 4.0
+    l1: float = 10.0
+    giou: float = 1.0
+
+
+@dataclass
+class Matches:
+    """Which query each moment was given, and the reverse.
+
+    Attributes:
+        query: `[..., B, M]` index of the query matched to each moment; 0 where `valid` is False.
+        valid: `[..., B, M]` True where the moment exists and got a query.
+        positive: `[..., B, Q]` True on matched queries.
+    """
+
+    query: Tensor
+    valid: Tensor
+    positive: Tensor
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Values `[..., B, Q, D]` of the matched queries: `[..., B, M, D]`; rows where `valid` is False are arbitrary."""
+        index = self.query.unsqueeze(-1).expand(*self.query.shape, values.shape[-1])
+        return values.gather(-2, index)
+
+
+def assign(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Exact minimum-cost assignment of many independent small problems in one call.
+
+    The problems are the blocks of one sparse bipartite graph, which is solved as a whole; the optimum of a block-diagonal
+    problem is the optimum of each block.
+
+    Args:
+        cost: `[P, M, Q]` finite costs.
+        valid: `[P, M]` rows that take part.
+
+    Returns:
+        `[P, M]` int64 column of each row, -1 for rows that take no part or, where a problem has more rows than
+        columns, for the rows left over in the cheapest assignment.
+    """
+    problems, rows, columns = cost.shape
+    result = np.full((problems, rows), -1, np.int64)
+    problem, row = np.nonzero(valid)
+    if len(problem) == 0:
+        return result
+    # A problem with more rows than columns gets costly dummy columns, so that a full matching of the rows exists.
+    dummies = max(0, int(valid.sum(1).max()) - columns)
+    weights = cost[problem, row]
+    span = weights.max() - weights.min() + 1.0
+    weights = weights - weights.min() + span  # strictly positive: an explicit zero would drop the edge
+    if dummies:
+        weights = np.concatenate([weights, np.full((len(weights), dummies), span * 1e3)], 1)
+    width = columns + dummies
+    graph = csr_matrix(
+        (
+            weights.ravel(),
+            (problem[:, None] * width + np.arange(width)).ravel(),
+            np.arange(0, weights.size + 1, width),
+        ),
+        shape=(len(problem), problems * width),
+    )
+    chosen = min_weight_full_bipartite_matching(graph)[1] % width
+    result[problem, row] = np.where(chosen < columns, chosen, -1)
+    return result
+
+
+@torch.no_grad()
+def match(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, cost: MatchCost) -> Matches:
+    """Matches predictions to moments, all layers and samples at once.
+
+    The cost of query q for moment m is `l1 |b_q - b_m|_1 - giou gIoU(b_q, b_m) - score p_q` (DETR, Eq. 1, for spans).
+
+    Args:
+        spans: `[..., B, Q, 2]` predicted (center, width); leading axes are decoder layers.
+        scores: `[..., B, Q]` foreground probability.
+        target: `[B, M, 2]` (center, width); target_mask: `[B, M]`.
+        cost: the weights.
+
+    Raises:
+        FloatingPointError: predictions are not finite, so that no assignment exists.
+    """
+    queries, moments = spans.shape[-2], target.shape[-2]
+    spans, scores = spans.float(), scores.float()
+    first, second = spans.unsqueeze(-3), target.unsqueeze(-2)
+    total = cost.l1 * (first - second).abs().sum(-1) - cost.score * scores.unsqueeze(-2)
+    total = total - cost.giou * generalised_iou(cw_to_se(first), cw_to_se(second))
+    values = total.reshape(-1, moments, queries).cpu().numpy()
+    if not np.isfinite(values).all():
+        raise FloatingPointError(
+            "matching: expected finite predictions, got NaN or infinite values; lower the learning rate or train in float32"
+        )
+    mask = target_mask.expand(*total.shape[:-1])
+    chosen = torch.from_numpy(assign(values, mask.reshape(-1, moments).cpu().numpy()))
+    chosen = chosen.reshape(mask.shape).to(spans.device)
+    valid = chosen >= 0
+    query = chosen.clamp(min=0)
+    positive = torch.zeros(scores.shape, dtype=torch.int8, device=spans.device)
+    positive.scatter_reduce_(-1, query, valid.to(torch.int8), "amax")
+    return Matches(query=query, valid=valid, positive=positive.bool())

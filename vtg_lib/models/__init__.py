@@ -1,0 +1,78 @@
+"""The methods, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """What the registry knows of a method without importing it.
+
+    Attributes:
+        module: where `Config` and the module class live.
+        class_name: the module class.
+        published_parameters: learnable parameters in millions as published, with the features the paper used.
+    """
+
+    module: str
+    class_name: str
+    published_parameters: float | None
+
+    @property
+    def config_class(self) -> type:
+        return importlib.import_module(self.module).Config
+
+    @property
+    def model_class(self) -> type[nn.Module]:
+        return getattr(importlib.import_module(self.module), self.class_name)
+
+
+MODELS: dict[str, ModelEntry] = {
+    "moment_detr": ModelEntry(module="vtg_lib.models.moment_detr", class_name="MomentDETR", published_parameters=4.8),
+    "qd_detr": ModelEntry(module="vtg_lib.models.qd_detr", class_name="QDDETR", published_parameters=7.6),
+    "sdst": ModelEntry(module="vtg_lib.models.sdst", class_name="SDST", published_parameters=4.1),
+}
+
+
+def entry(name: str) -> ModelEntry:
+    """The registered method `name`.
+
+    Raises:
+        ValueError: no such method.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model: expected one of {', '.join(sorted(MODELS))}; got {name!r}")
+    return MODELS[name]
+
+
+def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Any:
+    """The full config of a method: its defaults with `overrides`.
+
+    Raises:
+        ValueError: unknown method, or a field that its config does not have.
+    """
+    config_class = entry(name).config_class
+    known = {f.name for f in dataclasses.fields(config_class)}
+    overrides = dict(overrides or {})
+    if unknown := sorted(set(overrides) - known):
+        raise ValueError(f"config of {name}: unknown fields {unknown}; it has {sorted(known)}")
+    # YAML and JSON know no tuples
+    overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
+    return config_class(**overrides)
+
+
+def build(name: str, overrides: Mapping[str, Any] | None = None) -> nn.Module:
+    """A freshly initialised model. Seed the global generator before the call."""
+    return entry(name).model_class(resolve(name, overrides))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Learnable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,93 @@
+"""Moment-DETR (Lei, Berg and Bansal, NeurIPS 2021): a DETR over the concatenated video and text tokens.
+
+Facts not in the paper are from jayleicn/moment_detr @ b7e553a.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vtg_lib.data.batches import Batch, Output
+from vtg_lib.layers.positions import clip_positions
+from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints
+from vtg_lib.layers.transformer import AttentionLayer, Decoder, xavier_
+from vtg_lib.losses import SetLossWeights, hinge_saliency, saliency_pairs, set_losses
+from vtg_lib.matching import MatchCost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Moment-DETR's sizes and loss weights; the defaults are the published ones for QVHighlights (SlowFast + CLIP)."""
+
+    video_dim: int = 2816
+    text_dim: int = 512
+    width: int = 256
+    heads: int = 8
+    hidden: int = 1024
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    queries: int = 10
+    input_dropout: float = 0.5
+    dropout: float = 0.1
+    tef: bool = True
+    weight_saliency: float = 1.0
+    saliency_margin: float = 0.2
+
+    @classmethod
+    def paper(cls, dataset: str = "qvhighlights") -> Config:
+        """The published hyper-parameters.
+
+        Raises:
+            ValueError: no configuration was published for `dataset`.
+        """
+        if dataset != "qvhighlights":
+            raise ValueError(f"Moment-DETR: expected data set 'qvhighlights', got {dataset!r}; pass a Config of your own")
+        return cls()
+
+
+class MomentDETR(nn.Module):
+    """Transformer encoder over clips and words, decoder with learned queries, heads for span, class and saliency."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = c = config
+        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
+        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
+        sizes = (c.width, c.heads, c.hidden, c.dropout)
+        self.encoder = nn.ModuleList(AttentionLayer(*sizes) for _ in range(c.encoder_layers))
+        self.decoder = Decoder(c.decoder_layers, *sizes)
+        xavier_(self.encoder)
+        xavier_(self.decoder)
+        self.queries = nn.Parameter(torch.randn(c.queries, c.width))
+        self.span_head = MLP(c.width, c.width, 2, 3)
+        self.class_head = nn.Linear(c.width, 2)
+        self.saliency_head = nn.Linear(c.width, 1)
+
+    def forward(self, batch: Batch, trace: bool = False) -> Output:
+        """See `Batch` and `Output`; layers: `spans` and `logits` `[S, B, Q, 2]` (class 0 = foreground)."""
+        video = append_endpoints(batch.video, batch.video_mask) if self.config.tef else batch.video
+        video, text = self.project_video(video), self.project_text(batch.text)
+        memory = torch.cat((video, text), 1)
+        mask = torch.cat((batch.video_mask, batch.text_mask), 1)
+        # Words carry no position.
+        position = torch.cat((clip_positions(batch.video_mask, video.shape[-1]).to(video.dtype), torch.zeros_like(text)), 1)
+        for layer in self.encoder:
+            memory = layer(memory, position, mask)
+        states = self.decoder(self.queries.expand(len(memory), -1, -1), memory, position, mask)
+        spans, logits = self.span_head(states).float().sigmoid(), self.class_head(states).float()
+        return Output(
+            spans=spans[-1],
+            scores=logits[-1].softmax(-1)[..., 0],
+            saliency=self.saliency_head(memory[:, : video.shape[1]]).squeeze(-1),
+            layers={"spans": spans, "logits": logits},
+        )
+
+    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Set prediction losses of every decoder layer and the saliency hinge loss (Eq. 5), weighted."""
+        losses = set_losses(output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights())
+        positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
+        hinge = hinge_saliency(output.saliency, positive, negative, self.config.saliency_margin)
+        return losses | {"saliency": self.config.weight_saliency * hinge}
