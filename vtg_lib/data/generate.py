@@ -85,7 +85,7 @@ def _event(start: float, end: float, concepts: tuple[int, ...], rng: np.random.G
     """An event whose salience drifts from clip to clip."""
     clips = round((end - start) / CLIP_LENGTH)
     drift = 0.25 * rng.standard_normal(clips).cumsum() / np.sqrt(np.arange(1, clips + 1))
-    salience = np.clip(rng.normal(0.7, 0.15) + drift, 0.25, 1.0)
+    salience = np.clip(rng.normal(0.75, 0.15) + drift, 0.25, 1.0)
     return Event(start, end, concepts, salience, int(rng.integers(1 << 30)))
 
 

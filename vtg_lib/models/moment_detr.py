@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints
+from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import AttentionLayer, Decoder, xavier_
 from vtg_lib.losses import SetLossWeights, hinge_saliency, saliency_pairs, set_losses
 from vtg_lib.matching import MatchCost
@@ -68,8 +68,9 @@ class MomentDETR(nn.Module):
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`; layers: `spans` and `logits` `[S, B, Q, 2]` (class 0 = foreground)."""
-        video = append_endpoints(batch.video, batch.video_mask) if self.config.tef else batch.video
-        video, text = self.project_video(video), self.project_text(batch.text)
+        video = last_level(batch.video)
+        video = append_endpoints(video, batch.video_mask) if self.config.tef else video
+        video, text = self.project_video(video), self.project_text(last_level(batch.text))
         memory = torch.cat((video, text), 1)
         mask = torch.cat((batch.video_mask, batch.text_mask), 1)
         # Words carry no position.

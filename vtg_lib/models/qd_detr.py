@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints
+from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import AttentionLayer, xavier_
 from vtg_lib.losses import (
     SetLossWeights,
@@ -98,8 +98,9 @@ class QDDETR(nn.Module):
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`; extras while training: `negative_saliency [B, T]` with another sample's text."""
-        video = append_endpoints(batch.video, batch.video_mask) if self.config.tef else batch.video
-        video, text, text_mask = self.project_video(video), self.project_text(batch.text), batch.text_mask
+        video = last_level(batch.video)
+        video = append_endpoints(video, batch.video_mask) if self.config.tef else video
+        video, text, text_mask = self.project_video(video), self.project_text(last_level(batch.text)), batch.text_mask
         video_mask, count = batch.video_mask, len(batch)
         if self.training:  # matched and mismatched pairs in one pass; only the matched ones are decoded
             video, video_mask = torch.cat((video, video)), torch.cat((video_mask, video_mask))

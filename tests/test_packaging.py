@@ -1,0 +1,81 @@
+"""The lock, pyproject.toml, environment.yml and package.json say the same."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+PINS = [line.strip() for line in LOCK.splitlines() if line.strip() and not line.startswith("#")]
+LOCKED = {canonicalize_name(r.name): r.specifier for r in map(Requirement, PINS)}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+WANTED = [*PROJECT["dependencies"], *(requirement for extra in EXTRAS.values() for requirement in extra)]
+REGISTRY = re.compile(r"(registry\.|files\.pythonhosted|pypi\.|--?(extra-)?index-url|--find-links|file://|@ )", re.I)
+
+
+def locked_version(name: str) -> str:
+    (pin,) = LOCKED[canonicalize_name(name)]
+    assert pin.operator == "=="
+    return pin.version
+
+
+def test_lock_is_exact_and_torch_comes_first():
+    assert PINS[0].startswith("torch==")
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", pin) for pin in PINS)
+    assert len(LOCKED) == len(PINS), "a package is locked twice"
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "package-lock.json", "package.json", "environment.yml", ".npmrc"])
+def test_no_registry_is_named(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert not REGISTRY.search(text.replace("npm ci", ""))
+    assert '"resolved"' not in text
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_lock_meets_every_declared_range(wanted):
+    requirement = Requirement(wanted)
+    assert canonicalize_name(requirement.name) in LOCKED, f"{requirement.name} is declared but not locked; run `make lock`"
+    assert requirement.specifier.contains(locked_version(requirement.name), prereleases=True)
+
+
+def test_ranges_admit_what_we_promise():
+    ranges = {Requirement(text).name: Requirement(text).specifier for text in PROJECT["dependencies"]}
+    assert set(ranges) == {"torch", "numpy", "scipy", "pandas", "pyyaml", "tqdm"}
+    assert ranges["torch"].contains("2.11.0") and ranges["torch"].contains("2.13.0")
+    python = SpecifierSet(PROJECT["requires-python"])
+    assert python.contains("3.11") and python.contains("3.12") and not python.contains("3.10")
+
+
+def test_environment_yml_installs_the_lock_on_a_supported_python():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    plain = [item for item in environment["dependencies"] if isinstance(item, str)]
+    (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
+    assert pip == ["-r requirements.lock", "-e ."]
+    (python,) = [item for item in plain if item.startswith("python=")]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
+    # Nothing but the interpreter and pip comes from conda, so that no second version of a locked package can creep in.
+    assert [item for item in plain if item != python] == ["pip"]
+
+
+def test_npm_packages_are_exact_and_locked_with_hashes():
+    wanted = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    packages = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    assert packages[""]["dependencies"] == wanted
+    for name, version in wanted.items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+        assert packages[f"node_modules/{name}"]["version"] == version
+    assert all("integrity" in entry for name, entry in packages.items() if name)
+
+
+def test_version_is_stated_once_and_the_same():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]

@@ -1,0 +1,302 @@
+"""Run specs, the run store, and asking for runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import pickle
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from vtg_lib import initialisation, models, runs
+from vtg_lib.models import ModelEntry
+from vtg_lib.runs import PausedError, RunSpec, build_model, find, run, run_folder, thin_curves, trained_model
+from vtg_lib.store import Store, StoreError
+from vtg_lib.train import TrainConfig
+
+TRAIN = TrainConfig(epochs=2, batch_size=8, learning_rate=1e-2)
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> RunSpec:
+    """A spec of the tests' own model on the tests' own data."""
+    entry = ModelEntry(module="tiny", class_name="TinyModel", published_parameters=None)
+    monkeypatch.setitem(models.MODELS, "tiny", entry)
+    splits = {"train": tiny.tiny_data(24), "val": tiny.tiny_data(12, 1)}
+    monkeypatch.setattr(runs, "_load_data", lambda data, root: splits)
+    return RunSpec(model="tiny", train=TRAIN)
+
+
+# ---------------------------------------------------------------------------------------------------------- specs
+
+
+def test_hash_ignores_order_and_spelled_out_defaults(tiny_model: RunSpec):
+    a = RunSpec(model="tiny", config={"width": 8, "queries": 2}, data={"train": 64, "clips": 16}, train=TRAIN)
+    b = RunSpec(model="tiny", config={"queries": 2, "width": 8}, data={"clips": 16, "train": 64}, train=TRAIN)
+    assert a.hash == b.hash and len(a.hash) == 12
+    assert dataclasses.replace(a, config={**a.config, "dropout": 0.3}).hash == a.hash
+    assert dataclasses.replace(a, data={**a.data, "kind": "sim", "seed": 0}).hash == a.hash
+    assert dataclasses.replace(a, diagnostics=("offsets",)).hash == a.hash
+    others = [
+        dataclasses.replace(a, seed=1),
+        dataclasses.replace(a, config={**a.config, "dropout": 0.2}),
+        dataclasses.replace(a, data={**a.data, "seed": 1}),
+        dataclasses.replace(a, train=dataclasses.replace(TRAIN, learning_rate=2e-2)),
+        dataclasses.replace(a, model="moment_detr", config={}),
+    ]
+    assert len({a.hash, *(other.hash for other in others)}) == 6
+    assert others[0].cost_key == a.cost_key != others[1].cost_key
+
+
+def test_spec_survives_json_and_pickle():
+    spec = RunSpec(model="moment_detr", config={"width": 64}, train=TRAIN, seed=3)
+    assert RunSpec.from_dict(json.loads(json.dumps(spec.resolved))).hash == spec.hash
+    assert pickle.loads(pickle.dumps(spec)).hash == spec.hash
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"seed": 0}, "model is required"),
+        ({"model": "moment_detr", "sead": 1}, "unknown fields .'sead'"),
+        ({"model": "moment_detr", "train": {"epoch": 1}}, "unknown fields .'epoch'. in train"),
+        ({"model": "moment_detr", "config": {"widht": 1}}, "widht"),
+        ({"model": "nobody"}, "nobody"),
+        ({"model": "moment_detr", "renderer": "render v0"}, "made for 'render v0'"),
+    ],
+)
+def test_bad_specs_are_refused(value: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        RunSpec.from_dict(value).hash
+
+
+# ---------------------------------------------------------------------------------------------------------- store
+
+
+def test_store_returns_what_was_appended_and_the_last_of_a_hash(tmp_path: Path):
+    store = Store(tmp_path / "results" / "runs.jsonl")
+    assert len(store) == 0 and store.get("a") is None
+    for record in ({"hash": "a", "n": 1}, {"hash": "b", "n": 2}, {"hash": "a", "n": 3}):
+        store.append(record)
+    assert store.get("a") == {"hash": "a", "n": 3} and "b" in store and len(store) == 2
+    assert len(store.path.read_text().splitlines()) == 3  # append-only
+    assert [record["n"] for record in Store(store.path)] == [2, 3]
+
+
+def test_store_sees_the_lines_of_others_and_a_replaced_file(tmp_path: Path):
+    mine, other = Store(tmp_path / "s.jsonl"), Store(tmp_path / "s.jsonl")
+    mine.append({"hash": "a"})
+    other.append({"hash": "b"})
+    assert "a" in mine and "b" in mine and "a" in other
+    replacement = tmp_path / "new"
+    replacement.write_text('{"hash": "c"}\n')
+    replacement.replace(mine.path)
+    assert "c" in mine and "a" not in mine
+    mine.path.unlink()
+    assert len(mine) == 0
+
+
+@pytest.mark.parametrize("cut", [1, 8, 20])
+def test_a_torn_last_line_is_skipped_reported_and_closed_off(tmp_path: Path, cut: int):
+    store = Store(tmp_path / "s.jsonl")
+    store.append({"hash": "a", "value": 1})
+    store.append({"hash": "b", "value": 2})
+    store.path.write_bytes(store.path.read_bytes()[: -1 - cut])
+    reader = Store(store.path)
+    with pytest.warns(UserWarning, match="line 2 is not a whole run"):
+        assert "a" in reader and "b" not in reader
+    reader.append({"hash": "c", "value": 3})
+    assert {record["hash"] for record in reader} == {"a", "c"}
+    assert len(reader.problems) == 1  # once is enough
+    with pytest.warns(UserWarning, match="line 2"):
+        assert "c" in Store(store.path)
+
+
+def test_a_missing_line_end_loses_nothing(tmp_path: Path):
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"hash": "a"}')
+    store = Store(path)
+    assert "a" in store
+    store.append({"hash": "b"})
+    assert [json.loads(line)["hash"] for line in path.read_text().splitlines()] == ["a", "b"]
+    assert "a" in store and "b" in store and not store.problems
+
+
+def test_a_foreign_line_is_skipped_and_reported(tmp_path: Path):
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"hash": "a"}\n<<<<<<< HEAD\n[1]\n{"hash": 3}\n\n{"hash": "b"}\n')
+    store = Store(path)
+    with pytest.warns(UserWarning):
+        assert {record["hash"] for record in store} == {"a", "b"}
+    assert [problem.split(" is not")[0].rsplit(" ", 1)[1] for problem in store.problems] == ["2", "3", "4"]
+
+
+def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path):
+    store = Store(tmp_path / "s.jsonl")
+    store.append({"hash": "a"})
+    before = store.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))  # a file that cannot grow
+    try:
+        with pytest.raises(StoreError, match="could not add run b.*as it was"):
+            store.append({"hash": "b", "value": "x" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert store.path.read_bytes() == before
+
+
+def _append_many(path: str, name: str) -> None:
+    store = Store(path)
+    for number in range(50):
+        store.append({"hash": f"{name}{number}", "padding": "x" * 2000})
+
+
+def test_two_processes_append_whole_lines(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    path = str(tmp_path / "s.jsonl")
+    processes = [context.Process(target=_append_many, args=(path, name)) for name in "ab"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    store = Store(path)
+    assert len(store) == 100 and not store.problems
+
+
+# ----------------------------------------------------------------------------------------------------------- runs
+
+
+def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
+    store = Store(tmp_path / "s.jsonl")
+    result = run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    assert set(result.metrics) == {"val", "last"} and "MR-full-mAP" in result.metrics["val"]
+    assert result.curves["epoch"] == [1, 2] and "loss/span" in result.curves
+    origin = result.provenance
+    assert {"code_version", "source_digest", "versions", "device", "date", "wall_s", "peak_memory_mb"} <= set(origin)
+    assert origin["parameters"] == models.count_parameters(build_model(tiny_model))
+    assert origin["data_fingerprint"] == {"train": "tiny-24-0", "val": "tiny-12-1"}
+    assert not list((tmp_path / "runs").glob("*/*"))  # the checkpoint is gone
+    monkeypatch.setattr(runs, "_train", None)  # training again would fail
+    assert run(tiny_model, store, checkpoint_root=tmp_path) == result
+    assert find(Store(store.path), tiny_model) == result
+
+
+def test_rerun_adds_a_line_and_gives_the_same_numbers(tmp_path: Path, tiny_model: RunSpec):
+    store = Store(tmp_path / "s.jsonl")
+    first = run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    torch.randn(7)  # whatever happened before a run does not matter
+    second = run(tiny_model, store, checkpoint_root=tmp_path, progress=False, rerun=True)
+    assert first.metrics == second.metrics and first.curves == second.curves
+    assert len(store.path.read_text().splitlines()) == 2 and len(store) == 1
+
+
+def test_a_paused_run_goes_on_with_the_same_numbers(tmp_path: Path, tiny_model: RunSpec):
+    whole = run(tiny_model, checkpoint_root=tmp_path / "a", progress=False)
+    with pytest.raises(PausedError, match="paused after epoch 1 of 2"):
+        run(tiny_model, checkpoint_root=tmp_path / "b", progress=False, deadline=1.0)
+    rest = run(tiny_model, checkpoint_root=tmp_path / "b", progress=False)
+    assert rest.provenance["resumed_from"] == 1
+    assert rest.metrics == whole.metrics and rest.curves == whole.curves
+
+
+def test_a_checkpoint_of_other_code_is_not_continued(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
+    with pytest.raises(PausedError):
+        run(tiny_model, checkpoint_root=tmp_path, progress=False, deadline=1.0)
+    monkeypatch.setattr(runs, "source_digest", lambda module: "changed")
+    with pytest.warns(UserWarning, match="the code changed"):
+        assert run(tiny_model, checkpoint_root=tmp_path, progress=False).provenance["resumed_from"] == 0
+
+
+def test_a_line_written_before_a_config_gained_a_field_still_counts(tmp_path: Path, tiny_model: RunSpec):
+    store = Store(tmp_path / "s.jsonl")
+    record = run(tiny_model, checkpoint_root=tmp_path, progress=False).to_dict()
+    del record["spec"]["config"]["dropout"]
+    store.append({**record, "hash": "000000000000"})
+    found = find(store, tiny_model)
+    assert found is not None and found.metrics == record["metrics"]
+    assert find(store, dataclasses.replace(tiny_model, config={"dropout": 0.1})) is None
+
+
+def test_weights_are_kept_on_request(tmp_path: Path, tiny_model: RunSpec):
+    store = Store(tmp_path / "s.jsonl")
+    run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    model = trained_model(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    assert (run_folder(tiny_model, "cpu", tmp_path) / "weights.pt").exists()
+    assert not torch.equal(model.clip.weight, build_model(tiny_model).clip.weight)
+
+
+def test_diagnostics_are_taken_before_and_after(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
+    from vtg_lib import diagnostics
+
+    monkeypatch.setitem(diagnostics.DIAGNOSTICS, "norm", lambda model, data: {"norm": model.clip.weight.norm().item()})
+    store = Store(tmp_path / "s.jsonl")
+    plain = run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    asking = dataclasses.replace(tiny_model, diagnostics=("norm",))
+    assert find(store, asking) is None  # the stored line lacks it
+    result = run(asking, store, checkpoint_root=tmp_path, progress=False)
+    assert result.diagnostics["norm"]["before"] != result.diagnostics["norm"]["after"]
+    assert result.metrics == plain.metrics  # looking changes nothing
+    assert find(store, tiny_model) == result
+    with pytest.raises(ValueError, match="diagnostics: expected some of"):
+        run(dataclasses.replace(tiny_model, diagnostics=("none",)), checkpoint_root=tmp_path, progress=False)
+
+
+def test_curves_are_thinned_to_the_evaluated_epochs():
+    rows = [
+        {"epoch": e, "step": e, "learning_rate": 0.1, "gradient_norm": 1 / 3, "loss": {"a": 1.0}, "val": {"MR-full-mAP": e}}
+        for e in range(1, 101)
+    ]
+    curves = thin_curves([*rows, {**rows[0], "epoch": 101, "val": {}}][:100])
+    assert len(curves["epoch"]) == 32 and curves["epoch"][0] == 1 and curves["epoch"][-1] == 100
+    assert curves["gradient_norm"][0] == 0.3333
+
+
+# ------------------------------------------------------------------------------------------------- paired initialisation
+
+
+@pytest.mark.parametrize("name", ["moment_detr", "qd_detr"])
+def test_variants_share_the_initial_weights_that_they_have_in_common(name: str):
+    small = {"width": 16, "heads": 2, "hidden": 16, "video_dim": 8, "text_dim": 8}
+    base = RunSpec(model=name, config=small)
+    weights = dict(build_model(base).named_parameters())
+    variant = dict(build_model(dataclasses.replace(base, config={**small, "encoder_layers": 3})).named_parameters())
+    other_seed = dict(build_model(dataclasses.replace(base, seed=1)).named_parameters())
+    shared = [n for n in weights if n in variant]
+    assert len(variant) > len(weights) == len(shared)
+    assert all(torch.equal(weights[n], variant[n]) for n in shared)
+    drawn = [n for n in weights if weights[n].numel() > 2 and weights[n].std() > 0 and weights[n].unique().numel() > 2]
+    assert drawn and not any(torch.equal(weights[n], other_seed[n]) for n in drawn)
+    plain = dict(models.build(name, small).named_parameters())
+    for n in drawn:  # the same distributions as the constructor's
+        if weights[n].numel() >= 256:
+            assert weights[n].std().item() == pytest.approx(plain[n].std().item(), rel=0.2), n
+
+
+def test_pairing_repeats_every_operation_on_a_parameter():
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            scratch = [torch.empty(4, 3).normal_() for _ in range(3)]  # freed memory that later tensors may get
+            del scratch
+            self.zero = torch.nn.Parameter(torch.zeros(4, 3))
+            self.part = torch.nn.Parameter(torch.empty(4, 3))
+            torch.nn.init.uniform_(self.part, 1, 2)
+            with torch.no_grad():
+                self.part[:2].zero_()
+                self.part[2:].mul_(10)
+            self.random = torch.nn.Parameter(torch.randn(5))
+
+    state = torch.get_rng_state()
+    first, second = initialisation.build_paired(Odd, 0), initialisation.build_paired(Odd, 1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert first.zero.abs().sum() == 0 and first.part[:2].abs().sum() == 0
+    assert ((first.part[2:] >= 10) & (first.part[2:] <= 20)).all()
+    assert not torch.equal(first.part, second.part) and not torch.equal(first.random, second.random)

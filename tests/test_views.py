@@ -1,0 +1,81 @@
+"""What chapters display is what was computed, and what is missing is said."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from vtg_lib import views
+from vtg_lib.chapter import PROVENANCE, Chapter
+from vtg_lib.parameters import Parameters
+
+
+@pytest.fixture()
+def chapter(tmp_path, monkeypatch):
+    monkeypatch.delenv("VTG_DATA_ROOT", raising=False)
+    monkeypatch.setattr("vtg_lib.parameters.ROOT", tmp_path)
+    return Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+
+
+def test_an_empty_store_gives_every_table_and_says_not_run(chapter):
+    for table in chapter.paper.tables:
+        assert table.title in views.table(chapter, table.id).data
+    assert "not run" in views.table(chapter, "tab5").data
+    assert "not run yet" in views.slope(chapter, "tab5").data and "--tables tab5" in views.slope(chapter, "tab5").data
+    assert "--dose moment_length" in views.dose(chapter, "moment_length").data
+    assert "- **same direction**: 0 rows" in views.summary(chapter).data
+
+
+def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path):
+    assert "vtg data fetch" in views.overview(chapter).data
+    rendered = Chapter("sdst", Parameters.parse(profile="rendered", device="cpu"), results=tmp_path)
+    assert rendered.profile == "quick" and "needs the real annotations" in views.overview(rendered).data
+    official = Chapter("sdst", Parameters.parse(profile="official", device="cpu"), results=tmp_path)
+    assert official.profile in ("quick", "official")
+
+
+def test_live_runs_stay_out_of_the_store(chapter):
+    model, result = chapter.train(chapter.spec("tab5", "Ours"))
+    again, same = chapter.train(chapter.spec("tab5", "Ours"))
+    assert again is model and same is result
+    assert len(chapter.store) == 0 and not chapter.store.path.exists()
+    assert "RDSA" in views.headline({"RDSA": result}).data
+    splits = chapter.data(chapter.spec("tab5", "Ours"))
+    records = views.offset_records({"RDSA": model, "CA": chapter.untrained(chapter.spec("tab5", "Stand. CA"))}, splits["val"])
+    assert list(records) == ["RDSA"]  # standard attention has no offsets
+    assert re.search(r'alt="Histograms of weighted offsets[^"]+RDSA: mean distance', views.offset_figure(records).data)
+    levels = chapter.spec("tab5", "Ours").resolved["config"]["levels"]
+    assert views.offset_table(records).data.count("<td>RDSA</td>") == levels
+    record = chapter.provenance()
+    assert record["live_specs"] == [result.hash] and record["store_specs"] == []
+    assert set(record["data"].values()) == {split.fingerprint for split in splits.values()}
+
+
+def test_footer_leaves_a_record_for_the_status_page(chapter, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **keywords: shown.append((data, keywords)))
+    chapter.footer()
+    ((data, keywords),) = shown
+    record = keywords["metadata"][PROVENANCE]
+    assert {"profile", "device", "code_version", "versions", "seeds", "started", "duration_s"} <= set(record)
+    assert record["code_version"] in data["text/html"]
+
+
+def test_deviations_are_numbered_and_whole(chapter):
+    text = views.deviations(chapter).data
+    assert text.startswith("1. **") and "*Reason:*" in text
+    whole = {"number": 1, "place": "Eq. 1", "text_says": "a", "we_do": "b", "reason": "c"}
+    with pytest.raises(ValueError, match="deviation 1: .*reason missing"):
+        views.numbered([{**whole, "reason": ""}])
+    with pytest.raises(ValueError, match="deviation 2: .*number 1"):
+        views.numbered([whole, whole])
+
+
+def test_frames_and_records_are_escaped():
+    assert "&lt;b&gt;" in views.frame_html(pd.DataFrame({"x": ["<b>"]})).data
+    assert "–" in views.frame_html(pd.DataFrame({"x": [float("nan")]})).data
+    assert views.record_html({"<a>": "run `vtg` & go"}).data.count("<code>vtg</code> &amp; go") == 1
+
+
+def test_source_shows_the_code_that_runs():
+    assert "def record_html(" in views.source(views.record_html).data

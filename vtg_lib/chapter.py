@@ -1,0 +1,244 @@
+"""What a chapter's notebook calls: its parameters, its paper, its runs, and what it displays."""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import functools
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtg_lib.parameters import ROOT, Parameters, check_names, executed_cells, injected_names
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+    from torch import nn
+
+    from vtg_lib.data.batches import GroundingData
+    from vtg_lib.evidence import TableResults
+    from vtg_lib.runs import RunResult, RunSpec
+    from vtg_lib.store import Store
+
+PROVENANCE = "vtg_provenance"  # the key of the footer's record in its output's metadata
+LIVE = ("smoke", "quick")  # profiles whose runs are trained in the chapter and kept out of the run store
+
+
+class Chapter:
+    """One chapter at one profile.
+
+    Attributes:
+        parameters: checked parameters.
+        paper: the paper's tables and profiles, see `vtg_lib.papers`.
+        store: the run store that the chapter's numbers come from.
+        profile: the profile that is really run: `quick` where the one asked for lacks its data.
+        missing: sentences that say what this execution does without, and which command gets it.
+    """
+
+    def __init__(self, key: str, parameters: Parameters, *, results: Path | None = None) -> None:
+        from vtg_lib.papers import load_paper
+        from vtg_lib.store import Store
+
+        self.parameters = parameters
+        self.paper = load_paper(key)
+        self.started = time.time()
+        self.store = Store((results or ROOT / "results") / f"{self.paper.chapter}.jsonl")
+        self.missing: list[str] = []
+        self.profile = self._possible(parameters.profile)
+        self._live: dict[str, RunResult] = {}
+        self._models: dict[str, nn.Module] = {}
+        self._scratch: Path | None = None
+        self._used: dict[str, str] = {}
+
+    @classmethod
+    def open(cls, key: str, **parameters: Any) -> Chapter:
+        """Start a chapter; the first thing that a notebook does.
+
+        Args:
+            key: the paper, a name of `vtg_lib.papers.paper_keys`.
+            parameters: the notebook's five parameters.
+
+        Raises:
+            ParameterError: a parameter is unknown (papermill injected it under another name) or its value is bad.
+        """
+        check_names([*parameters, *injected_names(executed_cells())])
+        return cls(key, Parameters.parse(**parameters))
+
+    def _possible(self, profile: str) -> str:
+        """`profile`, or `quick` where what it needs is not there; notes in `missing` what was not found."""
+        root = self.parameters.data_root
+        annotations = root is not None and (root / "qvhighlights").is_dir()
+        if not annotations:
+            self.missing.append(
+                "No real annotations were found, so nothing could be scored anew against them: `vtg data fetch qvhighlights` "
+                "gets them, and `released_predictions` the predictions that authors published."
+            )
+        if profile == "rendered" and not annotations:
+            self.missing.append("Profile `rendered` needs the real annotations; this execution ran `quick` instead.")
+            return "quick"
+        if profile not in self.paper.profiles:
+            self.missing.append(
+                f"Profile `{profile}` is not set up for this paper: its features have no public download that "
+                "`vtg data list` knows. This execution ran `quick` instead and shows the best evidence in the run store."
+            )
+            return "quick"
+        return profile
+
+    # ------------------------------------------------------------------------------------------------------ runs
+
+    @property
+    def live(self) -> bool:
+        """Whether this profile trains in the chapter itself, outside the run store."""
+        return self.profile in LIVE
+
+    def spec(self, table: str, label: str, *, seed: int | None = None) -> RunSpec:
+        """The run behind a row of a table, at this chapter's profile, with its first seed unless one is named."""
+        from vtg_lib.papers import row_spec
+        from vtg_lib.papers.plan import row_datasets
+
+        chosen, size = self.paper.table(table), self.paper.profile(self.profile)
+        seed = self.parameters.seeds[0] if seed is None else seed
+        return row_spec(chosen.row(label), size, row_datasets(chosen, size)[0], seed)
+
+    def train(self, spec: RunSpec) -> tuple[nn.Module, RunResult]:
+        """The trained model of `spec` and its result.
+
+        At profiles `smoke` and `quick` it is trained here and now (once per chapter), in a folder that is thrown away; at the
+        others it comes from the run store and the cache of weights where it is there.
+        """
+        from vtg_lib.runs import run, trained_model
+
+        if spec.hash not in self._models:
+            store, options = self._where()
+            result = run(spec, store, keep_weights=True, rerun=self.parameters.rerun and not self.live, **options)
+            self._models[spec.hash] = trained_model(spec, store, **options)
+            self._live[spec.hash] = result
+        return self._models[spec.hash], self._live[spec.hash]
+
+    def untrained(self, spec: RunSpec) -> nn.Module:
+        """The model of `spec` as it is before training."""
+        from vtg_lib.runs import build_model
+
+        return build_model(spec).to(self.parameters.device).eval()
+
+    def data(self, spec: RunSpec) -> dict[str, GroundingData]:
+        """The splits that `spec` is trained and scored on."""
+        from vtg_lib.runs import load_data
+
+        splits = load_data(spec, self.parameters.data_root)
+        for name, split in splits.items():
+            self._used[f"{split.facts.get('kind', 'data')} {name}"] = split.fingerprint
+        return splits
+
+    def fill(self) -> Markdown:
+        """Train what this profile asks for beyond the headline comparison, and say what was done.
+
+        `smoke` trains every planned run for a few steps and throws it away; `quick` nothing; the others what the store lacks.
+        """
+        from IPython.display import Markdown
+
+        from vtg_lib.dose import dose_specs
+        from vtg_lib.papers import specs
+        from vtg_lib.runs import find
+        from vtg_lib.sweep import sweep
+
+        if self.profile == "quick":
+            return Markdown(
+                "At profile `quick` nothing but the headline comparison is trained; the tables come from the run store."
+            )
+        seeds, key = self.parameters.seeds, self.paper.key
+        wanted = [spec for _, spec in specs(self.paper, self.profile, seeds)]
+        wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)] if self.profile != "rendered" else []
+        store, options = self._where()
+        rerun = self.parameters.rerun and not self.live
+        lacking = [spec for spec in wanted if rerun or find(store, spec) is None]
+        workers = 1 if self.live or options["device"] != "cpu" else os.cpu_count() or 1
+        options.pop("progress")
+        sweep(lacking, store, workers=workers, rerun=rerun, progress=False, **options)
+        done = sum(find(store, spec) is not None for spec in wanted)
+        kept = "and were thrown away: they prove that the code runs, nothing else" if self.live else "and are in the run store"
+        return Markdown(f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}.")
+
+    def _where(self) -> tuple[Store, dict[str, Any]]:
+        """Where runs of this profile are kept, and the options of `vtg_lib.runs.run`."""
+        from vtg_lib.store import Store
+
+        options: dict[str, Any] = {
+            "device": self.parameters.device,
+            "data_root": self.parameters.data_root,
+            "progress": False,
+        }
+        if not self.live:
+            return self.store, options
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="vtg-"))
+            atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
+        return Store(self._scratch / "live.jsonl"), {**options, "checkpoint_root": self._scratch}
+
+    @functools.cached_property
+    def compared(self) -> dict[str, TableResults]:
+        """Every table of the paper with all evidence in the run store, and released predictions scored anew."""
+        from vtg_lib.evidence import compare, released_scores
+
+        root = self.parameters.data_root
+        released = released_scores(self.paper, root) if root is not None else {}
+        return compare(self.paper, self.store, released=released)
+
+    # ------------------------------------------------------------------------------------------------------ display
+
+    def footer(self) -> None:
+        """Display where this page comes from, and leave the same as a record in the output's metadata."""
+        from IPython.display import display
+
+        from vtg_lib import views
+
+        record = self.provenance()
+        items = {
+            "code": record["code_version"],
+            "profile, seeds": f"{record['profile']}; {', '.join(map(str, record['seeds']))}",
+            "device": record["device"],
+            "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+            "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
+            "trained here": ", ".join(record["live_specs"]) or "nothing",
+            "runs in the store": str(len(record["store_specs"])),
+            "data fingerprints": "; ".join(f"{name}: {value}" for name, value in record["data"].items()) or "none read",
+        }
+        hashes = f"<details><summary>spec hashes in the store</summary>{' '.join(record['store_specs']) or 'none'}</details>"
+        element = views.record_html(items).data + hashes
+        display({"text/html": element, "text/plain": json.dumps(record)}, raw=True, metadata={PROVENANCE: record})
+
+    def provenance(self) -> dict[str, Any]:
+        """Code version, spec hashes, data and feature fingerprints, seeds, device, versions, start and duration."""
+        from vtg_lib.provenance import provenance
+
+        known = provenance(self.parameters.device)
+        packages = ("pandas", "scipy", "papermill", "jupyter-book", "ipywidgets")
+        versions = {name: version for name, version in known["versions"].items() if version}
+        versions |= {name: importlib.metadata.version(name) for name in packages if _installed(name)}
+        return {
+            "chapter": self.paper.chapter,
+            "profile": self.parameters.profile,
+            "seeds": list(self.parameters.seeds),
+            "rerun": self.parameters.rerun,
+            "code_version": known["code_version"],
+            "versions": versions,
+            "device": known["device"],
+            "started": datetime.datetime.fromtimestamp(self.started, datetime.UTC).isoformat(timespec="seconds"),
+            "duration_s": round(time.time() - self.started, 1),
+            "live_specs": sorted(self._live),
+            "store_specs": sorted({record["hash"] for record in self.store}),
+            "data": dict(self._used),
+        }
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,275 @@
+"""From annotations and feature caches to the padded arrays of `GroundingData`, and what loading them costs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vtg_lib.data.annotations import DATASETS
+from vtg_lib.data.batches import Batch, GroundingData, fingerprint, targets
+from vtg_lib.data.features import EPSILON, FeatureCache, FeatureError, FeatureSpec, check_same, convert
+from vtg_lib.data.manifests import array_folder, feature_spec, get
+
+# Feature packs and annotations may differ by a clip or so per video; a wrong clip length differs by far more.
+LENGTH_TOLERANCE = 0.25
+
+
+def official_arrays(
+    annotations: Sequence[Mapping[str, Any]],
+    video_caches: Sequence[FeatureCache],
+    text_cache: FeatureCache,
+    max_clips: int | None = None,
+    max_words: int | None = None,
+    duration_unit: float | None = 1.0,
+) -> dict[str, np.ndarray]:
+    """Everything that the rows of a split need from the caches, each video once.
+
+    Several video sets are cut to the shorter one per video and joined along the channels, each normalised on its own,
+    as in Moment-DETR (SlowFast 2304 + CLIP 512 = 2816).
+
+    Args:
+        annotations: rows in the QVHighlights layout.
+        video_caches: one or more sets of the same clip length and number of levels.
+        text_cache: word features by `qid`.
+        max_clips: T at most; longer videos are cut.
+        max_words: L at most.
+        duration_unit: seconds per unit of `duration` (`annotations.Dataset`); None where clips have no fixed length, which
+            leaves the clip length unchecked.
+
+    Returns:
+        `video` `[V, T, D]` or `[V, K, T, D]`, `video_length` `[V]`, `video_index` `[N]` (row -> video), `text` `[N, L,
+        D]` or `[N, K, L, D]`, `text_length` `[N]`; features in the caches' dtype, the rest int64.
+
+    Raises:
+        FeatureError: the sets do not belong together, a video or query is missing, or the clip length does not fit the
+            durations.
+    """
+    if not annotations or not video_caches:
+        raise FeatureError("expected annotations and at least one video cache, got none. Fix: read both first.")
+    _check_together(video_caches, text_cache)
+    durations = {row["vid"]: row["duration"] for row in annotations}
+    videos = list(durations)
+    parts, lengths = zip(*(cache.gather(videos, max_clips) for cache in video_caches), strict=True)
+    length = np.minimum.reduce(lengths)
+    if duration_unit is not None:
+        for cache in video_caches:
+            _check_clip_length(cache, videos, duration_unit * np.array([durations[v] for v in videos]))
+    width = int(length.max())
+    video = np.concatenate([part[..., :width, :] for part in parts], -1)
+    padding = np.arange(width) >= length[:, None]
+    if video.ndim == 3:
+        video[padding] = 0
+    else:
+        video.swapaxes(1, 2)[padding] = 0
+    text, text_length = text_cache.gather([row["qid"] for row in annotations], max_words)
+    row_of = {v: i for i, v in enumerate(videos)}
+    index = np.array([row_of[row["vid"]] for row in annotations], np.int64)
+    return {"video": video, "video_length": length, "video_index": index, "text": text, "text_length": text_length}
+
+
+def official_data(
+    dataset: str,
+    split_rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    feature_set: str,
+    video_arrays: Sequence[str],
+    text_array: str,
+    data_root: str | Path,
+    *,
+    cache_root: str | Path | None = None,
+    max_clips: int | None = None,
+    max_words: int | None = None,
+    progress: bool = True,
+) -> dict[str, GroundingData]:
+    """Splits with the features of a set that `vtg data fetch` brought, converted on first use.
+
+    Args:
+        dataset: one of `annotations.DATASETS`.
+        split_rows: split -> annotations.
+        feature_set: name of a set in `data_manifests/`, e.g. "qvhighlights_slowfast_clip".
+        video_arrays: its arrays to join along the channels, e.g. ("slowfast", "clip").
+        text_array: its words, e.g. "clip_text".
+        data_root: where the set lies.
+        cache_root: where caches go; `features/cache` under `data_root` if not given.
+        max_clips, max_words: longer videos and queries are cut.
+
+    Raises:
+        ManifestError: no such set or array, or its folder is not there.
+        FeatureError: see `features.convert` and `official_arrays`.
+    """
+    data = get(feature_set)
+    root = Path(cache_root) if cache_root is not None else Path(data_root) / "features" / "cache"
+    rows = [row for part in split_rows.values() for row in part]
+    ids = {"video": [row["vid"] for row in rows], "text": [row["qid"] for row in rows]}
+
+    def cache_of(array: str) -> FeatureCache:
+        spec = feature_spec(data, array)
+        target = root / feature_set / array
+        if (target / "index.json").exists():
+            found = FeatureCache.open(target)
+            check_same(spec, found.spec, str(target))
+            found.rows(ids[spec.kind])
+            return found
+        return convert(array_folder(data, array, data_root), target, ids[spec.kind], spec, progress=progress)
+
+    videos, text = [cache_of(array) for array in video_arrays], cache_of(text_array)
+    clip_length = videos[0].spec.clip_length
+    assert clip_length is not None
+    unit = DATASETS[dataset].duration_unit if DATASETS[dataset].regular else None
+    splits = {}
+    for split, part in split_rows.items():
+        arrays = official_arrays(part, videos, text, max_clips, max_words, unit)
+        row_length = arrays["video_length"][arrays["video_index"]]
+        spans, count, saliency = targets(part, row_length, clip_length, arrays["video"].shape[-2])
+        arrays |= {"spans": spans, "span_count": count, "saliency": saliency}
+        prints = {cache.spec.name: cache.fingerprint for cache in (*videos, text)}
+        splits[split] = GroundingData(
+            annotations=[dict(row) for row in part],
+            clip_length=clip_length,
+            fingerprint=fingerprint(sorted(prints.items()), json.dumps(part, sort_keys=True), max_clips, max_words),
+            facts={"kind": "official", "dataset": dataset, "feature_set": feature_set, "features": prints},
+            **{name: torch.from_numpy(array) for name, array in arrays.items()},
+        )
+    return splits
+
+
+def _check_together(video_caches: Sequence[FeatureCache], text_cache: FeatureCache) -> None:
+    first = video_caches[0].spec
+    for cache in (*video_caches, text_cache):
+        wanted = "text" if cache is text_cache else "video"
+        if cache.spec.kind != wanted:
+            raise FeatureError(f"{cache.folder}: expected {wanted} features, got {cache.spec.kind}. Fix: swap the caches.")
+    for cache in video_caches[1:]:
+        for fact in ("clip_length", "levels"):
+            expected, got = getattr(first, fact), getattr(cache.spec, fact)
+            if expected != got:
+                raise FeatureError(
+                    f"{cache.folder}: {fact}: expected {expected} as in {first.name}, got {got} in {cache.spec.name}. "
+                    "Fix: use feature sets that were extracted together."
+                )
+    names = [cache.spec.name for cache in video_caches]
+    if len(set(names)) != len(names):
+        raise FeatureError(f"expected different video sets, got {names}. Fix: name each set once.")
+
+
+def _check_clip_length(cache: FeatureCache, videos: Sequence[str], durations: np.ndarray) -> None:
+    assert cache.spec.clip_length is not None
+    covered = cache.lengths[cache.rows(videos)] * cache.spec.clip_length
+    ratio = float(np.median(covered / durations))
+    if abs(ratio - 1) > LENGTH_TOLERANCE:
+        raise FeatureError(
+            f"{cache.folder}: clip_length {cache.spec.clip_length:g} s: expected clips that cover the videos, got "
+            f"{ratio:.2f} of their duration (median). "
+            f"Fix: these are features of about {cache.spec.clip_length / ratio:.3g} s a clip; correct the manifest or "
+            "take the other set."
+        )
+
+
+def loading_benchmark(
+    folder: str | Path | None = None, *, videos: int = 64, batch: int = 32, repeats: int = 5, clips: int = 75, words: int = 20
+) -> dict[str, float]:
+    """Cost per sample of the public way, three `.npz` files per sample, normalise, join and pad, and of
+    `GroundingData.batch`.
+
+    The public way is charged for features only, ours for masks and targets too.
+
+    Args:
+        folder: where the synthetic files go; a temporary folder if not given.
+        videos: number of videos and queries. batch: samples per batch. repeats: passes over all of them, the fastest
+            counts.
+        clips: per video, of SlowFast (2304) and CLIP (512) features. words: per query, of 512.
+
+    Returns:
+        `npz_ms` and `cache_ms` per sample, their ratio `speedup`, `convert_ms` per sample (paid once), and the largest
+        difference between the two videos, `max_difference` (the cache is float16).
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return loading_benchmark(temporary, videos=videos, batch=batch, repeats=repeats, clips=clips, words=words)
+    folder = Path(folder)
+    rng = np.random.default_rng(0)
+    specs = [
+        FeatureSpec(name="slowfast", kind="video", extractor="synthetic", dims=2304, clip_length=2.0),
+        FeatureSpec(name="clip", kind="video", extractor="synthetic", dims=512, clip_length=2.0),
+        FeatureSpec(
+            name="clip_text",
+            kind="text",
+            extractor="synthetic",
+            dims=512,
+            clip_length=None,
+            files=("qid{id}.npz",),
+            key="last_hidden_state",
+        ),
+    ]
+    names = [str(i) for i in range(videos)]
+    for spec in specs:
+        (folder / spec.name).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            array = rng.standard_normal((clips if spec.kind == "video" else words, spec.dims), np.float32)
+            content: dict[str, Any] = {spec.key or "features": array}
+            np.savez(spec.paths(folder / spec.name, name)[0], **content)
+    started = time.perf_counter()
+    caches = [convert(folder / spec.name, folder / "cache" / spec.name, names, spec, progress=False) for spec in specs]
+    converted = time.perf_counter() - started
+    rows = [{"qid": name, "vid": name, "duration": 2.0 * clips, "relevant_windows": [[0.0, 10.0]]} for name in names]
+    arrays = official_arrays(rows, caches[:2], caches[2])
+    spans, count, saliency = targets(rows, arrays["video_length"], 2.0, clips)
+    tensors: dict[str, Any] = {
+        name: torch.from_numpy(array)
+        for name, array in (arrays | {"spans": spans, "span_count": count, "saliency": saliency}).items()
+    }
+    data = GroundingData(annotations=rows, clip_length=2.0, fingerprint="synthetic", **tensors)
+    order = rng.permutation(videos)
+
+    def from_npz(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        samples = [_npz_sample(folder, specs, names[i]) for i in index]
+        return _pad([v for v, _ in samples]), _pad([t for _, t in samples])
+
+    def from_cache(index: np.ndarray) -> Batch:
+        return data.batch(torch.from_numpy(index))
+
+    batches = [order[start : start + batch] for start in range(0, videos, batch)]
+    slow, fast = _fastest(from_npz, batches, repeats), _fastest(from_cache, batches, repeats)
+    difference = max(float(np.abs(from_npz(index)[0] - from_cache(index).video.numpy()).max()) for index in batches[:2])
+    return {
+        "npz_ms": 1e3 * slow / videos,
+        "cache_ms": 1e3 * fast / videos,
+        "speedup": slow / fast,
+        "convert_ms": 1e3 * converted / videos,
+        "max_difference": difference,
+    }
+
+
+def _npz_sample(folder: Path, specs: Sequence[FeatureSpec], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """One sample the public way: open, read, normalise, join."""
+    loaded = []
+    for spec in specs:
+        with np.load(spec.paths(folder / spec.name, name)[0]) as file:
+            array = file[spec.key].astype(np.float32)
+        loaded.append(array / (np.linalg.norm(array, axis=-1, keepdims=True) + EPSILON))
+    length = min(len(loaded[0]), len(loaded[1]))
+    return np.concatenate([loaded[0][:length], loaded[1][:length]], 1), loaded[2]
+
+
+def _pad(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    out = np.zeros((len(arrays), max(map(len, arrays)), arrays[0].shape[1]), np.float32)
+    for row, array in enumerate(arrays):
+        out[row, : len(array)] = array
+    return out
+
+
+def _fastest(load: Callable[[np.ndarray], Any], batches: Sequence[np.ndarray], repeats: int) -> float:
+    """Seconds of the fastest pass over all batches, each dropped after use as in training."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for index in batches:
+            load(index)
+        times.append(time.perf_counter() - started)
+    return min(times)

@@ -1,0 +1,62 @@
+"""Writing a data set to disk in the layout of the public features, for other code to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from vtg_lib.data.batches import GroundingData
+
+
+def export_data(splits: Mapping[str, GroundingData], folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `splits` below `folder`, which appears only when all of it is there.
+
+    `<split>.jsonl`: annotations. `<split>/video/<vid>.npz`: `features`, `[T, D]` or `[K, T, D]`.
+    `<split>/text/qid<qid>.npz`: `last_hidden_state`, `[L, D]`. `data.json`: spec, facts, shapes, fingerprints.
+
+    Returns:
+        What `data.json` holds.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        summary: dict[str, Any] = {"spec": dict(spec), "splits": {}}
+        for name, data in splits.items():
+            summary["splits"][name] = _export_split(data, partial, name)
+        (partial / "data.json").write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return summary
+
+
+def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
+    for part in ("video", "text"):
+        (root / name / part).mkdir(parents=True)
+    written = set()
+    for row, annotation in enumerate(tqdm(data.annotations, desc=name, unit="query", leave=False)):
+        video = int(data.video_index[row])
+        if video not in written:
+            written.add(video)
+            features = data.video[video][..., : int(data.video_length[video]), :]
+            np.savez(root / name / "video" / f"{annotation['vid']}.npz", features=features.float().numpy())
+        words = data.text[row][..., : int(data.text_length[row]), :]
+        np.savez(root / name / "text" / f"qid{annotation['qid']}.npz", last_hidden_state=words.float().numpy())
+    with open(root / f"{name}.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(annotation) + "\n" for annotation in data.annotations)
+    return {
+        "queries": len(data),
+        "videos": len(written),
+        "video": list(data.video.shape[1:]),
+        "text": list(data.text.shape[1:]),
+        "clip_length": data.clip_length,
+        "fingerprint": data.fingerprint,
+        "facts": data.facts,
+    }

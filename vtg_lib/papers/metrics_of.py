@@ -1,0 +1,45 @@
+"""What a column of a paper's table is called in our evaluator."""
+
+from __future__ import annotations
+
+from vtg_lib.papers.schema import Column
+
+# the part of a column's name after its data set or split -> key in the evaluator's "brief" result
+METRICS: dict[str, str] = {
+    "R1@0.3": "MR-full-R1@0.3",
+    "R1@0.5": "MR-full-R1@0.5",
+    "R1@0.7": "MR-full-R1@0.7",
+    "mIoU": "MR-full-mIoU",
+    "mAP@0.5": "MR-full-mAP@0.5",
+    "mAP@0.75": "MR-full-mAP@0.75",
+    "mAP": "MR-full-mAP",
+    "mAP short": "MR-short-mAP",
+    "mAP middle": "MR-middle-mAP",
+    "mAP long": "MR-long-mAP",
+    "HD mAP": "HL-min-VeryGood-mAP",
+    "HIT@1": "HL-min-VeryGood-Hit1",
+}
+PARAMETERS = "#Params (M)"
+# first word of a column's name -> (data set, split); Charades-STA and TACoS are reported on their test splits, which
+# the public Charades-STA annotations use for validation as well
+PREFIXES: dict[str, tuple[str, str]] = {
+    "test": ("qvhighlights", "test"),
+    "val": ("qvhighlights", "val"),
+    "Charades": ("charades_sta", "test"),
+    "TACoS": ("tacos", "test"),
+}
+
+
+def column(name: str, computed: bool = False) -> Column:
+    """Read a column's name: `"mAP"`, `"val HD mAP"`, `"TACoS mIoU"`, `"#Params (M)"`, or any other (no metric).
+
+    With `computed`, the column holds something derived (a rank) rather than the metric it is named after.
+    """
+    prefix, _, rest = name.partition(" ")
+    dataset, split = PREFIXES.get(prefix, ("qvhighlights", "val"))
+    metric = METRICS.get(rest if prefix in PREFIXES else name)
+    if name == PARAMETERS:
+        return Column(name=name, dataset=None, split=None, metric="parameters")
+    if metric is None or computed:
+        return Column(name=name, dataset=None, split=None, metric=None)
+    return Column(name=name, dataset=dataset, split=split, metric=metric)

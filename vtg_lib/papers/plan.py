@@ -1,0 +1,116 @@
+"""From a row of a table to the runs that reproduce it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vtg_lib.papers.schema import Paper, Profile, Row, Table
+
+if TYPE_CHECKING:
+    from vtg_lib.runs import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRef:
+    """A row of a paper's table, on one of the data sets that the table's columns speak of."""
+
+    paper: str
+    table: str
+    label: str
+    dataset: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A run, and all rows that it is evidence for."""
+
+    spec: RunSpec
+    refs: tuple[RowRef, ...]
+
+
+def row_datasets(table: Table, profile: Profile) -> list[str]:
+    """The data sets of the table's columns that the profile can produce, in column order."""
+    datasets = dict.fromkeys(c.dataset for c in table.columns if c.metric is not None and c.dataset is not None)
+    return [dataset for dataset in datasets if dataset in profile.datasets]
+
+
+def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
+    """The run of one row: the model's defaults, the profile's overrides, then the row's own.
+
+    Raises:
+        ValueError: the row names no model, the profile does not produce `dataset`, or a train field is unknown.
+    """
+    from vtg_lib.runs import RunSpec
+
+    if row.model is None:
+        raise ValueError(f"row {row.label!r} is only quoted: it names no model to run")
+    overrides = profile.overrides(row.model, dataset).then(row.overrides)
+    return RunSpec.from_dict(
+        {
+            "model": row.model,
+            "config": dict(overrides.config),
+            "data": dict(overrides.data),
+            "train": dict(overrides.train),
+            "seed": seed,
+            "diagnostics": row.diagnostics,
+        }
+    )
+
+
+def plan(
+    paper: Paper,
+    profile: str,
+    seeds: Iterable[int],
+    tables: Collection[str] | None = None,
+    models: Collection[str] | None = None,
+) -> list[Planned]:
+    """The runs that fill the paper's tables, each once, whatever number of rows share it.
+
+    All rows come with the first seed before any comes with the second, so that a sweep that runs out of time leaves a
+    whole table of fewer seeds. A shared run computes the diagnostics of all its rows.
+
+    Args:
+        tables: ids; default all.
+        models: names that can be run; default all that `vtg_lib.models.MODELS` holds. Rows of others are left out.
+
+    Raises:
+        ValueError: unknown table or profile, or overrides that a model or the data does not have.
+    """
+    if models is None:
+        from vtg_lib.models import MODELS
+
+        models = set(MODELS)
+    chosen = paper.tables if tables is None else [paper.table(table_id) for table_id in tables]
+    size = paper.profile(profile)
+    found: dict[str, Planned] = {}
+    for seed in seeds:
+        for table in chosen:
+            for row in table.rows:
+                if not row.planned or row.model not in models:
+                    continue
+                for dataset in row_datasets(table, size):
+                    spec = row_spec(row, size, dataset, seed)
+                    ref = RowRef(paper=paper.key, table=table.id, label=row.label, dataset=dataset)
+                    found[spec.hash] = _merge(found.get(spec.hash), spec, ref)
+    return list(found.values())
+
+
+def _merge(before: Planned | None, spec: RunSpec, ref: RowRef) -> Planned:
+    if before is None:
+        return Planned(spec=spec, refs=(ref,))
+    diagnostics = tuple(dict.fromkeys((*before.spec.diagnostics, *spec.diagnostics)))
+    return Planned(spec=dataclasses.replace(before.spec, diagnostics=diagnostics), refs=(*before.refs, ref))
+
+
+def specs(
+    paper: Paper,
+    profile: str,
+    seeds: Iterable[int],
+    tables: Collection[str] | None = None,
+    models: Collection[str] | None = None,
+) -> list[tuple[tuple[RowRef, ...], RunSpec]]:
+    """`plan` as pairs (all rows that the run is evidence for, the run)."""
+    return [(planned.refs, planned.spec) for planned in plan(paper, profile, seeds, tables, models)]

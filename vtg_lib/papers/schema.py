@@ -1,0 +1,188 @@
+"""What a paper, its tables, rows and profiles are. Built by `vtg_lib.papers.loader`, which does the checking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+EVIDENCE: tuple[str, ...] = ("official", "rendered", "sim")  # kinds that runs can be, best first
+DATASETS: tuple[str, ...] = ("qvhighlights", "charades_sta", "tacos")
+SOURCES: tuple[str, ...] = ("run", "released", "quoted")
+Source = Literal["run", "released", "quoted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of numbers.
+
+    Attributes:
+        name: unique in its table.
+        dataset, split: where the numbers come from; None for counts, settings, p-values and ranks.
+        metric: key in the evaluator's "brief" result, "parameters" for millions of learnable parameters, or None
+            where our runs have no such number.
+    """
+
+    name: str
+    dataset: str | None
+    split: str | None
+    metric: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """Changes to a model's Config, to the keyword arguments of `load_data`, and to the TrainConfig."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+    def then(self, other: Overrides) -> Overrides:
+        """These, with `other` on top."""
+        return Overrides(
+            config={**self.config, **other.config},
+            data={**self.data, **other.data},
+            train={**self.train, **other.train},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Overrides for every model, and further ones per model."""
+
+    base: Overrides = field(default_factory=Overrides)
+    models: Mapping[str, Overrides] = field(default_factory=dict)
+
+    def of(self, model: str) -> Overrides:
+        return self.base.then(self.models.get(model, Overrides()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A size at which the paper's rows are run.
+
+    Attributes:
+        evidence: the kind of evidence its runs are; None if they only exercise code.
+        datasets: the data sets it can produce, each with its own layer.
+    """
+
+    name: str
+    evidence: str | None
+    layer: Layer
+    datasets: Mapping[str, Layer]
+
+    def overrides(self, model: str, dataset: str) -> Overrides:
+        """What the profile sets for one model on one data set.
+
+        Raises:
+            ValueError: the profile does not produce `dataset`.
+        """
+        if dataset not in self.datasets:
+            raise ValueError(f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}")
+        return self.layer.of(model).then(self.datasets[dataset].of(model))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table. `paper` has every column; None where nothing (or a word, see `text`) is printed."""
+
+    label: str
+    paper: Mapping[str, float | None]
+    source: Source
+    model: str | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+    released: Mapping[str, str] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
+    also: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    config_field: str | None = None  # Tab. A: the Config or TrainConfig field that holds the value
+    added: bool = False
+    planned: bool = True
+    diagnostics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table or figure of a paper.
+
+    Attributes:
+        primary: the column that verdicts on a whole row are about; None if the table has no columns.
+        reference: label of the row that the others are compared with; None if rows are not comparable.
+        see: id of the table that prints this figure's numbers.
+        computed: "ranks" or "nemenyi" if our side is recomputed from printed numbers instead of trained.
+    """
+
+    id: str
+    kind: Literal["table", "figure"]
+    caption: str
+    place: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    primary: str | None = None
+    reference: str | None = None
+    higher_is_better: bool = True
+    see: str | None = None
+    computed: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """ "Tab. 5" for `tab5`."""
+        return f"{'Fig' if self.kind == 'figure' else 'Tab'}. {self.id[3:]}"
+
+    def row(self, label: str) -> Row:
+        """The row with this label.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for row in self.rows:
+            if row.label == label:
+                return row
+        raise KeyError(f"{self.id} has no row {label!r}; it has {[r.label for r in self.rows]}")
+
+    def column(self, name: str) -> Column:
+        """The column with this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.id} has no column {name!r}; it has {[c.name for c in self.columns]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A paper: its tables in the order of the chapter, and the sizes at which they are run."""
+
+    key: str
+    chapter: str
+    title: str
+    venue: str
+    code: str | None
+    tables: tuple[Table, ...]
+    profiles: Mapping[str, Profile]
+    notes: tuple[str, ...] = ()
+
+    def table(self, table_id: str) -> Table:
+        """The table with this id.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for table in self.tables:
+            if table.id == table_id:
+                return table
+        raise ValueError(f"{self.key} has no table {table_id!r}; it has {', '.join(t.id for t in self.tables)}")
+
+    def profile(self, name: str) -> Profile:
+        """The profile with this name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if name not in self.profiles:
+            raise ValueError(f"{self.key} has no profile {name!r}; it has {', '.join(self.profiles)}")
+        return self.profiles[name]

@@ -1,0 +1,382 @@
+"""Runs as values: a `RunSpec` says what to train, a `RunResult` what came out and where it came from.
+
+A spec is hashed over its *resolved* form, with every default spelled out, so that the order of keys and defaults that
+somebody wrote down make no difference. Asking for a run that the store has returns it; otherwise it is trained, from
+its last checkpoint where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtg_lib.provenance import provenance, source_digest
+from vtg_lib.store import Store
+from vtg_lib.train import TrainConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CURVE_POINTS = 32  # epochs that a stored curve keeps
+CURVE_METRICS = ("MR-full-mAP", "MR-full-R1@0.5", "MR-full-R1@0.7", "HL-min-VeryGood-mAP")
+
+
+class PausedError(RuntimeError):
+    """A run reached its deadline; it has a checkpoint and goes on when it is asked for again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """Everything that decides the outcome of a run.
+
+    model: a name of `vtg_lib.models.MODELS`. config: overrides of that model's `Config`. data: what
+    `vtg_lib.data.load_data` takes. diagnostics: names of `vtg_lib.diagnostics.DIAGNOSTICS`, computed before and after
+    training; they only look at the model, so they are no part of the hash.
+    """
+
+    model: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seed: int = 0
+    diagnostics: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RunSpec:
+        """The spec that `resolved` or a JSON file describes.
+
+        Raises:
+            ValueError: unknown or missing fields.
+        """
+        known = {f.name for f in dataclasses.fields(cls)} | {"renderer"}
+        if "model" not in value or (unknown := sorted(set(value) - known)):
+            got = "no model" if "model" not in value else f"unknown fields {unknown}"
+            raise ValueError(f"run spec: expected the fields {sorted(known)} (model is required), got {got}")
+        value = dict(value)
+        renderer = value.pop("renderer", None)
+        if renderer is not None and renderer != (now := _resolve_data(value.get("data", {}))["renderer"]):
+            raise ValueError(f"run spec: made for {renderer!r}, but the renderer is now {now!r}")
+        settings = value.get("train", {})
+        fields = {f.name for f in dataclasses.fields(TrainConfig)}
+        if unknown := sorted(set(settings) - fields):
+            raise ValueError(f"run spec: unknown fields {unknown} in train; it has {sorted(fields)}")
+        rest = {"diagnostics": tuple(value.get("diagnostics", ()))}
+        return cls(**{**value, "train": TrainConfig(**settings), **rest})
+
+    @functools.cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The spec as plain JSON values with every default spelled out; what is hashed and stored."""
+        from vtg_lib import models
+
+        config = models.resolve(self.model, self.config)
+        return json.loads(
+            canonical(
+                {
+                    "model": self.model,
+                    "config": dataclasses.asdict(config),
+                    **_resolve_data(self.data),
+                    "train": dataclasses.asdict(self.train),
+                    "seed": self.seed,
+                }
+            )
+        )
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the resolved spec."""
+        return hashlib.sha256(canonical(self.resolved).encode()).hexdigest()[:12]
+
+    @property
+    def cost_key(self) -> str:
+        """Equal for runs that should take equally long: everything but the seed."""
+        return canonical({**self.resolved, "seed": None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run, one line of the store.
+
+    metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of the last
+    one, "test" where the data has a test split (scored once, with the selected epoch). curves: {column: [a value per
+    kept epoch]}. diagnostics: {name: {"before": …, "after": …}}. provenance: see `vtg_lib.provenance`.
+    """
+
+    hash: str
+    spec: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RunResult:
+        """The result in one line of a store; fields that this version does not know are ignored."""
+        return cls(**{f.name: value[f.name] for f in dataclasses.fields(cls) if f.name in value})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def _resolve_data(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official features}."""
+    kind = spec.get("kind", "sim")
+    if kind == "official":
+        return {"data": dict(spec), "renderer": None}
+    from vtg_lib.data.generate import WorldConfig
+    from vtg_lib.data.render import RENDER_VERSION, RenderConfig
+    from vtg_lib.data.timeline import TimelineConfig
+
+    defaults: dict[str, Any] = {"kind": kind, "dataset": "qvhighlights", "seed": 0}
+    for config in (WorldConfig, TimelineConfig, RenderConfig):
+        defaults |= dataclasses.asdict(config())
+    return {"data": {**defaults, **{k: v for k, v in spec.items() if v is not None}}, "renderer": RENDER_VERSION}
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; refuses NaN and whatever JSON has no word for."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def find(store: Store, spec: RunSpec) -> RunResult | None:
+    """The stored result of `spec`, if it has all the diagnostics that the spec asks for.
+
+    A line written before a config gained a field counts as having that field's default: new fields must default to
+    what was done before.
+    """
+    record = store.get(spec.hash) or store.get_alias(spec.hash, _current_hash)
+    if record is None or not set(spec.diagnostics) <= set(record.get("diagnostics", {})):
+        return None
+    return RunResult.from_dict(record)
+
+
+def _current_hash(record: Mapping[str, Any]) -> str | None:
+    try:
+        return RunSpec.from_dict(record["spec"]).hash
+    except (ValueError, TypeError, KeyError):  # a model or a field that is gone
+        return None
+
+
+def cache_root() -> Path:
+    """Where checkpoints live: VTG_CACHE, else the user's cache folder."""
+    if root := os.environ.get("VTG_CACHE"):
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vtg"
+
+
+@functools.lru_cache(maxsize=2)
+def _load_data(data: str, data_root: str | None) -> dict[str, Any]:
+    from vtg_lib import data as data_module
+
+    return data_module.load_data(json.loads(data), root=data_root)
+
+
+def load_data(spec: RunSpec, data_root: Path | str | None = None) -> dict[str, Any]:
+    """The splits of a spec; the last two data sets stay in memory, as many runs share one."""
+    return _load_data(canonical(spec.resolved["data"]), None if data_root is None else str(data_root))
+
+
+def build_model(spec: RunSpec) -> nn.Module:
+    """The spec's model as it is before training; rows of an ablation share what parameters they have in common."""
+    from vtg_lib import models
+    from vtg_lib.initialisation import build_paired
+
+    return build_paired(lambda: models.build(spec.model, spec.config), spec.seed)
+
+
+def run(
+    spec: RunSpec,
+    store: Store | None = None,
+    *,
+    device: str = "cpu",
+    checkpoint_root: Path | str | None = None,
+    data_root: Path | str | None = None,
+    rerun: bool = False,
+    progress: bool = True,
+    keep_weights: bool = False,
+    deadline: float | None = None,
+    keep_checkpoint: bool = False,
+) -> RunResult:
+    """The result of `spec`: from the store if it is there, else trained (and stored).
+
+    Args:
+        checkpoint_root: default `cache_root()`; the run's folder in it is `runs/<hash>-<device type>`.
+        rerun: train even if the store has it; the new line supersedes the old one.
+        keep_weights: leave the selected weights in the run's folder, for `trained_model`.
+        deadline: a `time.time()` after which the run stops at the end of its epoch.
+        keep_checkpoint: leave the last checkpoint; for callers that store the result themselves.
+
+    Raises:
+        PausedError: the deadline came first.
+        ValueError, NonFiniteLossError, CheckpointError: see `vtg_lib.train.train`.
+    """
+    if store is not None and not rerun and (found := find(store, spec)) is not None:
+        return found
+    folder = run_folder(spec, device, checkpoint_root)
+    with _locked(folder):
+        # whoever held the lock may have finished this very run
+        if store is not None and not rerun and (found := find(store, spec)) is not None:
+            return found
+        result = _train(spec, folder, device, data_root, progress, keep_weights, deadline)
+        if store is not None:
+            store.append(result.to_dict())
+        if not keep_checkpoint:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+    if not keep_checkpoint and not keep_weights:
+        shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def run_folder(spec: RunSpec, device: str, checkpoint_root: Path | str | None = None) -> Path:
+    """Where a run keeps its checkpoint and weights."""
+    root = Path(checkpoint_root) if checkpoint_root is not None else cache_root()
+    return root / "runs" / f"{spec.hash}-{device.split(':')[0]}"
+
+
+def trained_model(spec: RunSpec, store: Store | None = None, **options: Any) -> nn.Module:
+    """The spec's model with its selected weights, trained first where they are not in the cache; `options` as `run`."""
+    import torch
+
+    weights = run_folder(spec, options.get("device", "cpu"), options.get("checkpoint_root")) / "weights.pt"
+    if not weights.exists():
+        run(spec, store, **{**options, "rerun": True, "keep_weights": True})
+    model = build_model(spec)
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return model.to(options.get("device", "cpu")).eval()
+
+
+def _train(
+    spec: RunSpec,
+    folder: Path,
+    device: str,
+    data_root: Path | str | None,
+    progress: bool,
+    keep_weights: bool,
+    deadline: float | None,
+) -> RunResult:
+    from vtg_lib import models
+    from vtg_lib.checkpoint import save_checkpoint
+    from vtg_lib.train import evaluate_model, train
+
+    started = time.time()
+    splits = load_data(spec, data_root)
+    model = build_model(spec)
+    diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
+    _diagnose(diagnostics, "before", model.to(device), splits["val"])
+    digest = source_digest(models.entry(spec.model).module)
+    _discard_stale(folder, digest)
+    outcome = train(
+        model,
+        splits["train"],
+        splits["val"],
+        spec.train,
+        seed=spec.seed,
+        device=device,
+        checkpoint_dir=folder,
+        progress=progress,
+        deadline=deadline,
+        identity=f"{spec.hash} {digest}",
+    )
+    if not outcome.finished:
+        raise PausedError(f"run {spec.hash} paused after epoch {len(outcome.curves)} of {spec.train.epochs}")
+    _diagnose(diagnostics, "after", model, splits["val"])
+    metrics = {"val": outcome.best, "last": outcome.last}
+    if "test" in splits:
+        metrics["test"] = evaluate_model(model, splits["test"], precision=spec.train.precision)
+    if keep_weights:
+        save_checkpoint(folder / "weights.pt", {k: v.cpu() for k, v in model.state_dict().items()})
+    return RunResult(
+        hash=spec.hash,
+        spec=spec.resolved,
+        # a range of lengths without a single query gives NaN, which JSON does not have
+        metrics={
+            split: {name: value for name, value in nested["brief"].items() if not math.isnan(value)}
+            for split, nested in metrics.items()
+        },
+        curves=thin_curves(outcome.curves),
+        diagnostics=diagnostics,
+        provenance={
+            **provenance(device),
+            "source_digest": digest,
+            "wall_s": round(outcome.timings["train_s"] + outcome.timings["evaluate_s"], 2),
+            "session_s": round(time.time() - started, 2),
+            "step_ms": round(outcome.timings["step_ms"], 3),
+            "peak_memory_mb": round(outcome.peak_memory_mb, 1),
+            "parameters": models.count_parameters(model),
+            "best_epoch": outcome.best_epoch,
+            "resumed_from": outcome.resumed_from,
+            "data_fingerprint": {name: split.fingerprint for name, split in splits.items()},
+            "render_version": spec.resolved["renderer"],
+        },
+    )
+
+
+def _diagnose(diagnostics: dict[str, Any], when: str, model: nn.Module, data: Any) -> None:
+    if not diagnostics:
+        return
+    from vtg_lib.diagnostics import DIAGNOSTICS
+
+    for name, values in diagnostics.items():
+        if name not in DIAGNOSTICS:
+            raise ValueError(f"diagnostics: expected some of {', '.join(sorted(DIAGNOSTICS))}; got {name!r}")
+        values[when] = DIAGNOSTICS[name](model, data)
+
+
+def _discard_stale(folder: Path, digest: str) -> None:
+    """Remove a checkpoint that other code wrote: going on from it would mix two versions in one number."""
+    note, checkpoint = folder / "source_digest", folder / "checkpoint.pt"
+    if checkpoint.exists() and (not note.exists() or note.read_text() != digest):
+        warnings.warn(f"the code changed since {checkpoint} was written; training from the start", stacklevel=2)
+        checkpoint.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(digest)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two processes never train the same run at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(folder.name + ".lock")
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def thin_curves(curves: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[float | None]]:
+    """Columns with at most `points` epochs, evaluated ones first choice, the last always; four significant digits."""
+    rows = [row for row in curves if "val" in row]
+    if len(rows) > points:
+        rows = [rows[round(i * (len(rows) - 1) / (points - 1))] for i in range(points)]
+    flat = [
+        {
+            "epoch": row["epoch"],
+            "step": row["step"],
+            "learning_rate": row["learning_rate"],
+            "gradient_norm": row["gradient_norm"],
+            "loss": sum(row["loss"].values()),
+            **{f"loss/{name}": value for name, value in row["loss"].items()},
+            **{name: row["val"][name] for name in CURVE_METRICS if name in row["val"]},
+        }
+        for row in rows
+    ]
+    columns = {name: [row.get(name) for row in flat] for name in (flat[0] if flat else {})}
+    return {name: [_short(value) for value in values] for name, values in columns.items()}
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.4g}") if math.isfinite(value) else None

@@ -1,0 +1,250 @@
+"""A paper's table beside our numbers, as data frames, JSON and HTML.
+
+    paper = load_paper("sdst")
+    compared = compare(paper, Store("results/03_sdst.jsonl"), released=released_scores(paper))
+    HTML(render_table(compared["tab5"]))
+
+What counts as evidence and how verdicts are computed: `vtg_lib.evidence`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vtg_lib import stats
+from vtg_lib.evidence import (
+    DECIDED,
+    NOISE,
+    NOT_RUN,
+    ONE_SEED,
+    REVERSED,
+    SAME,
+    Evidence,
+    RowResults,
+    TableResults,
+    Verdict,
+    compare,
+    index_runs,
+    released_scores,
+    results_for,
+    verdict,
+)
+from vtg_lib.papers.schema import EVIDENCE, Paper
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vtg_lib.store import Store
+
+__all__ = [
+    "Evidence",
+    "RowResults",
+    "TableResults",
+    "Verdict",
+    "agreement",
+    "agreement_table",
+    "compare",
+    "explorer_tables",
+    "frame",
+    "index_runs",
+    "released_check",
+    "released_scores",
+    "render_table",
+    "results_for",
+    "tidy",
+    "to_json",
+    "verdict",
+]
+
+
+def tidy(results: TableResults) -> pd.DataFrame:
+    """One line per row, column and line of evidence (one with empty `ours` where there is none); for charts.
+
+    Columns: table, row, source, column, paper, paper_difference, evidence, ours, sd, n, difference, low, high, verdict.
+    The difference and verdict belong to runs, not to released or counted numbers.
+    """
+    import pandas as pd
+
+    lines = []
+    for result in results.rows:
+        for column in results.table.columns:
+            v = result.verdicts.get(column.name)
+            shown = [e for e in (*result.lines, result.counted) if e is not None and e.values.get(column.name)]
+            kinds: list[str | None] = [*dict.fromkeys(e.kind for e in shown)]
+            for evidence in kinds or [None]:
+                found = next((e for e in shown if e.kind == evidence), None)
+                summary = found.summary(column.name) if found else stats.summarise([])
+                judged = v is not None and (evidence in EVIDENCE or evidence is None)
+                gap = v.difference if v is not None and judged and v.evidence == evidence else None
+                lines.append(
+                    {
+                        "table": results.table.id,
+                        "row": result.row.label,
+                        "source": result.row.source,
+                        "column": column.name,
+                        "paper": _nan(result.row.paper[column.name]),
+                        "paper_difference": _nan(v.paper_difference if v is not None else None),
+                        "evidence": evidence,
+                        "ours": summary.mean,
+                        "sd": summary.sd,
+                        "n": summary.n,
+                        "difference": _nan(gap.mean if gap else None),
+                        "low": _nan(gap.low if gap else None),
+                        "high": _nan(gap.high if gap else None),
+                        "verdict": v.word if v is not None and judged else None,
+                    }
+                )
+    names = ["table", "row", "source", "column", "paper", "paper_difference", "evidence", "ours", "sd", "n"]
+    return pd.DataFrame(lines, columns=[*names, "difference", "low", "high", "verdict"])
+
+
+def frame(results: TableResults) -> pd.DataFrame:
+    """Rows by label (and evidence), columns in pairs (column, paper | ours | sd | n); NaN where there is no number."""
+    import pandas as pd
+
+    data: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    for result in results.rows:
+        kinds: list[Evidence | None] = [*result.lines]
+        for evidence in kinds or [None]:
+            cells = data.setdefault((result.row.label, evidence.kind if evidence else NOT_RUN), {})
+            for column in results.table.columns:
+                summary = evidence.summary(column.name) if evidence else stats.summarise([])
+                values = (_nan(result.row.paper[column.name]), summary.mean, summary.sd, float(summary.n))
+                cells.update({(column.name, k): v for k, v in zip(("paper", "ours", "sd", "n"), values, strict=True)})
+    names = pd.MultiIndex.from_tuples(list(data), names=["row", "evidence"]) if data else None
+    columns = pd.MultiIndex.from_product([[c.name for c in results.table.columns], ["paper", "ours", "sd", "n"]])
+    return pd.DataFrame([list(cells.values()) for cells in data.values()], index=names, columns=columns)
+
+
+def agreement(results: TableResults, column: str | None = None) -> dict[str, Any]:
+    """How far ours agrees with the paper in one column (default the table's primary one).
+
+    `decided` rows have the verdict "same direction" or "reversed", `same` of them the former; `spearman` and `kendall`
+    compare the order of the `ranked` rows that both have, ours by the mean over seeds of the reference row's evidence.
+    """
+    column = column or results.table.primary or ""
+    words = [r.verdicts[column].word for r in results.rows if column in r.verdicts]
+    reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
+    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else None
+    paper, ours = [], []
+    for r in results.rows:
+        if kind is not None and kind in r.runs:
+            paper.append(_nan(r.row.paper[column]))
+            ours.append(r.runs[kind].summary(column).mean)
+    rho, tau, ranked = stats.rank_correlation(paper, ours)
+    return {
+        "table": results.table.id,
+        "column": column,
+        "evidence": kind,
+        **{word: words.count(word) for word in (SAME, REVERSED, NOISE, ONE_SEED, NOT_RUN)},
+        "decided": sum(word in DECIDED for word in words),
+        "same": words.count(SAME),
+        "spearman": rho,
+        "kendall": tau,
+        "ranked": ranked,
+    }
+
+
+def agreement_table(compared: Mapping[str, TableResults]) -> pd.DataFrame:
+    """`agreement` of every table that has a reference row, one line each."""
+    import pandas as pd
+
+    return pd.DataFrame([agreement(results) for results in compared.values() if results.table.reference is not None])
+
+
+def released_check(compared: Mapping[str, TableResults]) -> pd.DataFrame:
+    """Released predictions by our evaluator beside the printed number: table, row, column, paper, ours, equal."""
+    import pandas as pd
+
+    lines = []
+    for results in compared.values():
+        for result in results.rows:
+            for column, seeds in (result.released.values if result.released else {}).items():
+                printed, value = result.row.paper[column], seeds[0]
+                if printed is not None:
+                    lines.append((results.table.id, result.row.label, column, printed, value, abs(printed - value) < 0.005))
+    return pd.DataFrame(lines, columns=["table", "row", "column", "paper", "ours", "equal"])
+
+
+def to_json(
+    paper: Paper,
+    store: Store | Iterable[Mapping[str, Any]],
+    released: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[dict[str, Any]]:
+    """What `vtg tables --json` prints: plain JSON values, no NaN.
+
+    Each table: paper, table, caption, columns, rows; each row: label, paper {column: number, printed ones only},
+    source, best {evidence, mean {column: number}, sd {column: number or null}, n}, verdict (of the primary column). `best` of a
+    row without evidence has the evidence null, no numbers and n = 0. Counted parameters are under `counted`.
+    """
+    tables = []
+    for table_id, results in compare(paper, store, released=released).items():
+        table = results.table
+        rows = []
+        for result in results.rows:
+            judged = result.verdicts.get(table.primary or "")
+            row: dict[str, Any] = {
+                "label": result.row.label,
+                "paper": {name: value for name, value in result.row.paper.items() if value is not None},
+                "source": result.row.source,
+                "best": _best_json(result.best),
+                "verdict": judged.word if judged is not None else None,
+            }
+            if result.row.text:
+                row["text"] = dict(result.row.text)
+            if result.counted is not None:
+                row["counted"] = {name: seeds[0] for name, seeds in result.counted.values.items()}
+            if result.released is not None and result.best_run is not None:
+                row["runs"] = _best_json(result.best_run)
+            rows.append(row)
+        columns = [column.name for column in table.columns]
+        tables.append({"paper": paper.key, "table": table_id, "caption": table.caption, "columns": columns, "rows": rows})
+    return tables
+
+
+def _best_json(evidence: Evidence | None) -> dict[str, Any]:
+    if evidence is None:
+        return {"evidence": None, "mean": {}, "sd": {}, "n": 0}
+    summaries = {column: evidence.summary(column) for column in evidence.values}
+    return {
+        "evidence": evidence.kind,
+        "mean": {column: round(s.mean, 6) for column, s in summaries.items()},
+        "sd": {column: None if math.isnan(s.sd) else round(s.sd, 6) for column, s in summaries.items()},
+        "n": evidence.n,
+    }
+
+
+def explorer_tables(compared: Mapping[str, TableResults]) -> list[dict[str, Any]]:
+    """What `vtg_lib.widgets.table_explorer` takes: rows with `ours` as {column: {mean, sd, n, evidence}}."""
+    tables = []
+    for results in compared.values():
+        rows = []
+        for result in results.rows:
+            ours = {}
+            for evidence in reversed([*result.lines, *([result.counted] if result.counted else [])]):
+                for column in evidence.values:
+                    s = evidence.summary(column)
+                    ours[column] = {
+                        "mean": s.mean,
+                        "sd": None if math.isnan(s.sd) else s.sd,
+                        "n": s.n,
+                        "evidence": evidence.kind,
+                    }
+            rows.append({"label": result.row.label, "paper": dict(result.row.paper), "source": result.row.source, "ours": ours})
+        columns = [column.name for column in results.table.columns]
+        title = results.table.title
+        tables.append({"table": title, "caption": f"{title}. {results.table.caption}", "columns": columns, "rows": rows})
+    return tables
+
+
+def render_table(results: TableResults, *, columns: Sequence[str] | None = None) -> str:
+    """The table as HTML, paper | ours; see `vtg_lib.tables_html`."""
+    from vtg_lib.tables_html import render
+
+    return render(results, columns=columns)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
