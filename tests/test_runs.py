@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import pickle
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_spec_survives_json_and_pickle():
 )
 def test_bad_specs_are_refused(value: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        RunSpec.from_dict(value).hash
+        _ = RunSpec.from_dict(value).hash
 
 
 # ---------------------------------------------------------------------------------------------------------- store
@@ -153,20 +154,18 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path):
     assert store.path.read_bytes() == before
 
 
-def _append_many(path: str, name: str) -> None:
-    store = Store(path)
-    for number in range(50):
-        store.append({"hash": f"{name}{number}", "padding": "x" * 2000})
+APPEND = """
+import sys
+from vtg_lib.store import Store
+for number in range(50):
+    Store(sys.argv[1]).append({"hash": f"{sys.argv[2]}{number}", "padding": "x" * 2000})
+"""
 
 
 def test_two_processes_append_whole_lines(tmp_path: Path):
-    context = multiprocessing.get_context("spawn")
-    path = str(tmp_path / "s.jsonl")
-    processes = [context.Process(target=_append_many, args=(path, name)) for name in "ab"]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    path, root = str(tmp_path / "s.jsonl"), Path(__file__).parent.parent
+    processes = [subprocess.Popen([sys.executable, "-c", APPEND, path, name], cwd=root) for name in "ab"]
+    assert [process.wait() for process in processes] == [0, 0]
     store = Store(path)
     assert len(store) == 100 and not store.problems
 

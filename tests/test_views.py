@@ -35,8 +35,8 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path
 
 
 def test_live_runs_stay_out_of_the_store(chapter):
-    model, result = chapter.train(chapter.spec("tab5", "Ours"))
-    again, same = chapter.train(chapter.spec("tab5", "Ours"))
+    ((model, result),) = chapter.train({"RDSA": chapter.spec("tab5", "Ours")}).values()
+    ((again, same),) = chapter.train({"RDSA": chapter.spec("tab5", "Ours")}).values()
     assert again is model and same is result
     assert len(chapter.store) == 0 and not chapter.store.path.exists()
     assert "RDSA" in views.headline({"RDSA": result}).data

@@ -8,6 +8,7 @@ import resource
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ def _wait(device: str) -> None:
 class Bench:
     """A model with data of the right shape, ready to step."""
 
-    model: nn.Module
+    model: Any  # an nn.Module with `loss`
     data: GroundingData
     batch_size: int
     device: str
@@ -60,7 +61,8 @@ def prepare(model: str, size: str, device: str) -> Bench:
     models.entry(model)  # refuses unknown names before anything is rendered
     (config, knobs), batch_size = _profile(model, "sim" if size == "sim" else "rendered")
     if size == "paper":
-        published = models.entry(model).config_class.paper("qvhighlights")
+        config_class: Any = models.entry(model).config_class
+        published = config_class.paper("qvhighlights")
         config, batch_size = dataclasses.asdict(published), 32
         knobs = {**knobs, "clips": 75, "semantic_dim": published.text_dim}
         if published.video_dim > published.text_dim:
@@ -168,7 +170,7 @@ def _timed_matching(device: str) -> Iterator[list[float]]:
         seconds.append(_now(device) - started)
         return result
 
-    users = [m for n, m in sys.modules.items() if n.startswith("vtg_lib") and getattr(m, "match", None) is original]
+    users: list[Any] = [m for n, m in sys.modules.items() if n.startswith("vtg_lib") and getattr(m, "match", None) is original]
     for module in users:
         module.match = timed
     try:
@@ -233,7 +235,9 @@ def seeds(model: str, size: str, device: str, number: int = 3) -> dict[str, Any]
 
     found: dict[str, Any] = {"seeds": number, "separate_ms_per_seed": 1e3 * median_s(separate, 20) / number}
     try:
-        found["batched_ms_per_seed"] = 1e3 * median_s(batched, 20) / number
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # vmap names each operation that it runs seed by seed
+            found["batched_ms_per_seed"] = 1e3 * median_s(batched, 20) / number
     except Exception as error:  # a model may use what vmap cannot batch
         found["batched"] = f"not possible: {type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
     else:

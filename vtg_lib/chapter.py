@@ -7,10 +7,13 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from vtg_lib.data.batches import GroundingData
     from vtg_lib.evidence import TableResults
+    from vtg_lib.papers import Profile
     from vtg_lib.runs import RunResult, RunSpec
     from vtg_lib.store import Store
 
@@ -81,7 +85,7 @@ class Chapter:
         if profile == "rendered" and not annotations:
             self.missing.append("Profile `rendered` needs the real annotations; this execution ran `quick` instead.")
             return "quick"
-        if profile not in self.paper.profiles:
+        if profile != "quick" and profile not in self.paper.profiles:
             self.missing.append(
                 f"Profile `{profile}` is not set up for this paper: its features have no public download that "
                 "`vtg data list` knows. This execution ran `quick` instead and shows the best evidence in the run store."
@@ -90,6 +94,12 @@ class Chapter:
         return profile
 
     # ------------------------------------------------------------------------------------------------------ runs
+
+    @property
+    def size(self) -> Profile:
+        """The paper's profile that runs are sized by; a paper without a `quick` of its own runs `quick` at the size of `sim`."""
+        name = self.profile if self.profile in self.paper.profiles else "sim"
+        return self.paper.profile(name)
 
     @property
     def live(self) -> bool:
@@ -101,24 +111,33 @@ class Chapter:
         from vtg_lib.papers import row_spec
         from vtg_lib.papers.plan import row_datasets
 
-        chosen, size = self.paper.table(table), self.paper.profile(self.profile)
+        chosen, size = self.paper.table(table), self.size
         seed = self.parameters.seeds[0] if seed is None else seed
         return row_spec(chosen.row(label), size, row_datasets(chosen, size)[0], seed)
 
-    def train(self, spec: RunSpec) -> tuple[nn.Module, RunResult]:
-        """The trained model of `spec` and its result.
+    def train(self, specs: Mapping[str, RunSpec]) -> dict[str, tuple[nn.Module, RunResult]]:
+        """The trained model of each spec and its result.
 
-        At profiles `smoke` and `quick` it is trained here and now (once per chapter), in a folder that is thrown away; at the
-        others it comes from the run store and the cache of weights where it is there.
+        At profiles `smoke` and `quick` they are trained here and now (once per chapter), in a folder that is thrown away; at
+        the others they come from the run store and the cache of weights where they are there. On a CPU at `quick` and
+        above, each runs in a process of its own with one thread, which is the fastest way for models this small.
         """
-        from vtg_lib.runs import run, trained_model
+        store, options = self._where()
+        lacking = [spec for spec in specs.values() if spec.hash not in self._models]
+        workers = min(len(lacking), os.cpu_count() or 1)
+        if self.profile != "smoke" and options["device"] == "cpu" and workers > 1:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+                jobs = [pool.submit(_train, spec, store.path, self._rerun, options) for spec in lacking]
+                results = [job.result() for job in jobs]
+        else:
+            results = [_train(spec, store.path, self._rerun, options) for spec in lacking]
+        from vtg_lib.runs import trained_model
 
-        if spec.hash not in self._models:
-            store, options = self._where()
-            result = run(spec, store, keep_weights=True, rerun=self.parameters.rerun and not self.live, **options)
-            self._models[spec.hash] = trained_model(spec, store, **options)
+        for spec, result in zip(lacking, results, strict=True):
+            self._models[spec.hash] = trained_model(spec, None, **options)
             self._live[spec.hash] = result
-        return self._models[spec.hash], self._live[spec.hash]
+        return {name: (self._models[spec.hash], self._live[spec.hash]) for name, spec in specs.items()}
 
     def untrained(self, spec: RunSpec) -> nn.Module:
         """The model of `spec` as it is before training."""
@@ -155,14 +174,20 @@ class Chapter:
         wanted = [spec for _, spec in specs(self.paper, self.profile, seeds)]
         wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)] if self.profile != "rendered" else []
         store, options = self._where()
-        rerun = self.parameters.rerun and not self.live
-        lacking = [spec for spec in wanted if rerun or find(store, spec) is None]
+        lacking = [spec for spec in wanted if self._rerun or find(store, spec) is None]
         workers = 1 if self.live or options["device"] != "cpu" else os.cpu_count() or 1
         options.pop("progress")
-        sweep(lacking, store, workers=workers, rerun=rerun, progress=False, **options)
+        report = sweep(lacking, store, workers=workers, rerun=self._rerun, progress=False, **options)
+        if report.failed:
+            first = next(iter(report.failed.values()))
+            raise RuntimeError(f"{len(report.failed)} of {len(lacking)} runs failed; the first:\n{first}")
         done = sum(find(store, spec) is not None for spec in wanted)
         kept = "and were thrown away: they prove that the code runs, nothing else" if self.live else "and are in the run store"
         return Markdown(f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}.")
+
+    @property
+    def _rerun(self) -> bool:
+        return self.parameters.rerun and not self.live  # live runs are always trained anew
 
     def _where(self) -> tuple[Store, dict[str, Any]]:
         """Where runs of this profile are kept, and the options of `vtg_lib.runs.run`."""
@@ -234,6 +259,22 @@ class Chapter:
             "store_specs": sorted({record["hash"] for record in self.store}),
             "data": dict(self._used),
         }
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _train(spec: RunSpec, store: Path, rerun: bool, options: dict[str, Any]) -> RunResult:
+    """Train one run unless the store has it, and make sure that its weights are in the cache."""
+    from vtg_lib.runs import run, trained_model
+    from vtg_lib.store import Store
+
+    result = run(spec, Store(store), keep_weights=True, rerun=rerun, **options)
+    trained_model(spec, None, **options)
+    return result
 
 
 def _installed(name: str) -> bool:

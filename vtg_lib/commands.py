@@ -39,7 +39,7 @@ def models(options: argparse.Namespace) -> Reply:
 
     from vtg_lib.models import MODELS, count_parameters
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, entry in MODELS.items():
         for preset, config, published in _presets(entry):
             with torch.device("meta"):  # shapes are enough to count
@@ -55,8 +55,8 @@ def models(options: argparse.Namespace) -> Reply:
     lines = [f"{'model':14}{'preset':28}{'parameters':>12}{'published':>12}{'differs by':>12}"]
     for row in rows:
         known = row["published_parameters"]
-        published = f"{known:12,}{row['parameters'] / known - 1:12.1%}" if known else f"{'–':>12}{'–':>12}"
-        lines.append(f"{row['model']:14}{row['preset']:28}{row['parameters']:12,}{published}")
+        beside = f"{known:12,}{row['parameters'] / known - 1:12.1%}" if known else f"{'–':>12}{'–':>12}"
+        lines.append(f"{row['model']:14}{row['preset']:28}{row['parameters']:12,}{beside}")
     return Reply(value=rows, text="\n".join(lines))
 
 
@@ -235,8 +235,10 @@ def sweep(options: argparse.Namespace) -> Reply:
         specs.sort(key=lambda spec: seeds.index(spec.seed))  # stable: a whole set of fewer seeds before more of them
     store = _store(options, paper)
     if options.dry_run:
-        rows = [{"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(store, s) is not None} for s in specs]
-        lines = [f"{row['hash']}  {row['model']:12} seed {row['seed']}{'  stored' * row['stored']}" for row in rows]
+        rows: list[dict[str, Any]] = [
+            {"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(store, s) is not None} for s in specs
+        ]
+        lines = [f"{row['hash']}  {row['model']:12} seed {row['seed']}{'  stored' if row['stored'] else ''}" for row in rows]
         return Reply(value=rows, text="\n".join([*lines, f"{sum(not row['stored'] for row in rows)} to train"]))
     device = _device(options.device)
     report = sweep_specs(

@@ -103,9 +103,9 @@ def decode(output: Output, batch: Batch, data: GroundingData) -> list[dict[str, 
     duration = seconds.new_tensor([data.annotations[row]["duration"] for row in rows])[:, None]
     start = ((center - width / 2) * seconds).clamp(min=0).minimum(duration)
     end = ((center + width / 2) * seconds).clamp(min=0).minimum(duration)
-    windows = torch.stack([start, end, output.scores.float()], dim=-1)  # [B, Q, 3]
+    triples = torch.stack([start, end, output.scores.float()], dim=-1)  # [B, Q, 3]
     order = output.scores.argsort(dim=1, descending=True, stable=True)
-    windows = windows.gather(1, order[..., None].expand_as(windows)).tolist()
+    windows = triples.gather(1, order[..., None].expand_as(triples)).tolist()
     saliency = output.saliency.float().tolist()
     submission = []
     for i, (row, length) in enumerate(zip(rows, clips.tolist(), strict=True)):

@@ -63,7 +63,7 @@ class _Recorder(TorchDispatchMode):
         whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
         if whole and _name(func) in (*FILLS, "zero_", "fill_", "copy_"):
             self.history[key] = []
-        operation = _Operation(func, tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), args, kwargs)
+        operation = _Operation(func, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), args, kwargs)
         self.history.setdefault(key, []).append(operation)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
+import functools
 import multiprocessing
 import signal
 import sys
@@ -174,7 +175,7 @@ class _Loop:
 
     def here(self, bar: tqdm, progress: bool) -> None:
         while (spec := self._next()) is not None:
-            self._settle(spec, lambda spec=spec: _execute(spec, self.options, progress), bar)
+            self._settle(spec, functools.partial(_execute, spec, self.options, progress), bar)
 
     def through_pool(self, workers: int, bar: tqdm) -> None:
         """Run everything in pools of processes, a new one whenever a process dies (of memory, say)."""

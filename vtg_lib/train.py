@@ -190,10 +190,10 @@ class _Trainer:
         identity: str,
     ) -> None:
         self.config, self.device, self.seed, self.identity = config, device, seed, identity
-        self.model = model.to(device)
+        self.model: Any = model.to(device)  # its `loss` is beyond what nn.Module declares
         autocast(device, config.precision)  # refuses impossible combinations before any work
         self.data_train, self.data_val = resident(data_train, device), resident(data_val, device)
-        self.network = torch.compile(self.model) if config.compile else self.model
+        self.network: Any = torch.compile(self.model) if config.compile else self.model
         self.optimizer = make_optimizer(self.model, config)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
@@ -270,8 +270,8 @@ class _Trainer:
                 now = time.perf_counter()
                 if not bar.disable and now - shown > 0.3:
                     shown = now
-                    terms = {name: f"{value:.3g}" for name, value in zip(names, block[-1].tolist(), strict=False)}
-                    bar.set_postfix(epoch=self.epoch + 1, **terms, refresh=False)
+                    postfix = {name: f"{value:.3g}" for name, value in zip(names, block[-1].tolist(), strict=False)}
+                    bar.set_postfix(epoch=self.epoch + 1, **postfix, refresh=False)
             bar.update()
         self.seconds["train_s"] += time.perf_counter() - started
         *terms, norm = (sums / self.steps_per_epoch).tolist()

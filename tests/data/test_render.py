@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vtg_lib.data import feature_dims, load_data
+from vtg_lib.data.batches import targets
 from vtg_lib.data.timeline import Vocabulary, content_stem
 
 TINY = {"kind": "sim", "semantic_dim": 24, "motion_dim": 12, "train": 40, "val": 20, "clips": 20}
@@ -93,9 +94,10 @@ def test_spurious_scene_is_a_knob_of_train_alone() -> None:
         ({"noise": 3}, "unknown knobs"),
         ({"layout": "grid"}, "'clips' or 'levels', got 'grid'"),
         ({"pooling": "max"}, "expected one of"),
-        ({"kind": "dream"}, "'sim' or 'rendered', got 'dream'"),
+        ({"kind": "dream"}, "'sim', 'rendered' or 'official', got 'dream'"),
         ({"visibility": 1.5}, r"\[0, 1\], got 1.5"),
         ({"moments": [0.5, 0.1]}, "sum to 1"),
+        ({"kind": "official"}, r"missing \['features', 'text', 'video'\]"),
     ],
 )
 def test_bad_knobs_are_named(spec: dict, message: str) -> None:
@@ -106,6 +108,20 @@ def test_bad_knobs_are_named(spec: dict, message: str) -> None:
 def test_missing_annotations_say_how_to_get_them(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="vtg data fetch qvhighlights"):
         load_data({"kind": "rendered", "dataset": "qvhighlights"}, root=tmp_path)
+
+
+def test_batches_copy_large_rows_right() -> None:
+    data = load_data({**TINY, "motion_dim": 1200, "train": 5})["train"]
+    index = torch.tensor([4, 0, 4])
+    batch = data.batch(index)
+    assert torch.equal(batch.video, data.video[data.video_index[index]].float())
+    assert torch.equal(batch.text, data.text[index][:, : batch.text.shape[1]].float())
+
+
+def test_highlight_labels_become_saliency() -> None:
+    rows = [{"qid": "a", "label": [[5, 1], [1, 1], [3, 3]], "relevant_windows": None, "duration": 6}]
+    spans, count, saliency = targets(rows, np.array([3]), 2.0, 4)
+    assert count.tolist() == [0] and saliency.tolist() == [[2, 0, 2, 0]]
 
 
 def test_content_words() -> None:

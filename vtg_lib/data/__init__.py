@@ -25,8 +25,9 @@ _KNOBS = {kind: {f.name for f in dataclasses.fields(kind)} for kind in (WorldCon
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the current folder."""
-    return Path(root or os.environ.get("VTG_DATA_ROOT") or "data")
+    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the checkout (in the current folder if installed)."""
+    checkout = Path(__file__).parents[2]
+    return Path(root or os.environ.get("VTG_DATA_ROOT") or (checkout if (checkout / "Makefile").exists() else Path()) / "data")
 
 
 def _split_knobs(spec: Mapping[str, Any]) -> list[Any]:
@@ -48,7 +49,8 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
     """The splits `train` and `val` of a data specification.
 
     Args:
-        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`); any field of `WorldConfig`,
+        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with downloaded
+            features, named by `features`, a set of `data_manifests/`, `video`, its arrays to join, and `text`); any field of `WorldConfig`,
             `TimelineConfig` and `RenderConfig`; `seed` of the world (0); `limit`: rows kept of each real split;
             `train_scene_action`: the scene-action correlation in train, where it differs from val's.
         root: see `data_root`.
@@ -58,6 +60,8 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
         FileNotFoundError: the annotations of a real data set are missing; says how to get them.
     """
     kind, seed = spec.get("kind", "sim"), int(spec.get("seed", 0))
+    if kind == "official":
+        return _official(spec, root)
     world, timeline, config = _split_knobs(spec)
     facts = {"kind": kind, "spec": dict(spec)}
     vocabulary = Vocabulary()
@@ -72,12 +76,24 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
             rows, clip_length = _real_rows(spec, split, root)
             parts[split] = (rows, *from_annotations(rows, vocabulary, clip_length, own, seed * 2 + number), clip_length)
         else:
-            raise ValueError(f"data: expected kind 'sim' or 'rendered', got {kind!r}")
+            raise ValueError(f"data: expected kind 'sim', 'rendered' or 'official', got {kind!r}")
     embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
     return {
         split: render(rows, timelines, index, embeddings, config, clip_length, seed * 2 + (split == "val"), facts)
         for split, (rows, timelines, index, clip_length) in parts.items()
     }
+
+
+def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> dict[str, GroundingData]:
+    from vtg_lib.data.official import official_data
+
+    known = {"kind", "dataset", "features", "video", "text", "limit"}
+    missing = {"features", "video", "text"} - set(spec)
+    if missing or set(spec) - known:
+        raise ValueError(f"official data: expected the fields {sorted(known)}; missing {sorted(missing)}, got {sorted(spec)}")
+    rows = {split: _real_rows(spec, split, root)[0] for split in ("train", "val")}
+    dataset = spec.get("dataset", "qvhighlights")
+    return official_data(dataset, rows, spec["features"], spec["video"], spec["text"], data_root(root))
 
 
 def _real_rows(spec: Mapping[str, Any], split: str, root: str | os.PathLike[str] | None) -> tuple[list[dict], float]:

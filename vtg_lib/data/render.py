@@ -37,6 +37,8 @@ class RenderConfig:
         dim_visibility: the same for an event of salience 0.
         moment_similarity: share of an event's appearance that its concepts determine (cosine between two moments of one query).
         scene_strength: length of a scene's vector.
+        cone: length of a vector that all clips share, and of one that all words share: backbones put everything into a narrow
+            cone, in which what tells clips apart is a small part of each feature.
         border_blur: clips over which an event fades in and out.
         semantic_noise, motion_noise, text_noise: see the module.
         text_context: weight of the sentence's mean in each word's vector.
@@ -55,6 +57,7 @@ class RenderConfig:
     dim_visibility: float = 0.3
     moment_similarity: float = 0.8
     scene_strength: float = 1.0
+    cone: float = 0.0
     border_blur: float = 1.5
     semantic_noise: float = 0.3
     motion_noise: float = 0.3
@@ -102,6 +105,8 @@ class Embeddings:
         moves = [False] * scenes + [self._moves(word) for word in vocabulary.words]
         self.moves = torch.tensor(moves)
         self.scenes = scenes
+        axes = [_unit(np.random.default_rng([seed, 11, n]).standard_normal(d)) for n, d in enumerate((dim, config.motion_dim, dim))]
+        self.clip_axis, self.motion_axis, self.word_axis = (torch.tensor(axis, dtype=torch.float32) for axis in axes)
 
     def rows(self, concepts: np.ndarray) -> np.ndarray:
         """Rows of the tables for concept ids."""
@@ -231,6 +236,7 @@ class Renderer:
         if c.layout == "clips":
             present = self._present(shown, luck, clips, 0)
             semantic = present @ vectors + c.semantic_noise * _normal(rng, (len(timelines), clips, c.semantic_dim))
+            semantic += c.cone * self.embeddings.clip_axis
             return torch.cat((_l2(self._motion(shown, present, clips, rng)), _l2(semantic)), -1)
         places = torch.from_numpy(rng.random((*luck.shape, c.tokens), dtype=np.float32).argsort(-1)) < c.token_spread
         levels = [self._level(shown, luck, places, vectors, clips, number, depth) for depth in reversed(range(c.levels))]
@@ -260,7 +266,7 @@ class Renderer:
         gain = torch.where(shown.scene, 0.5, torch.where(e.moves[shown.row], 1.5, 0.0))[:, None]
         weight = present * gain * torch.where(shown.scene[:, None], torch.ones_like(swing), 0.6 + 0.8 * swing)
         noise = self.config.motion_noise * _normal(rng, (*weight.shape[:2], self.config.motion_dim))
-        return weight @ e.motion[shown.row] + noise
+        return weight @ e.motion[shown.row] + noise + self.config.cone * e.motion_axis
 
     def _level(
         self, shown: _Shown, luck: Tensor, places: Tensor, vectors: Tensor, clips: int, number: int, depth: int
@@ -275,7 +281,7 @@ class Renderer:
         tokens = tokens.unflatten(1, (clips, c.tokens)) + (scenes @ vectors)[:, :, None]
         cls = tokens.mean(2, keepdim=True) + (scenes @ vectors)[:, :, None]
         tokens = torch.cat((tokens, cls), 2)
-        tokens += c.token_noise * _normal(rng, tokens.shape)
+        tokens += c.token_noise * _normal(rng, tokens.shape) + c.cone * self.embeddings.clip_axis
         pooled_over = tokens[:, :, -1:] if c.pooling == "cls" else tokens[:, :, :-1]
         if depth:
             angle = min(depth * c.level_misalignment, 0.45 * math.pi)
@@ -304,7 +310,7 @@ class Renderer:
             text[number, len(line)] = mean * math.sqrt(max(1, len(content)))
         rng = np.random.default_rng([self.seed, 10])
         real = torch.arange(text.shape[1]) < length[:, None]
-        noisy = torch.from_numpy(text) + c.text_noise * _normal(rng, text.shape)
+        noisy = torch.from_numpy(text) + c.text_noise * _normal(rng, text.shape) + c.cone * e.word_axis
         return (_l2(noisy) * real[..., None]).half(), length
 
 
