@@ -69,7 +69,7 @@ def _presets(entry: Any) -> Iterable[tuple[str, Any, float | None]]:
             continue
         yield dataset, config, entry.published_parameters if dataset == "qvhighlights" else None
         if dataset == "qvhighlights":
-            for name, changes, published in getattr(entry, "variants", ()):
+            for name, changes, published in entry.variants:
                 yield f"{dataset}, {name}", dataclasses.replace(config, **changes), published
 
 

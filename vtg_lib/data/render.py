@@ -37,10 +37,9 @@ class RenderConfig:
         dim_visibility: the same for an event of salience 0.
         moment_similarity: share of an event's appearance that its concepts determine (cosine between two moments of one query).
         scene_strength: length of a scene's vector.
-        cone: length of a vector that all clips share, and of one that all words share: backbones put everything into a narrow
-            cone, in which what tells clips apart is a small part of each feature.
         border_blur: clips over which an event fades in and out.
         semantic_noise, motion_noise, text_noise: see the module.
+        text_alignment: cosine of a word's vector in the text and in the video; the rest of it is the text's own.
         text_context: weight of the sentence's mean in each word's vector.
         level_misalignment: radians by which each step away from the last level turns features away from text.
         level_sharpness: factor per step on blur and on the share of concepts that stay hidden.
@@ -57,11 +56,11 @@ class RenderConfig:
     dim_visibility: float = 0.3
     moment_similarity: float = 0.8
     scene_strength: float = 1.0
-    cone: float = 0.0
     border_blur: float = 1.5
     semantic_noise: float = 0.3
     motion_noise: float = 0.3
     text_noise: float = 0.1
+    text_alignment: float = 1.0
     text_context: float = 0.3
     level_misalignment: float = 0.25
     level_sharpness: float = 0.7
@@ -77,7 +76,7 @@ class RenderConfig:
             raise ValueError(f"layout: expected 'clips' or 'levels', got {self.layout!r}")
         if self.pooling not in POOLERS:
             raise ValueError(f"pooling: expected one of {sorted(POOLERS)}, got {self.pooling!r}")
-        for name in ("visibility", "dim_visibility", "moment_similarity", "level_sharpness", "pooler_share"):
+        for name in ("visibility", "dim_visibility", "moment_similarity", "level_sharpness", "pooler_share", "text_alignment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a value in [0, 1], got {getattr(self, name)}")
         if self.levels < 1 or self.tokens < self.token_spread or min(self.semantic_dim, self.motion_dim) < 2:
@@ -105,8 +104,9 @@ class Embeddings:
         moves = [False] * scenes + [self._moves(word) for word in vocabulary.words]
         self.moves = torch.tensor(moves)
         self.scenes = scenes
-        axes = [_unit(np.random.default_rng([seed, 11, n]).standard_normal(d)) for n, d in enumerate((dim, config.motion_dim, dim))]
-        self.clip_axis, self.motion_axis, self.word_axis = (torch.tensor(axis, dtype=torch.float32) for axis in axes)
+        share = config.text_alignment
+        own = [_unit(np.random.default_rng([seed, 11, zlib.crc32(word.encode())]).standard_normal(dim)) for word in vocabulary.words]
+        self.words = (share * np.stack(words) + math.sqrt(1 - share**2) * np.stack(own)).astype(np.float32)
 
     def rows(self, concepts: np.ndarray) -> np.ndarray:
         """Rows of the tables for concept ids."""
@@ -236,7 +236,6 @@ class Renderer:
         if c.layout == "clips":
             present = self._present(shown, luck, clips, 0)
             semantic = present @ vectors + c.semantic_noise * _normal(rng, (len(timelines), clips, c.semantic_dim))
-            semantic += c.cone * self.embeddings.clip_axis
             return torch.cat((_l2(self._motion(shown, present, clips, rng)), _l2(semantic)), -1)
         places = torch.from_numpy(rng.random((*luck.shape, c.tokens), dtype=np.float32).argsort(-1)) < c.token_spread
         levels = [self._level(shown, luck, places, vectors, clips, number, depth) for depth in reversed(range(c.levels))]
@@ -266,7 +265,7 @@ class Renderer:
         gain = torch.where(shown.scene, 0.5, torch.where(e.moves[shown.row], 1.5, 0.0))[:, None]
         weight = present * gain * torch.where(shown.scene[:, None], torch.ones_like(swing), 0.6 + 0.8 * swing)
         noise = self.config.motion_noise * _normal(rng, (*weight.shape[:2], self.config.motion_dim))
-        return weight @ e.motion[shown.row] + noise + self.config.cone * e.motion_axis
+        return weight @ e.motion[shown.row] + noise
 
     def _level(
         self, shown: _Shown, luck: Tensor, places: Tensor, vectors: Tensor, clips: int, number: int, depth: int
@@ -281,7 +280,7 @@ class Renderer:
         tokens = tokens.unflatten(1, (clips, c.tokens)) + (scenes @ vectors)[:, :, None]
         cls = tokens.mean(2, keepdim=True) + (scenes @ vectors)[:, :, None]
         tokens = torch.cat((tokens, cls), 2)
-        tokens += c.token_noise * _normal(rng, tokens.shape) + c.cone * self.embeddings.clip_axis
+        tokens += c.token_noise * _normal(rng, tokens.shape)
         pooled_over = tokens[:, :, -1:] if c.pooling == "cls" else tokens[:, :, :-1]
         if depth:
             angle = min(depth * c.level_misalignment, 0.45 * math.pi)
@@ -297,20 +296,19 @@ class Renderer:
         length = torch.tensor([len(line) + 1 for line in lines])
         text = np.zeros((len(lines), int(length.max()), c.semantic_dim), np.float32)
         functions: dict[str, np.ndarray] = {}
-        table = e.semantic.numpy()
         for number, line in enumerate(lines):
             stems = [content_stem(word) for word in line]
-            rows = [e.vocabulary.add(stem) - FIRST_WORD + e.scenes if stem else -1 for stem in stems]
-            content = table[[row for row in rows if row >= 0]]
+            rows = [e.vocabulary.add(stem) - FIRST_WORD if stem else -1 for stem in stems]
+            content = e.words[[row for row in rows if row >= 0]]
             mean = content.mean(0) if len(content) else np.zeros(c.semantic_dim, np.float32)
             for place, (word, row) in enumerate(zip(line, rows, strict=True)):
                 if row < 0 and word not in functions:
                     functions[word] = e.function_word(word)
-                text[number, place] = (table[row] if row >= 0 else functions[word]) + c.text_context * mean
+                text[number, place] = (e.words[row] if row >= 0 else functions[word]) + c.text_context * mean
             text[number, len(line)] = mean * math.sqrt(max(1, len(content)))
         rng = np.random.default_rng([self.seed, 10])
         real = torch.arange(text.shape[1]) < length[:, None]
-        noisy = torch.from_numpy(text) + c.text_noise * _normal(rng, text.shape) + c.cone * e.word_axis
+        noisy = torch.from_numpy(text) + c.text_noise * _normal(rng, text.shape)
         return (_l2(noisy) * real[..., None]).half(), length
 
 

@@ -19,11 +19,13 @@ class ModelEntry:
         module: where `Config` and the module class live.
         class_name: the module class.
         published_parameters: learnable parameters in millions as published, with the features the paper used.
+        variants: further published counts, as (name, config overrides, millions).
     """
 
     module: str
     class_name: str
     published_parameters: float | None
+    variants: tuple[tuple[str, Mapping[str, Any], float], ...] = ()
 
     @property
     def config_class(self) -> type:
@@ -37,7 +39,12 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "moment_detr": ModelEntry(module="vtg_lib.models.moment_detr", class_name="MomentDETR", published_parameters=4.8),
     "qd_detr": ModelEntry(module="vtg_lib.models.qd_detr", class_name="QDDETR", published_parameters=7.6),
-    "sdst": ModelEntry(module="vtg_lib.models.sdst", class_name="SDST", published_parameters=4.1),
+    "sdst": ModelEntry(
+        module="vtg_lib.models.sdst",
+        class_name="SDST",
+        published_parameters=4.1,
+        variants=(("not shared", {"shared": False}, 12.43),),
+    ),
 }
 
 
