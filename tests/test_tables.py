@@ -7,9 +7,10 @@ import math
 import pytest
 
 from vtg_lib import tables
-from vtg_lib.evidence import COUNTED, GROUND_TRUTH, NO_DIFFERENCE, NOISE, NOT_PRINTED, NOT_RUN, ONE_SEED, REVERSED, SAME
+from vtg_lib.evidence import COUNTED, NO_DIFFERENCE, NOISE, NOT_PRINTED, NOT_RUN, ONE_SEED, REVERSED, SAME
 from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.papers.metrics_of import METRICS, column
+from vtg_lib.recorded import GROUND_TRUTH
 
 SDST = load_paper("sdst")
 SIM = SDST.profile("sim")
@@ -154,10 +155,6 @@ def test_released_scores_are_the_published_ones(data_root):
     assert tuple(equal.loc["Moment-DETR"]) == (4, 5)
     assert not equal.loc["EaTR", "sum"]
 
-
-def test_released_scores_without_data(tmp_path):
-    assert tables.released_scores(SDST, tmp_path) == {}
-    assert set(GROUND_TRUTH) == {"val", "test"}
 
 
 def test_agreement():

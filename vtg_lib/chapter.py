@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -127,7 +128,7 @@ class Chapter:
         workers = min(len(lacking), os.cpu_count() or 1)
         if self.profile != "smoke" and options["device"] == "cpu" and workers > 1:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
                 jobs = [pool.submit(_train, spec, store.path, self._rerun, options) for spec in lacking]
                 results = [job.result() for job in jobs]
         else:
@@ -211,7 +212,7 @@ class Chapter:
         from vtg_lib.evidence import compare, released_scores
 
         root = self.parameters.data_root
-        released = released_scores(self.paper, root) if root is not None else {}
+        released = released_scores(self.paper, root)
         return compare(self.paper, self.store, released=released)
 
     # ------------------------------------------------------------------------------------------------------ display
@@ -261,10 +262,19 @@ class Chapter:
         }
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on training."""
     import torch
 
     torch.set_num_threads(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(spec: RunSpec, store: Path, rerun: bool, options: dict[str, Any]) -> RunResult:

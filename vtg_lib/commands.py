@@ -135,6 +135,17 @@ def data_verify(options: argparse.Namespace) -> Reply:
     return _checked(rows)
 
 
+def data_record(options: argparse.Namespace) -> Reply:
+    """`vtg data record`: for maintainers with the real files."""
+    from vtg_lib import recorded
+    from vtg_lib.data import data_root
+
+    record = recorded.make(data_root(options.data_root))
+    recorded.write(record)
+    counts = {part: len(entries) for part, entries in record.items()}
+    return Reply(value=counts, text=f"{recorded.RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items()))
+
+
 def _checked(rows: list[dict[str, Any]]) -> Reply:
     lines = [f"{row['status']:11}{row['path']}  {row.get('detail') or ''}".rstrip() for row in rows]
     return Reply(value=rows, text="\n".join(lines), code=int(any(row["status"] == "wrong" for row in rows)))

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib import stats
 from vtg_lib.papers.plan import row_datasets, row_spec
 from vtg_lib.papers.schema import EVIDENCE, Column, Paper, Row, Table
+from vtg_lib.recorded import released_score
 
 if TYPE_CHECKING:
     from vtg_lib.store import Store
@@ -36,9 +37,8 @@ SAME, REVERSED, NOISE, NOT_RUN = "same direction", "reversed", "within noise", "
 REFERENCE, NOT_PRINTED, NO_DIFFERENCE, ONE_SEED = "reference", "not printed", "no difference printed", "one seed"
 DECIDED = (SAME, REVERSED)
 RELEASED, COUNTED = "released", "counted"
-PREDICTIONS = "released_predictions/{}.jsonl"
-GROUND_TRUTH = {"val": "qvhighlights/highlight_val_release.jsonl", "test": "qvhighlights/highlight_test_with_gt.jsonl"}
 
+_released_score = functools.cache(released_score)  # the files do not change while a page is built
 RunIndex = Mapping[str, Mapping[int, Mapping[str, Any]]]  # cost key -> seed -> record of the store
 
 
@@ -210,7 +210,8 @@ def _parameters(model: str, overrides: str) -> float:
 
 
 def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[str, dict[str, float]]:
-    """The evaluator's "brief" numbers of every released prediction file that the paper's rows name and that is there.
+    """The evaluator's "brief" numbers of every released prediction file that the paper's rows name: computed from the
+    files where they are there, else as `vtg_lib.recorded` has them.
 
     Args:
         data_root: the folder of real data; default as `vtg_lib.data.data_root`.
@@ -219,20 +220,8 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
 
     root = default_root(data_root)
     names = {(name, split) for t in paper.tables for row in t.rows for split, name in row.released.items()}
-    scores = {}
-    for name, split in sorted(names):
-        predictions, truth = root / PREDICTIONS.format(name), root / GROUND_TRUTH[split]
-        if predictions.exists() and truth.exists():
-            scores[name] = _score(predictions, truth)
-    return scores
-
-
-@functools.cache
-def _score(predictions: Path, truth: Path) -> dict[str, float]:
-    from vtg_lib.metrics import evaluate
-    from vtg_lib.submission import read_jsonl
-
-    return dict(evaluate(read_jsonl(predictions), read_jsonl(truth))["brief"])
+    scores = {name: _released_score(name, split, root) for name, split in sorted(names)}
+    return {name: score for name, score in scores.items() if score is not None}
 
 
 # ---------------------------------------------------------------------------------------------------------- comparison

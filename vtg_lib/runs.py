@@ -133,17 +133,11 @@ class RunResult:
 
 def _resolve_data(spec: Mapping[str, Any]) -> dict[str, Any]:
     """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official features}."""
-    kind = spec.get("kind", "sim")
-    if kind == "official":
-        return {"data": dict(spec), "renderer": None}
-    from vtg_lib.data.generate import WorldConfig
-    from vtg_lib.data.render import RENDER_VERSION, RenderConfig
-    from vtg_lib.data.timeline import TimelineConfig
+    from vtg_lib import data
+    from vtg_lib.data.render import RENDER_VERSION
 
-    defaults: dict[str, Any] = {"kind": kind, "dataset": "qvhighlights", "seed": 0}
-    for config in (WorldConfig, TimelineConfig, RenderConfig):
-        defaults |= dataclasses.asdict(config())
-    return {"data": {**defaults, **{k: v for k, v in spec.items() if v is not None}}, "renderer": RENDER_VERSION}
+    resolved = data.resolve(spec)
+    return {"data": resolved, "renderer": None if resolved["kind"] == "official" else RENDER_VERSION}
 
 
 def canonical(value: Any) -> str:

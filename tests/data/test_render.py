@@ -6,7 +6,8 @@ import torch
 
 from vtg_lib.data import feature_dims, load_data
 from vtg_lib.data.batches import targets
-from vtg_lib.data.timeline import Vocabulary, content_stem
+from vtg_lib.data.generate import WorldConfig, generate
+from vtg_lib.data.timeline import TimelineConfig, Vocabulary, content_stem
 
 TINY = {"kind": "sim", "semantic_dim": 24, "motion_dim": 12, "train": 40, "val": 20, "clips": 20}
 
@@ -135,3 +136,15 @@ def test_real_annotations_render(data_root) -> None:
     data = load_data(spec, root=data_root)["val"]
     assert len(data) == 50 and data.video.shape[1:] == (75, 24)
     assert aligned(data) > 0.1
+
+
+def test_background_events_fill_unannotated_time_alone() -> None:
+    config = TimelineConfig(distractor_rate=0.0, background_events=1.0)
+    vocabulary = Vocabulary()
+    rows, timelines, _ = generate(WorldConfig(train=50, val=1), config, vocabulary, "train", seed=0)
+    for row, timeline in zip(rows, timelines, strict=True):
+        events = sorted(timeline.events, key=lambda event: event.start)
+        assert all(a.end <= b.start + 1e-9 for a, b in zip(events, events[1:], strict=False))
+        assert sum(event.end - event.start for event in events) == pytest.approx(row["duration"])
+    empty = generate(WorldConfig(train=50, val=1), TimelineConfig(distractor_rate=0.0), Vocabulary(), "train", seed=0)[1]
+    assert sum(len(t.events) for t in empty) == sum(len(row["relevant_windows"]) for row in rows)

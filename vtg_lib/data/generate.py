@@ -56,6 +56,7 @@ def generate(
     ]
     pool = np.concatenate([np.asarray(kind) for kind in kinds])
     rows, timelines = [], []
+    others = [tuple(int(c) for c in words) for words in np.stack([np.random.default_rng([seed, 2]).choice(k, 64) for k in kinds], 1)]
     for number in range(getattr(config, split)):
         rng = np.random.default_rng([seed, split == "val", number])
         concepts = tuple(int(rng.choice(kind)) for kind in kinds)
@@ -64,7 +65,7 @@ def generate(
         events = [_event(start, end, concepts, rng) for start, end in windows]
         vid = f"{split}{number}"
         rows.append(_annotation(vid, number, _sentence(concepts, vocabulary, rng), duration, events, timeline, rng))
-        timelines.append(complete(vid, duration, [(concepts, events)], pool, timeline, rng))
+        timelines.append(complete(vid, duration, [(concepts, events)], pool, others, timeline, rng))
     return rows, timelines, np.arange(len(rows))
 
 

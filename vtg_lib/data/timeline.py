@@ -56,7 +56,8 @@ class TimelineConfig:
 
     Attributes:
         distractor_rate: unannotated events per 30 seconds.
-        distractor_overlap: share of distractors that show part of a query's concepts.
+        distractor_overlap: share of distractors and background events that show part of a query's concepts.
+        background_events: share of unannotated time filled with events of other queries, so that no clip stands out by itself.
         scene_seconds: mean length of a scene.
         scenes: number of scene concepts.
         scene_action: probability that an event's scene is the one its action is tied to (the spurious correlation).
@@ -65,13 +66,14 @@ class TimelineConfig:
 
     distractor_rate: float = 0.8
     distractor_overlap: float = 0.5
+    background_events: float = 0.0
     scene_seconds: float = 25.0
     scenes: int = 24
     scene_action: float = 0.0
     annotator_noise: float = 0.7
 
     def __post_init__(self) -> None:
-        for name in ("distractor_overlap", "scene_action"):
+        for name in ("distractor_overlap", "background_events", "scene_action"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a probability in [0, 1], got {getattr(self, name)}")
         if self.scenes < 1 or self.scene_seconds <= 0 or self.distractor_rate < 0 or self.annotator_noise < 0:
@@ -120,6 +122,7 @@ def complete(
     duration: float,
     queries: Sequence[tuple[tuple[int, ...], list[Event]]],
     pool: np.ndarray,
+    others: Sequence[tuple[int, ...]],
     config: TimelineConfig,
     rng: np.random.Generator,
 ) -> Timeline:
@@ -128,7 +131,7 @@ def complete(
     Args:
         vid, duration: of the video, seconds.
         queries: per query its concepts and its events.
-        pool: concept ids that distractors draw from.
+        pool: concept ids that distractors draw from; others: concepts of the split's queries, for background events.
         config: knobs; rng: the video's own generator.
     """
     events = [event for _, own in queries for event in own]
@@ -147,13 +150,50 @@ def complete(
         end = start + length
         if any(start < event.end and end > event.start for event in events):
             continue  # annotated time belongs to the queries
-        shown = list(rng.choice(pool, size=min(len(pool), 4), replace=False))
-        concepts = queries[rng.integers(len(queries))][0] if queries else ()
-        if concepts and rng.random() < config.distractor_overlap:
-            kept = rng.permutation(len(concepts))[: max(1, len(concepts) // 2)]
-            shown[: len(kept)] = [concepts[i] for i in kept][: len(shown)]
-        events.append(Event(start, end, tuple(int(c) for c in shown), instance=int(rng.integers(1 << 30))))
+        shown = _borrow(rng.choice(pool, size=min(len(pool), 4), replace=False), queries, config, rng)
+        events.append(Event(start, end, shown, instance=int(rng.integers(1 << 30))))
+    if config.background_events:
+        events += _background(duration, list(events), queries, others, config, rng)
     return Timeline(vid, duration, events, scenes)
+
+
+def _borrow(
+    concepts: Sequence[int],
+    queries: Sequence[tuple[tuple[int, ...], list[Event]]],
+    config: TimelineConfig,
+    rng: np.random.Generator,
+) -> tuple[int, ...]:
+    """`concepts`, with `distractor_overlap` as the chance that half of a query's concepts replace some of them."""
+    shown = [int(concept) for concept in concepts]
+    wanted = queries[rng.integers(len(queries))][0] if queries else ()
+    if wanted and rng.random() < config.distractor_overlap:
+        kept = rng.permutation(len(wanted))[: max(1, len(wanted) // 2)]
+        shown[: len(kept)] = [wanted[i] for i in kept][: len(shown)]
+    return tuple(shown)
+
+
+def _background(
+    duration: float,
+    taken: Sequence[Event],
+    queries: Sequence[tuple[tuple[int, ...], list[Event]]],
+    others: Sequence[tuple[int, ...]],
+    config: TimelineConfig,
+    rng: np.random.Generator,
+) -> list[Event]:
+    """Events of other queries, one after the other through the time that is not taken."""
+    events, start = [], 0.0
+    while start < duration:
+        end = min([start + max(2.0, rng.lognormal(np.log(12.0), 0.8)), duration, *(e.start for e in taken if e.start > start)])
+        inside = [e.end for e in taken if e.start <= start < e.end]
+        if inside:
+            start = max(inside)
+            continue
+        if rng.random() < config.background_events:
+            shown = _borrow(others[rng.integers(len(others))], queries, config, rng)
+            salience = np.full(int(np.ceil((end - start) / 2)) + 1, rng.uniform(0.5, 1.0))
+            events.append(Event(start, end, shown, salience, int(rng.integers(1 << 30))))
+        start = end
+    return events
 
 
 def from_annotations(
@@ -177,7 +217,7 @@ def from_annotations(
         rng = np.random.default_rng([seed, number])
         duration = max(float(rows[m]["duration"]) for m in members)
         queries = [(concepts[m], _annotated_events(rows[m], concepts[m], clip_length, rng)) for m in members]
-        timelines.append(complete(vid, duration, queries, pool, config, rng))
+        timelines.append(complete(vid, duration, queries, pool, concepts, config, rng))
         index[members] = number
     return timelines, index
 

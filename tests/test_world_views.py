@@ -1,0 +1,40 @@
+"""Pictures of the renderer: what is drawn is what the data hold."""
+
+import numpy as np
+import pytest
+
+from vtg_lib import world_views
+from vtg_lib.data import load_data
+
+pytest.importorskip("matplotlib")
+DATA = {"kind": "sim", "semantic_dim": 16, "motion_dim": 8, "train": 20, "val": 10, "clips": 12}
+
+
+@pytest.mark.parametrize(("layout", "rows"), [("clips", 1), ("levels", 4)])
+def test_similarity_is_higher_inside_moments(layout: str, rows: int) -> None:
+    data = load_data({**DATA, "layout": layout})["val"]
+    gaps = []
+    for row, annotation in enumerate(data.annotations):
+        names, values = world_views.similarity(data, row)
+        assert len(names) == rows and values.shape == (rows, 12)
+        inside = np.isin(np.arange(12), annotation["relevant_clip_ids"])
+        gaps.append(values[:, inside].mean() - values[:, ~inside].mean() if not inside.all() else 0)
+    assert np.mean(gaps) > 0.1
+
+
+def test_pages_show_real_statistics_and_alt_text() -> None:
+    splits = load_data(DATA)
+    html = world_views.statistics_table(splits).data
+    assert "sim train" in html and "QVHighlights train (real)" in html
+    picture = world_views.feature_picture(splits["val"], 0).data
+    assert 'alt="Similarity of clips' in picture and "inside" in picture
+
+
+def test_calibration_compares_with_the_logs(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(world_views, "CALIBRATION", tmp_path / "none.jsonl")
+    assert "not run" in world_views.calibration_figure().data
+    record = {"hash": "a", "spec": {"model": "qd_detr"}, "metrics": {"last": {"MR-full-mAP": 30.0}}}
+    record["curves"] = {"epoch": [5, 10], "MR-full-mAP": [14.0, 40.0]}
+    monkeypatch.setattr(world_views, "calibration_runs", lambda: [record])
+    table = world_views.calibration_table().data
+    assert "within 6" in table and "above" in table  # 13.48 and 24.93 in the log
