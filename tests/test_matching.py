@@ -65,5 +65,7 @@ def test_match_names_bad_predictions() -> None:
 
 def test_gather_takes_the_matched_rows() -> None:
     spans = torch.tensor([[[0.1, 0.1], [0.5, 0.2], [0.9, 0.1]]])
-    matches = match(spans, torch.full((1, 3), 0.5), torch.tensor([[[0.9, 0.1], [0.5, 0.2]]]), torch.ones(1, 2).bool(), MatchCost())
+    matches = match(
+        spans, torch.full((1, 3), 0.5), torch.tensor([[[0.9, 0.1], [0.5, 0.2]]]), torch.ones(1, 2).bool(), MatchCost()
+    )
     assert torch.equal(matches.gather(spans), torch.tensor([[[0.9, 0.1], [0.5, 0.2]]]))

@@ -10,7 +10,6 @@ from vtg_lib import tables
 from vtg_lib.evidence import COUNTED, NO_DIFFERENCE, NOISE, NOT_PRINTED, NOT_RUN, ONE_SEED, REVERSED, SAME
 from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.papers.metrics_of import METRICS, column
-from vtg_lib.recorded import GROUND_TRUTH
 
 SDST = load_paper("sdst")
 SIM = SDST.profile("sim")

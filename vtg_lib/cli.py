@@ -97,7 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("sets", nargs="*", metavar="set", help="default: all")
     _add_data_root(command)
 
-    _add_data_root(add("record", "commands:data_record", "write what pages show of real files into results/recorded.json", actions))
+    _add_data_root(
+        add("record", "commands:data_record", "write what pages show of real files into results/recorded.json", actions)
+    )
     command = add("render", "commands:render", "write a rendered data set to disk, in the layout of public features")
     command.add_argument("--out", required=True, metavar="FOLDER", help="a folder that does not exist yet")
     _add_knobs(command, "data", "e.g. kind=rendered, dataset=qvhighlights, layout=levels, train=1024")

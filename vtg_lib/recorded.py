@@ -71,7 +71,11 @@ def make(root: Path) -> dict[str, Any]:
     from vtg_lib.papers import load_paper, paper_keys
 
     names = {
-        (name, split) for key in paper_keys() for t in load_paper(key).tables for r in t.rows for split, name in r.released.items()
+        (name, split)
+        for key in paper_keys()
+        for t in load_paper(key).tables
+        for r in t.rows
+        for split, name in r.released.items()
     }
     released = {}
     for name, split in sorted(names):

@@ -78,7 +78,9 @@ def feature_picture(data: GroundingData, row: int) -> HTML:
         for name, level in zip(names, values, strict=True)
     )
     alt = f"Similarity of clips with the sentence, by level, for “{annotation['query']}”. Means: {gaps}."
-    return plots.show(figure, alt, f"“{annotation['query']}”: cosine of each clip with the sentence. Bars above: the query's moments.")
+    return plots.show(
+        figure, alt, f"“{annotation['query']}”: cosine of each clip with the sentence. Bars above: the query's moments."
+    )
 
 
 @plots.styled

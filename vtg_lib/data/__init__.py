@@ -32,7 +32,7 @@ _KNOBS = {kind: {f.name for f in dataclasses.fields(kind)} for kind in (WorldCon
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the checkout (in the current folder if installed)."""
+    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the checkout, or here if there is none."""
     checkout = Path(__file__).parents[2]
     return Path(root or os.environ.get("VTG_DATA_ROOT") or (checkout if (checkout / "Makefile").exists() else Path()) / "data")
 
@@ -72,9 +72,9 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
     """The splits `train` and `val` of a data specification.
 
     Args:
-        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with downloaded
-            features, named by `features`, a set of `data_manifests/`, `video`, its arrays to join, and `text`); any field of `WorldConfig`,
-            `TimelineConfig` and `RenderConfig`; `seed` of the world (0); `limit`: rows kept of each real split;
+        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with
+            downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to join, and
+            `text`); any field of `WorldConfig`, `TimelineConfig` and `RenderConfig`; `seed` of the world (0); `limit`: rows kept of each real split;
             `train_scene_action`: the scene-action correlation in train, where it differs from val's.
         root: see `data_root`.
 

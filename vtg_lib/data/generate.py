@@ -56,7 +56,9 @@ def generate(
     ]
     pool = np.concatenate([np.asarray(kind) for kind in kinds])
     rows, timelines = [], []
-    others = [tuple(int(c) for c in words) for words in np.stack([np.random.default_rng([seed, 2]).choice(k, 64) for k in kinds], 1)]
+    others = [
+        tuple(int(c) for c in words) for words in np.stack([np.random.default_rng([seed, 2]).choice(k, 64) for k in kinds], 1)
+    ]
     for number in range(getattr(config, split)):
         rng = np.random.default_rng([seed, split == "val", number])
         concepts = tuple(int(rng.choice(kind)) for kind in kinds)

@@ -105,7 +105,9 @@ class Embeddings:
         self.moves = torch.tensor(moves)
         self.scenes = scenes
         share = config.text_alignment
-        own = [_unit(np.random.default_rng([seed, 11, zlib.crc32(word.encode())]).standard_normal(dim)) for word in vocabulary.words]
+        own = [
+            _unit(np.random.default_rng([seed, 11, zlib.crc32(word.encode())]).standard_normal(dim)) for word in vocabulary.words
+        ]
         self.words = (share * np.stack(words) + math.sqrt(1 - share**2) * np.stack(own)).astype(np.float32)
 
     def rows(self, concepts: np.ndarray) -> np.ndarray:
@@ -267,9 +269,7 @@ class Renderer:
         noise = self.config.motion_noise * _normal(rng, (*weight.shape[:2], self.config.motion_dim))
         return weight @ e.motion[shown.row] + noise
 
-    def _level(
-        self, shown: _Shown, luck: Tensor, places: Tensor, vectors: Tensor, clips: int, number: int, depth: int
-    ) -> Tensor:
+    def _level(self, shown: _Shown, luck: Tensor, places: Tensor, vectors: Tensor, clips: int, number: int, depth: int) -> Tensor:
         """`[v, T, D]`: the level `depth` steps above the last, pooled over its tokens."""
         c = self.config
         rng = np.random.default_rng([self.seed, 9, number, depth])
@@ -352,6 +352,8 @@ def render(
         span_count=torch.from_numpy(count),
         saliency=torch.from_numpy(saliency),
         clip_length=clip_length,
-        fingerprint=fingerprint(RENDER_VERSION, dataclasses.asdict(config), seed, spans, saliency, [row["query"] for row in rows]),
+        fingerprint=fingerprint(
+            RENDER_VERSION, dataclasses.asdict(config), seed, spans, saliency, [row["query"] for row in rows]
+        ),
         facts={"renderer": RENDER_VERSION, **facts},
     )
