@@ -306,31 +306,5 @@ def offset_table(records: Mapping[str, Mapping[str, Any]]) -> HTML:
     return frame_html(pd.DataFrame(rows), digits=3)
 
 
-def window_statistics(splits: Mapping[str, GroundingData]) -> HTML:
-    """How many moments a query has and how long they are, per split."""
-    import pandas as pd
-
-    rows = []
-    for name, split in splits.items():
-        windows = [row["relevant_windows"] for row in split.annotations]
-        counts = np.array([len(item) for item in windows])
-        lengths = np.array([end - start for item in windows for start, end in item])
-        words = np.array([len(row["query"].split()) for row in split.annotations])
-        rows.append(
-            {
-                "split": name,
-                "queries": len(windows),
-                "one moment (%)": 100 * float((counts == 1).mean()),
-                "two (%)": 100 * float((counts == 2).mean()),
-                "three (%)": 100 * float((counts == 3).mean()),
-                "length mean (s)": float(lengths.mean()),
-                "length median (s)": float(np.median(lengths)),
-                "words per query": float(words.mean()),
-                "features": split.fingerprint,
-            }
-        )
-    return frame_html(pd.DataFrame(rows), digits=1)
-
-
 def _or(value: float, other: float) -> float:
     return other if math.isnan(value) else value

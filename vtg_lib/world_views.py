@@ -11,10 +11,13 @@ import torch
 
 from vtg_lib import plots, recorded
 from vtg_lib.data.batches import GroundingData
+from vtg_lib.models import MODELS
 
 if TYPE_CHECKING:
     from IPython.display import HTML
     from matplotlib.figure import Figure
+
+    from vtg_lib.chapter import Chapter
 
 CALIBRATION = Path(__file__).resolve().parents[1] / "results" / "calibration.jsonl"
 SHARES = (("1", "one moment (%)"), ("2", "two (%)"), ("3", "three (%)"))
@@ -147,3 +150,60 @@ def _at(record: Mapping[str, Any], epoch: int) -> float:
 def _until(log: Mapping[str, Any], last: int) -> tuple[list[float], list[float]]:
     pairs = [(e, v) for e, v in zip(log["epoch"], log["MR-full-mAP"], strict=True) if e <= max(last, 15)]
     return [e for e, _ in pairs], [v for _, v in pairs]
+
+
+def spread_table(chapter: Chapter, seeds: Iterable[int] = range(5), limit: float = 2.0) -> HTML:
+    """Mean and standard deviation of mAP over seeds at `sim`, for every model of Tab. 1 that the store has."""
+    import pandas as pd
+
+    from vtg_lib.papers import row_spec
+    from vtg_lib.runs import find
+    from vtg_lib.stats import summarise
+    from vtg_lib.views import frame_html
+
+    rows = []
+    for row in chapter.paper.table("tab1").rows:
+        if row.model is None or row.model not in MODELS:
+            continue
+        specs = [row_spec(row, chapter.paper.profile("sim"), "qvhighlights", seed) for seed in seeds]
+        found = [result for spec in specs if (result := find(chapter.store, spec)) is not None]
+        summary = summarise([result.metrics["val"]["MR-full-mAP"] for result in found])
+        verdict = "not run" if summary.n < 2 else "small enough" if summary.sd <= limit else f"above {limit:g}"
+        seconds = np.median([result.provenance["wall_s"] for result in found]) if found else np.nan
+        rows.append(
+            {
+                "model": row.model,
+                "seeds": summary.n,
+                "mAP": summary.mean,
+                "sd": summary.sd,
+                "verdict": verdict,
+                "median run (s)": seconds,
+            }
+        )
+    return frame_html(pd.DataFrame(rows))
+
+
+def real_run_table() -> HTML:
+    """The runs on real annotations with rendered features: size, length and result."""
+    import pandas as pd
+
+    from vtg_lib.views import frame_html
+
+    columns = {"R1@0.5": "MR-full-R1@0.5", "R1@0.7": "MR-full-R1@0.7", "mAP": "MR-full-mAP", "HD mAP": "HL-min-VeryGood-mAP"}
+    rows = []
+    for record in calibration_runs():
+        spec, origin = record["spec"], record["provenance"]
+        rows.append(
+            {
+                "model": spec["model"],
+                "width": spec["config"]["width"],
+                "feature channels": spec["config"]["video_dim"],
+                "parameters (M)": origin["parameters"] / 1e6,
+                "epochs": spec["train"]["epochs"],
+                "best epoch": origin["best_epoch"],
+                **{name: record["metrics"]["val"][key] for name, key in columns.items()},
+                "hours": origin["wall_s"] / 3600,
+                "device": origin["device"],
+            }
+        )
+    return frame_html(pd.DataFrame(rows)) if rows else frame_html(pd.DataFrame({"runs on real annotations": ["not run"]}))
