@@ -74,7 +74,8 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
     Args:
         spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with
             downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to join, and
-            `text`); any field of `WorldConfig`, `TimelineConfig` and `RenderConfig`; `seed` of the world (0); `limit`: rows kept of each real split;
+            `text`); any field of `WorldConfig`, `TimelineConfig` and `RenderConfig`; `seed` of the world (0); `limit`: rows kept
+            of each real split;
             `train_scene_action`: the scene-action correlation in train, where it differs from val's.
         root: see `data_root`.
 
