@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,12 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
     spec.write_text(json.dumps(first["spec"]))
     assert main(["run", "--spec", str(spec), *common, "--device", "cpu"]) == 0
     assert read(capsys) == first and len(Store(store)) == 1
+    # predictions of a stored run whose weights are gone: trained again, and its line left alone
+    shutil.rmtree(tmp_path / "runs")
+    predictions.unlink()
+    assert main(["run", "--spec", str(spec), *common, "--device", "cpu", "--predictions", str(predictions)]) == 0
+    assert read(capsys) == first and len(predictions.read_text().splitlines()) == 8
+    assert len(store.read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -128,6 +136,8 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
         (["run"], "give one of --spec"),
         (["run", "--model", "nobody"], "nobody"),
         (["run", "--model", "moment_detr", "--config", "width"], "KEY=VALUE"),
+        (["run", "--model", "moment_detr", "--config", "width=[1"], "KEY=VALUE with a YAML value"),
+        (["run", "--model", "moment_detr", "--device", "cpu", "--data", "train=4", "val=4", "layout=levels"], "layout=clips"),
         (["run", "--model", "moment_detr", "--train", "epoch=1"], "epoch"),
         (["run", "--paper", "sdst"], "--table and --row"),
         (["run", "--paper", "sdst", "--table", "tab5", "--row", "x"], "tab5 has no row 'x'"),
@@ -145,12 +155,27 @@ def test_user_errors_say_what_to_do(arguments, message, capsys):
     assert out == "" and last.startswith("vtg: error:") and message in last and "Traceback" not in error
 
 
-def test_faults_of_ours_keep_their_traceback(monkeypatch):
-    def broken(options):
-        raise KeyError("a bug")
+def _ours(options):
+    raise KeyError("a bug")
 
-    monkeypatch.setattr(commands, "models", broken)
-    with pytest.raises(KeyError):
+
+def _numpy(options):
+    return np.zeros(2) + np.zeros(3)  # raised in C, below a line of the package
+
+
+def _interpreter(options):
+    return int("x")
+
+
+def _library(options):
+    return json.loads("{")  # raised by Python code elsewhere
+
+
+@pytest.mark.parametrize("broken", [_ours, _numpy, _interpreter, _library])
+def test_faults_of_ours_keep_their_traceback(monkeypatch, broken):
+    in_package = types.FunctionType(broken.__code__, {**globals(), "__name__": "vtg_lib.commands"})
+    monkeypatch.setattr(commands, "models", in_package)
+    with pytest.raises((KeyError, ValueError)):
         main(["models"])
 
 

@@ -1,12 +1,32 @@
 """Dose-response: pairs of runs that differ in one row and one knob, and gains paired by seed."""
 
+import dataclasses
+import math
+
 import pytest
 
-from vtg_lib import dose
+from vtg_lib import dose, views
+from vtg_lib.chapter import Chapter
 from vtg_lib.papers import load_paper, row_spec
+from vtg_lib.parameters import Parameters
 from vtg_lib.store import Store
 
 STUDY = dose.DOSES["sdst"][0]
+
+
+def filled(path, gains: dict[tuple[int, float], float], profile: str = "smoke") -> Store:
+    """A store in which the study's two rows differ by `gains[seed, value of the knob]`."""
+    store = Store(path)
+    for ref, spec in dose.dose_specs("sdst", profile, [0, 1, 2], [STUDY.key]):
+        gain = gains.get((spec.seed, spec.data[STUDY.knob]))
+        if gain is not None:
+            value = 30.0 + gain * ref.label.startswith("Ours")
+            store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": {dose.METRIC: value}}})
+    return store
+
+
+def trend(store: Store, study: dose.Dose = STUDY) -> dose.Trend:
+    return dose.trend(study, "sdst", "smoke", [0, 1, 2], store)
 
 
 def test_specs_turn_one_knob_and_are_made_once():
@@ -44,3 +64,46 @@ def test_gain_is_paired_by_seed_and_missing_doses_stay_missing(tmp_path):
     gains = dose.response(STUDY, "sdst", "smoke", [0, 1, 2], store)
     assert [gain is None for gain in gains] == [value != STUDY.values[1] for value in STUDY.values]
     assert gains[1].mean == pytest.approx(2.0) and gains[1].n == 2
+
+
+@pytest.mark.parametrize(("sign", "word", "judgement"), [(1, "grows", "as claimed"), (-1, "falls", "against the claim")])
+def test_trend_is_the_slope_over_single_seed_gains(tmp_path, sign, word, judgement):
+    noise = {0: -0.1, 1: 0.0, 2: 0.1}
+    store = filled(tmp_path / "s.jsonl", {(s, v): sign * 0.2 * v + noise[s] for s in noise for v in STUDY.values})
+    found = trend(store)
+    assert (found.word, found.judgement, found.n, found.seeds) == (word, judgement, 9, 3)
+    assert found.slope == pytest.approx(sign * 0.2) and found.p < 0.001
+
+
+def test_a_claim_of_falling_is_met_by_falling(tmp_path):
+    assert {study.key: study.claim for study in dose.DOSES["sdst"]} == {"moment_length": "grows", "level_misalignment": "falls"}
+    falling = filled(tmp_path / "s.jsonl", {(s, v): -v + 0.1 * s for s in range(3) for v in STUDY.values})
+    assert trend(falling, dataclasses.replace(STUDY, claim="falls")).judgement == "as claimed"
+
+
+def test_noise_and_too_few_gains_are_no_trend(tmp_path):
+    low, middle, high = STUDY.values
+    noisy = {(0, low): 1.0, (0, high): 2.0, (1, low): 2.0, (1, high): 1.2, (2, middle): 1.5}
+    found = trend(filled(tmp_path / "noisy.jsonl", noisy))
+    assert (found.word, found.judgement, found.n) == ("no clear trend", "no clear trend", 5) and found.p > 0.05
+    two = trend(filled(tmp_path / "two.jsonl", {(0, low): 0.0, (0, high): 9.0}))  # any two points lie on a line
+    assert two.word == "no clear trend" and two.slope > 0 and math.isnan(two.p)
+
+
+def test_one_value_of_the_knob_is_no_study(tmp_path):
+    found = trend(filled(tmp_path / "s.jsonl", {(s, STUDY.values[0]): 1.0 + s for s in range(3)}))
+    assert (found.word, found.judgement, found.n) == ("not run", "not run", 3) and math.isnan(found.slope)
+    assert trend(Store(tmp_path / "empty.jsonl")).n == 0
+
+
+def test_the_trend_stands_under_the_figure(tmp_path):
+    chapter = Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    low = STUDY.values[0]
+    filled(chapter.store.path, {(0, low): 1.0}, "sim")
+    shown = views.dose(chapter, STUDY.key).data.rpartition("<p>")[2]
+    assert "was not run at two values or more (1 single-seed gain(s) from 1 seed)" in shown
+    assert "<strong>not run</strong>" in shown
+    filled(chapter.store.path, {(s, v): 0.2 * v + 0.1 * s for s in range(3) for v in STUDY.values}, "sim")
+    figure, _, shown = views.dose(chapter, STUDY.key).data.rpartition("<p>")
+    assert "<img" in figure and "slope +0.2 mAP per unit of <code>window_median</code>, p = " in shown
+    assert "By the paper (Sec. 6.2, App. K) it grows: <strong>as claimed</strong>" in shown

@@ -29,7 +29,6 @@ def figures():
     yield "timeline", plots.timeline(SAMPLE)
     yield "slope", plots.slope_chart(["x", "y", "z"], [1, 2, None], [3, 3, 4], metric="mAP", ours_sd=[0.1, None, 1])
     yield "slope with nothing", plots.slope_chart(["x"], [1], [None], metric="mAP")
-    yield "bars", plots.bars(["x", "y"], [1, -2], low=[0, -3], high=[2, -1], xlabel="gain", reference=1, reference_label="paper")
     yield "offsets", plots.offset_histograms(offsets, edges, initial={"a": np.linspace(-1, 1, 8)})
     yield "no offsets", plots.offset_histograms({}, edges)
     yield (
@@ -54,7 +53,7 @@ def test_pictures_are_small_pngs(name, figure):
 
 
 def test_alt_text_is_required_and_escaped():
-    figure = plots.bars(["x"], [1], xlabel="v")
+    figure = plots.dose_response([1], {"gain": [None]}, xlabel="v", ylabel="gain")
     with pytest.raises(ValueError, match="alt"):
         plots.figure_html(figure, "  ")
     element = plots.figure_html(figure, 'says "hi" <b>', caption="<c>")
@@ -93,7 +92,7 @@ def test_slope_chart_keeps_the_order_of_both_sides():
 
 def test_style_leaves_matplotlib_as_it_was():
     before = dict(matplotlib.rcParams)
-    plots.bars(["x"], [1], xlabel="v")
+    plots.dose_response([1], {"gain": [None]}, xlabel="v", ylabel="gain")
     assert dict(matplotlib.rcParams) == before
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import json
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +17,14 @@ import pytest
 import tiny
 import torch
 
-from vtg_lib import initialisation, models, runs
+from vtg_lib import initialisation, models, provenance, runs
+from vtg_lib.checkpoint import load_checkpoint
 from vtg_lib.models import ModelEntry
 from vtg_lib.runs import PausedError, RunSpec, build_model, find, run, run_folder, thin_curves, trained_model
 from vtg_lib.store import Store, StoreError
 from vtg_lib.train import TrainConfig
 
+THIN = {"semantic_dim": 8, "motion_dim": 4}
 TRAIN = TrainConfig(epochs=2, batch_size=8, learning_rate=1e-2)
 
 
@@ -53,6 +57,33 @@ def test_hash_ignores_order_and_spelled_out_defaults(tiny_model: RunSpec):
     ]
     assert len({a.hash, *(other.hash for other in others)}) == 6
     assert others[0].cost_key == a.cost_key != others[1].cost_key
+
+
+def test_hash_ignores_how_a_number_is_spelled(tiny_model: RunSpec):
+    def written(train: dict, seed: object) -> str:
+        return RunSpec.from_dict({"model": "tiny", "train": train, "seed": seed}).hash
+
+    assert written({"learning_rate": 1, "epochs": 3.0}, 2.0) == written({"learning_rate": 1.0, "epochs": 3}, 2)
+
+
+def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Path, monkeypatch):
+    package = Path(shutil.copytree(provenance.PACKAGE, tmp_path / "vtg_lib", ignore=shutil.ignore_patterns("__pycache__")))
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+
+    digest = provenance.source_digest.__wrapped__  # without its cache
+    seen = {digest("vtg_lib.models.sdst")}
+
+    def changes(name: str) -> bool:
+        path, before = package / f"{name}.py", len(seen)
+        path.write_text(path.read_text() + "# changed\n")
+        seen.add(digest("vtg_lib.models.sdst"))
+        return len(seen) > before
+
+    decide = ["nms", "average_precision", "metrics_arrays", "losses_focal", "inference", "layers/deformable", "models/sdst"]
+    decide += ["data/timeline", "data/generate", "data/render", "data/__init__", "data/official"]
+    assert [name for name in decide if not changes(name)] == []
+    others = ["plots", "commands", "sweep", "store", "models/qd_detr"]
+    assert [name for name in others if changes(name)] == []
 
 
 def test_spec_survives_json_and_pickle():
@@ -179,7 +210,8 @@ def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_m
     assert set(result.metrics) == {"val", "last"} and "MR-full-mAP" in result.metrics["val"]
     assert result.curves["epoch"] == [1, 2] and "loss/span" in result.curves
     origin = result.provenance
-    assert {"code_version", "source_digest", "versions", "device", "date", "wall_s", "peak_memory_mb"} <= set(origin)
+    assert {"code_version", "source_digest", "versions", "device", "date", "wall_s", "process_peak_mb"} <= set(origin)
+    assert "peak_memory_mb" not in origin  # on a CPU only the process's is known
     assert origin["parameters"] == models.count_parameters(build_model(tiny_model))
     assert origin["data_fingerprint"] == {"train": "tiny-24-0", "val": "tiny-12-1"}
     assert not list((tmp_path / "runs").glob("*/*"))  # the checkpoint is gone
@@ -195,6 +227,19 @@ def test_rerun_adds_a_line_and_gives_the_same_numbers(tmp_path: Path, tiny_model
     second = run(tiny_model, store, checkpoint_root=tmp_path, progress=False, rerun=True)
     assert first.metrics == second.metrics and first.curves == second.curves
     assert len(store.path.read_text().splitlines()) == 2 and len(store) == 1
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
+    path = tmp_path / "s.jsonl"
+    result = run(tiny_model, checkpoint_root=tmp_path, progress=False)
+    monkeypatch.setattr(runs, "_train", None)  # training again would fail
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        with runs.locked(run_folder(tiny_model, "cpu", tmp_path)):
+            job = thread.submit(run, tiny_model, Store(path), checkpoint_root=tmp_path, append=False)
+            with pytest.raises(concurrent.futures.TimeoutError):
+                job.result(timeout=0.3)
+            Store(path).append(result.to_dict())
+        assert job.result(timeout=60) == result
 
 
 def test_a_paused_run_goes_on_with_the_same_numbers(tmp_path: Path, tiny_model: RunSpec):
@@ -227,9 +272,45 @@ def test_a_line_written_before_a_config_gained_a_field_still_counts(tmp_path: Pa
 def test_weights_are_kept_on_request(tmp_path: Path, tiny_model: RunSpec):
     store = Store(tmp_path / "s.jsonl")
     run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
-    model = trained_model(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    model = trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
     assert (run_folder(tiny_model, "cpu", tmp_path) / "weights.pt").exists()
     assert not torch.equal(model.clip.weight, build_model(tiny_model).clip.weight)
+    assert len(store.path.read_text().splitlines()) == 1
+
+
+def test_weights_of_other_code_are_trained_again(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
+    weights = run_folder(tiny_model, "cpu", tmp_path) / "weights.pt"
+    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+    first = weights.read_bytes()
+    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+    assert weights.read_bytes() == first
+    monkeypatch.setattr(runs, "source_digest", lambda module: "changed")
+    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+    assert load_checkpoint(weights)["source_digest"] == "changed"
+    monkeypatch.setattr(runs, "_train", None)  # training again would fail
+    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+
+
+def test_weights_survive_a_run_that_does_not_keep_its_own(tmp_path: Path, tiny_model: RunSpec):
+    run(tiny_model, checkpoint_root=tmp_path, progress=False, keep_weights=True)
+    run(tiny_model, checkpoint_root=tmp_path, progress=False)
+    assert [path.name for path in run_folder(tiny_model, "cpu", tmp_path).iterdir()] == ["weights.pt"]
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "data", "message"),
+    [
+        ("moment_detr", {}, THIN, "got 12 and 8. Fix: --config video_dim=12 text_dim=8, or --data"),
+        ("moment_detr", {"video_dim": 9, "text_dim": 8}, THIN, "or --data layout=clips semantic_dim=8 motion_dim=1"),
+        ("sdst", {}, {}, "in 4 levels; got .* in one level. Fix: --data layout=levels semantic_dim=768"),
+        ("sdst", {"video_dim": 12, "text_dim": 8}, THIN, "in one level. Fix: --data layout=levels"),
+        ("sdst", {}, {**THIN, "layout": "levels"}, "video_dim=8 text_dim=8, or --data layout=levels semantic_dim=768"),
+    ],
+)
+def test_features_that_do_not_fit_the_model_are_refused_with_the_knobs_to_set(tmp_path, model, config, data, message):
+    spec = RunSpec(model=model, config=config, data={"train": 4, "val": 4, "clips": 8, **data}, train=TRAIN)
+    with pytest.raises(ValueError, match=message):
+        run(spec, checkpoint_root=tmp_path, progress=False)
 
 
 def test_diagnostics_are_taken_before_and_after(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
@@ -250,12 +331,18 @@ def test_diagnostics_are_taken_before_and_after(tmp_path: Path, tiny_model: RunS
 
 def test_curves_are_thinned_to_the_evaluated_epochs():
     rows = [
-        {"epoch": e, "step": e, "learning_rate": 0.1, "gradient_norm": 1 / 3, "loss": {"a": 1.0}, "val": {"MR-full-mAP": e}}
-        for e in range(1, 101)
+        {"epoch": e, "step": e, "learning_rate": 0.1, "gradient_norm": 1 / 3, "loss": {"a": 1.0}}
+        | ({"val": {"MR-full-mAP": float(e)}} if e % 2 == 0 else {})
+        for e in range(1, 202)
     ]
-    curves = thin_curves([*rows, {**rows[0], "epoch": 101, "val": {}}][:100])
-    assert len(curves["epoch"]) == 32 and curves["epoch"][0] == 1 and curves["epoch"][-1] == 100
+    rows[99]["val"] = {}  # epoch 100, evaluated without this metric
+    curves = thin_curves(rows, points=100)
+    assert curves["epoch"] == list(range(2, 202, 2))
+    assert curves["MR-full-mAP"][48:51] == [98.0, None, 102.0]
     assert curves["gradient_norm"][0] == 0.3333
+    thin = thin_curves(rows)
+    assert len(thin["epoch"]) == 32 and thin["epoch"][0] == 2 and thin["epoch"][-1] == 200
+    assert all(epoch % 2 == 0 for epoch in thin["epoch"])
 
 
 # ------------------------------------------------------------------------------------------------- paired initialisation

@@ -49,6 +49,31 @@ def test_trains_what_is_missing_once_and_skips_what_is_stored(tmp_path: Path):
     assert "1 trained, 2 in the store already" in second.summary()
 
 
+def test_what_another_sweep_stored_meanwhile_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from vtg_lib import sweep as sweep_module
+
+    other, path = go(seeds(2)[1:], None, tmp_path).done[0], tmp_path / "s.jsonl"
+    execute = sweep_module._execute
+
+    def meanwhile(spec, *rest):
+        assert spec.seed == 0
+        Store(path).append(other.to_dict())
+        return execute(spec, *rest)
+
+    monkeypatch.setattr(sweep_module, "_execute", meanwhile)
+    report = go(seeds(2), Store(path), tmp_path)
+    assert [result.hash for result in report.done] == [SMALL.hash] and report.stored == [other.hash] and report.complete
+
+
+def test_two_sweeps_at_once_store_every_run_once(tmp_path: Path):
+    path = tmp_path / "s.jsonl"
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        reports = list(threads.map(lambda _: go(seeds(4), Store(path), tmp_path), range(2)))
+    assert len(path.read_text().splitlines()) == 4 == sum(len(report.done) for report in reports)
+    assert all(len(report.done) + len(report.stored) == 4 for report in reports)
+    assert len(go(seeds(1), Store(path), tmp_path, rerun=True).done) == 1  # unless asked for
+
+
 def test_priority_orders_the_runs(tmp_path: Path):
     report = go(seeds(3), None, tmp_path, priority=lambda spec: -spec.seed)
     assert [result.spec["seed"] for result in report.done] == [2, 1, 0]

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from vtg_lib import tables
+from vtg_lib import cli, evidence, tables
 from vtg_lib.evidence import COUNTED, NO_DIFFERENCE, NOISE, NOT_PRINTED, NOT_RUN, ONE_SEED, REVERSED, SAME
-from vtg_lib.papers import load_paper, row_spec
+from vtg_lib.papers import Overrides, load_paper, row_spec
 from vtg_lib.papers.metrics_of import METRICS, column
 
 SDST = load_paper("sdst")
@@ -16,13 +16,14 @@ SIM = SDST.profile("sim")
 MAP, HD = "MR-full-mAP", "HL-min-VeryGood-mAP"
 
 
-def record(table, label, seed, profile=SIM, **metrics):
+def record(table, label, seed, profile=SIM, provenance=None, **metrics):
     spec = row_spec(SDST.table(table).row(label), profile, "qvhighlights", seed)
     brief = {key.replace("_", "-"): value for key, value in metrics.items()}
     return {
         "hash": spec.hash,
         "spec": spec.resolved,
         "metrics": {"val": {"MR-full-mAP": brief.pop("mAP", math.nan), **brief}},
+        "provenance": provenance or {},
     }
 
 
@@ -96,6 +97,56 @@ def test_pairs_need_common_seeds():
     assert words(records)["Stand. CA"] == NOT_RUN
 
 
+def test_pairs_need_one_type_of_device():
+    cpu, gpu = ({"device": name} for name in ("EPYC, 1 thread(s)", "H200"))
+    records = [record("tab5", "Ours", s, mAP=50.0 + s, provenance=cpu) for s in (0, 1, 2)]
+    records += [record("tab5", "Stand. CA", s, mAP=40.0 + s, provenance=device) for s, device in enumerate((cpu, cpu, gpu))]
+    records += [record("tab5", "Def. CA", s, mAP=40.0 + s, provenance=gpu) for s in (0, 1, 2)]
+    results = tables.compare(SDST, records, ["tab5"])["tab5"]
+    assert results.row("Stand. CA").verdicts["mAP"].difference.n == 2
+    assert results.row("Def. CA").verdicts["mAP"].word == NOT_RUN and results.row("Def. CA").best.n == 3
+
+
+def test_mixed_code_versions_are_noted():
+    def made(label, digests):
+        return [record("tab5", label, s, mAP=40.0 + s, provenance={"source_digest": d}) for s, d in enumerate(digests)]
+
+    def note(records):
+        page = tables.render_table(tables.compare(SDST, records, ["tab5"])["tab5"])
+        return page[page.index("Mixed code versions") :].split("</li>")[0] if "Mixed code versions" in page else None
+
+    assert note(made("Ours", "aaa") + made("Stand. CA", "aaa")) is None
+    whole = note(made("Ours", "abb") + made("Stand. CA", "abb"))
+    assert "sdst 2" in whole and "every pair are of one version" in whole
+    assert note(made("Ours", "abb") + made("Stand. CA", "abb") + made("Def. CA", "aab")).endswith("differ in: Def. CA.")
+    one, other = evidence.Origin(model="sdst", digest="a"), evidence.Origin(model="qd_detr", digest="b")
+    assert not one.other_code(other)  # a digest covers the model's own file, so two models always differ
+
+
+def test_profiles_of_one_kind_do_not_mix():
+    longer = dataclasses.replace(
+        SIM, name="long", layer=dataclasses.replace(SIM.layer, base=SIM.layer.base.then(Overrides(train={"epochs": 9})))
+    )
+    both = dataclasses.replace(SDST, profiles={**SDST.profiles, "long": longer})
+    records = [record("tab5", "Ours", s, mAP=50.0 + s) for s in (0, 1)]
+    records += [record("tab5", label, s, longer, mAP=90.0 + s) for s in (0, 1, 2) for label in ("Ours", "Def. CA")]
+    results = tables.compare(both, records, ["tab5"])["tab5"]
+    assert (results.row("Ours").best.profile, results.row("Ours").best.n) == ("sim", 2)
+    assert results.row("Def. CA").best.profile == "long" and results.row("Def. CA").verdicts["mAP"].word == NOT_RUN
+
+
+def test_what_is_not_run_comes_with_its_command():
+    compared = tables.compare(SDST, store(ours=[50], cross=[40], deformable=[50], pure=[50]))
+    page = tables.render_table(compared["tab5"])
+    assert "Not run yet: Def. CA + MixedInit. <code>vtg sweep --paper sdst --profile sim --tables tab5</code>" in page
+    assert "--profile rendered --tables tab2</code>, on a GPU" in tables.render_table(compared["tab2"])
+    for table in ("tabA", "tabD", "tabK", "tabO"):  # nothing to train, a count only, or all there is
+        lacking = compared[table].lacking if table == "tabK" else ()
+        assert ("vtg sweep" in tables.render_table(compared[table])) == bool(lacking), table
+    options = cli.build_parser().parse_args(compared["tab5"].command.split()[1:])
+    assert (options.paper, options.profile, options.tables) == ("sdst", "sim", "tab5")
+
+
 def test_equal_printed_numbers_decide_nothing():
     results = tables.compare(SDST, [], ["tabK"])["tabK"]
     one, other = results.row("K=1, intermediate"), results.row("K=1, last level")
@@ -155,7 +206,6 @@ def test_released_scores_are_the_published_ones(data_root):
     assert not equal.loc["EaTR", "sum"]
 
 
-
 def test_agreement():
     compared = tables.compare(SDST, store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[49, 51, 51]))
     got = tables.agreement(compared["tab5"])
@@ -180,19 +230,13 @@ def test_json_contract():
     assert best["Stand. CA"] == {"evidence": None, "mean": {}, "sd": {}, "n": 0}
 
 
-def test_tidy_and_frame():
+def test_frame():
     results = tables.compare(SDST, store(ours=[50, 51, 52], cross=[40, 42, 41]), ["tab5"])["tab5"]
-    long = tables.tidy(results)
-    assert len(long) == 5 * 7
-    line = long[(long["row"] == "Stand. CA") & (long["column"] == "mAP")].iloc[0]
-    assert (line["paper"], line["ours"], line["n"], line["verdict"]) == (42.72, 41.0, 3, SAME)
-    assert line["paper_difference"] == pytest.approx(-12.88) and line["low"] < line["difference"] == -10 < line["high"] < 0
     wide = tables.frame(results)
     assert wide.loc[("Ours", "sim"), ("mAP", "ours")] == 51 and wide.loc[("Ours", "sim"), ("mAP", "paper")] == 55.6
     assert math.isnan(wide.loc[("Def. CA", "not run"), ("mAP", "ours")])
     for table in SDST.tables:
         empty = tables.compare(SDST, [], [table.id])[table.id]
-        assert len(tables.tidy(empty)) == len(table.rows) * len(table.columns)
         assert len(tables.frame(empty)) == len(table.rows)
 
 
@@ -227,7 +271,12 @@ def test_html_escapes():
 
 
 def test_explorer_tables():
-    listed = tables.explorer_tables(tables.compare(SDST, store(ours=[50, 52])))
-    tab5 = next(t for t in listed if t["table"] == "Tab. 5")
-    ours = next(r for r in tab5["rows"] if r["label"] == "Ours")["ours"]["mAP"]
+    records = [*store(ours=[50, 52]), record("tab1", "Moment-DETR", 0, mAP=20.0)]
+    released = {"moment_detr_val": {MAP: 32.20}}
+    listed = {t["table"]: t["rows"] for t in tables.explorer_tables(tables.compare(SDST, records, released=released))}
+    (ours,) = next(r for r in listed["Tab. 5"] if r["label"] == "Ours")["ours"]["mAP"]
     assert (ours["mean"], ours["n"], ours["evidence"]) == (51, 2, "sim")
+    row = next(r for r in listed["Tab. 1"] if r["label"] == "Moment-DETR")["ours"]
+    cells = [(cell["evidence"], cell["mean"], cell["n"]) for cell in row["val mAP"]]
+    assert cells == [("released", 32.20, None), ("sim", 20.0, 1)]
+    assert [cell["evidence"] for cell in row["#Params (M)"]] == [COUNTED]

@@ -44,7 +44,7 @@ def test_training_lowers_the_loss_and_reports():
     assert outcome.finished and outcome.resumed_from == 0
     assert sum(losses(outcome)[-1].values()) < 0.8 * sum(losses(outcome)[0].values())
     assert [row["epoch"] for row in outcome.curves if "val" in row] == list(range(2, 21, 2))
-    assert outcome.peak_memory_mb > 0 and outcome.timings["step_ms"] > 0
+    assert outcome.memory["process_peak_mb"] > 0 and outcome.timings["step_ms"] > 0
 
 
 def test_deterministic_given_a_seed_and_different_with_another():
@@ -193,6 +193,8 @@ def test_schedules():
         ({"warmup_ratio": 0.1, "warmup_steps": 5}, "not both"),
         ({"precision": "fp16"}, "float32, bfloat16, float16, got 'fp16'"),
         ({"schedule": "linear"}, "step, cosine, constant"),
+        ({"epochs": 1.5}, "train.epochs: expected int, got 1.5"),
+        ({"learning_rate": "fast"}, "train.learning_rate: expected float, got 'fast'"),
     ],
 )
 def test_bad_settings_say_what_was_expected(change: dict, message: str):
@@ -254,3 +256,4 @@ def test_on_a_gpu(precision: str, tmp_path: Path):
     fit(config, device="cuda", checkpoint_dir=tmp_path, stop_after=2)
     outcome = fit(config, device="cuda", checkpoint_dir=tmp_path)
     assert outcome.finished and outcome.resumed_from == 2
+    assert 0 < outcome.memory["peak_memory_mb"] and "process_peak_mb" not in outcome.memory

@@ -1,5 +1,6 @@
 """What chapters display is what was computed, and what is missing is said."""
 
+import dataclasses
 import re
 
 import pandas as pd
@@ -8,6 +9,8 @@ import pytest
 from vtg_lib import views
 from vtg_lib.chapter import PROVENANCE, Chapter
 from vtg_lib.parameters import Parameters
+from vtg_lib.stats import paired_difference
+from vtg_lib.sweep import SweepReport
 
 
 @pytest.fixture()
@@ -31,7 +34,38 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path
     rendered = Chapter("sdst", Parameters.parse(profile="rendered", device="cpu"), results=tmp_path)
     assert rendered.profile == "quick" and "needs the real annotations" in views.overview(rendered).data
     official = Chapter("sdst", Parameters.parse(profile="official", device="cpu"), results=tmp_path)
-    assert official.profile in ("quick", "official")
+    assert official.profile == "quick"
+    assert "Profile <code>official</code> is not set up for this paper" in views.overview(official).data
+
+
+def test_paper_size_waits_for_a_gpu_and_leaves_out_data_sets_that_are_not_there(tmp_path, monkeypatch):
+    for name in ("qvhighlights/highlight_train_release", "qvhighlights/highlight_val_release", "tacos/tacos_train_release"):
+        (tmp_path / f"{name}.jsonl").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jsonl").touch()
+    asked = Parameters.parse(profile="rendered", device="cpu", seeds=[0], data_root=tmp_path)
+    on_cpu = Chapter("sdst", asked, results=tmp_path)
+    assert on_cpu.profile == "quick" and "`vtg sweep --paper sdst --profile rendered`" in " ".join(on_cpu.missing)
+    on_gpu = Chapter("sdst", dataclasses.replace(asked, device="cuda"), results=tmp_path)
+    assert on_gpu.profile == "rendered"
+    assert "vtg data fetch charades_sta tacos" in " ".join(on_gpu.missing)  # of TACoS, validation is missing
+    trained = []
+
+    def failing(specs, store, **options):
+        trained.extend(specs)
+        return SweepReport(failed={trained[0].hash: "CUDA out of memory"})
+
+    monkeypatch.setattr("vtg_lib.sweep.sweep", failing)
+    text = on_gpu.fill().data
+    assert {spec.data["dataset"] for spec in trained} == {"qvhighlights"}
+    assert text.startswith("0 of ") and "1 of " in text and "CUDA out of memory" in text
+    smoke = Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):  # smoke proves that the code runs
+        smoke.fill()
+
+
+def test_a_gain_of_one_seed_has_no_interval():
+    assert views._gain(paired_difference({0: 3.0}, {0: 1.0})) == "+2.00 (no interval, n = 1)"
+    assert "95 % +2.00 to +2.00" in views._gain(paired_difference({0: 3.0, 1: 4.0}, {0: 1.0, 1: 2.0}))
 
 
 def test_live_runs_stay_out_of_the_store(chapter):

@@ -1,5 +1,7 @@
 """Explorers: every choice is made beforehand and linked without a kernel."""
 
+import re
+
 import ipywidgets
 import pytest
 
@@ -14,7 +16,7 @@ TABLE = {
             "label": "Def. CA",
             "paper": {"mAP": 54.27, "R1@0.5": 72.58},
             "source": "run",
-            "ours": {"mAP": {"mean": 31.0, "sd": 1.25, "n": 3, "evidence": "sim"}},
+            "ours": {"mAP": [{"mean": 31.0, "sd": 1.25, "n": 3, "evidence": "sim"}]},
         },
         {"label": "Ours", "paper": {"mAP": 55.60, "R1@0.5": None}, "source": "run", "ours": {}},
         {"label": "Other", "paper": {"mAP": 50.0}, "source": "quoted"},
@@ -24,16 +26,23 @@ TABLE = {
 
 def test_metric_panel_shows_both_sides_and_says_what_is_missing():
     panel = widgets.metric_panel(TABLE["rows"], "mAP", caption=TABLE["caption"])
-    assert "54.27" in panel and "31.00 ± 1.25 (n = 3)" in panel and "(sim)" in panel
+    assert "54.27" in panel and "sim 31.00 ± 1.25 (n = 3)" in panel
     assert panel.count("not run") == 1 and panel.count("quoted") == 1
     assert "Attention &lt;of&gt;" in panel
     assert panel.count('type="checkbox"') == 3
 
 
-def test_bars_have_one_scale_a_side():
-    panel = widgets.metric_panel(TABLE["rows"], "mAP")
-    assert 'class="p" style="width:100.0%"' in panel  # the paper's best row
-    assert 'class="o" style="width:0.0%"' in panel  # not run: no bar
+def test_the_paper_and_every_kind_have_their_own_scale():
+    def cell(mean, kind):
+        return {"mean": mean, "sd": None, "n": 1, "evidence": kind}
+
+    cells = [[cell(50.0, "released"), cell(10.0, "sim")], [cell(12.0, "sim")], []]
+    rows = [{**row, "ours": {"mAP": found}} for row, found in zip(TABLE["rows"], cells, strict=True)]
+    lines = widgets.metric_panel(rows, "mAP").split("<tbody>")[1].split("<tr>")[1:]
+    bars = [re.findall(r'class="(.)" style="width:calc\(\(100% - 5em\) \* ([\d.]+)\)"></i><small>(\w*)', line) for line in lines]
+    assert bars[0][1:] == [("o", "1.000", "released"), ("o", "0.040", "sim")]  # the only released row, the least simulated one
+    assert bars[1] == [("p", "1.000", ""), ("o", "1.000", "sim")]  # the paper's best row, the best simulated one
+    assert bars[2] == [("p", "0.040", "")]  # not run: no bar of ours
 
 
 def test_table_explorer_offers_only_metrics_with_numbers():

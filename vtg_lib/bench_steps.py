@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import resource
 import statistics
 import sys
 import time
@@ -96,6 +95,7 @@ def _profile(model: str, name: str) -> tuple[tuple[dict[str, Any], dict[str, Any
 
 def step(model: str, size: str, device: str) -> dict[str, Any]:
     """A training step in milliseconds, split into its parts, in float32 and bfloat16."""
+    from vtg_lib.efficiency import peak_resident_mb
     from vtg_lib.models import count_parameters
 
     bench = prepare(model, size, device)
@@ -114,7 +114,7 @@ def step(model: str, size: str, device: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         found["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
     else:
-        found["peak_resident_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        found["peak_resident_mb"] = peak_resident_mb()
     return found
 
 

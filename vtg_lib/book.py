@@ -108,16 +108,6 @@ def _relative_paths(path: Path, root: Path) -> None:
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def code_cells(path: Path) -> list[str]:
-    """Sources of a notebook's code cells, without the cell that papermill injects."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
-    ]
-
-
 # ---------------------------------------------------------------------------------------------------------- status page
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.parameters import ROOT, Parameters, check_names, executed_cells, injected_names
+from vtg_lib.provenance import usable_cores
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PROVENANCE = "vtg_provenance"  # the key of the footer's record in its output's metadata
 LIVE = ("smoke", "quick")  # profiles whose runs are trained in the chapter and kept out of the run store
+PAPER_SIZE = ("rendered", "official")  # profiles that train at the paper's size, which takes a GPU
 
 
 class Chapter:
@@ -41,7 +43,7 @@ class Chapter:
         parameters: checked parameters.
         paper: the paper's tables and profiles, see `vtg_lib.papers`.
         store: the run store that the chapter's numbers come from.
-        profile: the profile that is really run: `quick` where the one asked for lacks its data.
+        profile: the profile that is really run: `quick` where the one asked for lacks its data or a GPU.
         missing: sentences that say what this execution does without, and which command gets it.
     """
 
@@ -76,23 +78,40 @@ class Chapter:
 
     def _possible(self, profile: str) -> str:
         """`profile`, or `quick` where what it needs is not there; notes in `missing` what was not found."""
-        root = self.parameters.data_root
-        annotations = root is not None and (root / "qvhighlights").is_dir()
-        if not annotations:
+        annotated = _annotated(self.parameters.data_root)
+        if "qvhighlights" not in annotated:
             self.missing.append(
-                "No real annotations were found, so nothing could be scored anew against them: `vtg data fetch qvhighlights` "
-                "gets them, and `released_predictions` the predictions that authors published."
+                "No real annotations of QVHighlights were found, so nothing could be scored anew against them: `vtg data fetch "
+                "qvhighlights` gets them, and `released_predictions` the predictions that authors published."
             )
-        if profile == "rendered" and not annotations:
-            self.missing.append("Profile `rendered` needs the real annotations; this execution ran `quick` instead.")
-            return "quick"
+        instead = "This execution ran `quick` instead and shows the best evidence in the run store."
         if profile != "quick" and profile not in self.paper.profiles:
             self.missing.append(
                 f"Profile `{profile}` is not set up for this paper: its features have no public download that "
-                "`vtg data list` knows. This execution ran `quick` instead and shows the best evidence in the run store."
+                f"`vtg data list` knows. {instead}"
             )
             return "quick"
+        if profile not in PAPER_SIZE:
+            return profile
+        if "qvhighlights" not in annotated:
+            self.missing.append(f"Profile `{profile}` needs the real annotations. {instead}")
+            return "quick"
+        if self.parameters.device == "cpu":
+            self.missing.append(
+                f"Profile `{profile}` trains at the paper's size, for which there is no GPU here. {instead} "
+                f"`{self._sweep(profile)}` fills the store on a machine with a GPU."
+            )
+            return "quick"
+        if lacking := sorted(set(self.paper.profile(profile).datasets) - annotated):
+            self.missing.append(
+                f"The annotations of {', '.join(lacking)} were not found, so their runs are left out: "
+                f"`vtg data fetch {' '.join(lacking)}` gets them."
+            )
         return profile
+
+    def _sweep(self, profile: str) -> str:
+        """The command that trains what the store lacks at a profile."""
+        return f"vtg sweep --paper {self.paper.key} --profile {profile}"
 
     # ------------------------------------------------------------------------------------------------------ runs
 
@@ -125,7 +144,7 @@ class Chapter:
         """
         store, options = self._where()
         lacking = [spec for spec in specs.values() if spec.hash not in self._models]
-        workers = min(len(lacking), os.cpu_count() or 1)
+        workers = min(len(lacking), usable_cores())
         if self.profile != "smoke" and options["device"] == "cpu" and workers > 1:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
@@ -136,7 +155,7 @@ class Chapter:
         from vtg_lib.runs import trained_model
 
         for spec, result in zip(lacking, results, strict=True):
-            self._models[spec.hash] = trained_model(spec, None, **options)
+            self._models[spec.hash] = trained_model(spec, **options)
             self._live[spec.hash] = result
         return {name: (self._models[spec.hash], self._live[spec.hash]) for name, spec in specs.items()}
 
@@ -158,7 +177,11 @@ class Chapter:
     def fill(self) -> Markdown:
         """Train what this profile asks for beyond the headline comparison, and say what was done.
 
-        `smoke` trains every planned run for a few steps and throws it away; `quick` nothing; the others what the store lacks.
+        `smoke` trains every planned run for a few steps and throws it away; `quick` nothing; the others what the store
+        lacks, of the data sets that are there.
+
+        Raises:
+            RuntimeError: a run failed at `smoke`. At other profiles the page says so, and shows what there is.
         """
         from IPython.display import Markdown
 
@@ -172,19 +195,26 @@ class Chapter:
                 "At profile `quick` nothing but the headline comparison is trained; the tables come from the run store."
             )
         seeds, key = self.parameters.seeds, self.paper.key
-        wanted = [spec for _, spec in specs(self.paper, self.profile, seeds)]
-        wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)] if self.profile != "rendered" else []
+        wanted = [spec for refs, spec in specs(self.paper, self.profile, seeds) if self._has_data(refs[0].dataset)]
+        wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)] if self.profile not in PAPER_SIZE else []
         store, options = self._where()
         lacking = [spec for spec in wanted if self._rerun or find(store, spec) is None]
-        workers = 1 if self.live or options["device"] != "cpu" else os.cpu_count() or 1
+        workers = 1 if self.live or options["device"] != "cpu" else usable_cores()
         options.pop("progress")
         report = sweep(lacking, store, workers=workers, rerun=self._rerun, progress=False, **options)
-        if report.failed:
-            first = next(iter(report.failed.values()))
-            raise RuntimeError(f"{len(report.failed)} of {len(lacking)} runs failed; the first:\n{first}")
         done = sum(find(store, spec) is not None for spec in wanted)
         kept = "and were thrown away: they prove that the code runs, nothing else" if self.live else "and are in the run store"
-        return Markdown(f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}.")
+        told = f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}."
+        if report.failed:
+            first = next(iter(report.failed.values()))
+            failed = f"{len(report.failed)} of {len(lacking)} runs failed; the first:\n"
+            if self.profile == "smoke":
+                raise RuntimeError(failed + first)
+            told += f" `{self._sweep(self.profile)}` tries the others again. {failed}\n```\n{first}\n```"
+        return Markdown(told)
+
+    def _has_data(self, dataset: str) -> bool:
+        return self.profile not in PAPER_SIZE or dataset in _annotated(self.parameters.data_root)
 
     @property
     def _rerun(self) -> bool:
@@ -262,6 +292,16 @@ class Chapter:
         }
 
 
+def _annotated(root: Path | None) -> set[str]:
+    """The data sets whose annotations for training and validation are below `root`."""
+    from vtg_lib.data import REAL
+
+    if root is None:
+        return set()
+    files = {name: [pattern.format(part) for part in parts[:2] if part] for name, (pattern, parts, _) in REAL.items()}
+    return {name for name, needed in files.items() if all((root / file).is_file() for file in needed)}
+
+
 def _start_worker() -> None:
     """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on training."""
     import torch
@@ -283,7 +323,7 @@ def _train(spec: RunSpec, store: Path, rerun: bool, options: dict[str, Any]) -> 
     from vtg_lib.store import Store
 
     result = run(spec, Store(store), keep_weights=True, rerun=rerun, **options)
-    trained_model(spec, None, **options)
+    trained_model(spec, **options)
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dis
 import importlib
 import json
 import os
@@ -54,10 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_user_error(error: Exception) -> bool:
-    """Errors whose message is written for the user; everything else is a fault of ours and keeps its traceback."""
-    if isinstance(error, (ValueError, OSError, ModuleNotFoundError)):
+    """Errors whose message is written for the user; everything else is a fault of ours and keeps its traceback.
+
+    Of the ValueErrors, those that a `raise` in this package raised: others come from numpy, torch or the interpreter.
+    """
+    if isinstance(error, (OSError, ModuleNotFoundError)) or type(error).__module__.startswith("vtg_lib."):
         return True
-    return isinstance(error, RuntimeError) and type(error).__module__.startswith("vtg_lib")
+    innermost = error.__traceback__
+    if not isinstance(error, ValueError) or innermost is None:
+        return False
+    while innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    frame = innermost.tb_frame
+    raised = frame.f_code.co_code[innermost.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and frame.f_globals.get("__name__", "").startswith("vtg_lib.")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -136,7 +147,11 @@ def build_parser() -> argparse.ArgumentParser:
     command = add("bench", "commands:bench", "measure this machine: evaluator, loading, training steps, inference")
     command.add_argument("--only", help="parts, comma-separated: evaluator, loading, step, dropout, seeds, inference")
     command.add_argument("--model", default="sdst", help="for the parts that train (default: %(default)s)")
-    command.add_argument("--size", choices=("sim", "paper"), default="sim", help="of model and batch (default: %(default)s)")
+    command.add_argument("--size", choices=("sim", "paper"), help="of model and batch (default: sim; paper with --record)")
+    command.add_argument(
+        "--record", action="store_true", help="only measure a training step at paper size, into results/efficiency.jsonl"
+    )
+    command.add_argument("--precision", help="with --record (default: float16 on a GPU, float32 on a CPU)")
     command.add_argument("--device", default="cpu")
     command.add_argument("--reference", metavar="FOLDER", help="a checkout of jayleicn/moment_detr, to time its evaluator")
     _add_data_root(command)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,7 +178,7 @@ def run(options: argparse.Namespace) -> Reply:
         from vtg_lib.inference import predict
         from vtg_lib.submission import write_submission
 
-        model = trained_model(spec, store, **common)
+        model = trained_model(spec, **common)
         write_submission(options.predictions, predict(model, load_data(spec, options.data_root)["val"]))
     lines = [f"run {result.hash}: {spec.model}, seed {spec.seed}, best epoch {result.provenance['best_epoch']}"]
     lines += [f"{name:24} {value:6.2f}" for name, value in result.metrics["val"].items()]
@@ -196,7 +195,7 @@ def _spec(options: argparse.Namespace) -> RunSpec:
     if options.spec is not None:
         try:
             value = json.loads(Path(options.spec).read_text())
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{options.spec}: expected a run spec as JSON, got {error}") from None
         if not isinstance(value, dict):
             raise ValueError(f"{options.spec}: expected a run spec as a JSON object, got {type(value).__name__}")
@@ -229,6 +228,7 @@ def _row_value(options: argparse.Namespace) -> dict[str, Any]:
 def sweep(options: argparse.Namespace) -> Reply:
     """`vtg sweep`: exit code 1 if a run failed."""
     from vtg_lib.papers import load_paper, plan
+    from vtg_lib.provenance import usable_cores
     from vtg_lib.runs import find
     from vtg_lib.sweep import sweep as sweep_specs
 
@@ -255,7 +255,7 @@ def sweep(options: argparse.Namespace) -> Reply:
     report = sweep_specs(
         specs,
         store,
-        workers=options.workers or (len(os.sched_getaffinity(0)) if device == "cpu" else 1),
+        workers=options.workers or (usable_cores() if device == "cpu" else 1),
         time_budget=options.time_budget,
         device=device,
         checkpoint_root=options.checkpoints,
@@ -281,15 +281,30 @@ def bench(options: argparse.Namespace) -> Reply:
     """`vtg bench`."""
     from vtg_lib.bench import describe, run_benchmarks
 
+    if options.record:
+        return _record_efficiency(options)
+    if options.precision is not None:
+        raise ValueError("--precision goes with --record; the parts measure every precision that they are about")
     value = run_benchmarks(
         options.only.split(",") if options.only else None,
         model=options.model,
-        size=options.size,
+        size=options.size or "sim",
         device=_device(options.device),
         data_root=options.data_root,
         reference=options.reference,
     )
     return Reply(value=value, text=describe(value))
+
+
+def _record_efficiency(options: argparse.Namespace) -> Reply:
+    from vtg_lib import efficiency
+    from vtg_lib.bench import describe
+
+    if options.size == "sim" or options.only or options.reference:
+        raise ValueError("--record measures a training step at paper size: leave out --size sim, --only and --reference")
+    value = efficiency.measure(options.model, _device(options.device), options.precision)
+    efficiency.save(value)
+    return Reply(value=value, text=f"{describe({options.model: value})}\nwritten to {efficiency.RECORD}")
 
 
 # ------------------------------------------------------------------------------------------------------------ options
@@ -310,7 +325,10 @@ def _knobs(items: Sequence[str]) -> dict[str, Any]:
         key, sign, text = item.partition("=")
         if not key or not sign:
             raise ValueError(f"expected KEY=VALUE, got {item!r}")
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"expected KEY=VALUE with a YAML value, got {item!r}") from None
         try:  # YAML takes 1e-3 for a word
             value = float(value) if isinstance(value, str) else value
         except ValueError:

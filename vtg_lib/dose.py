@@ -2,14 +2,22 @@
 
 Only generated data has such knobs. Every dose is a pair of rows of the paper's tables, run on the same world at several
 values of one knob; the gain is the paired difference over seeds.
+
+Verdicts are computed: the slope of a least-squares line through the single-seed gains against the knob, with its two-sided p
+value, gives a word, and the word is held against what the paper's explanation predicts:
+
+- "not run": fewer than two values of the knob have a gain, so there is no slope;
+- "no clear trend": p >= 0.05, or fewer than three gains, so no p value;
+- "grows" or "falls": p < 0.05, by the sign of the slope; "as claimed" or "against the claim", by the prediction.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vtg_lib.papers import RowRef, load_paper, row_spec
 from vtg_lib.stats import Interval, paired_difference
@@ -19,6 +27,9 @@ if TYPE_CHECKING:
     from vtg_lib.store import Store
 
 METRIC = "MR-full-mAP"
+GROWS, FALLS, NO_TREND, NOT_RUN = "grows", "falls", "no clear trend", "not run"
+AS_CLAIMED, AGAINST = "as claimed", "against the claim"
+LEVEL = 0.05  # below this p value a slope counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +42,7 @@ class Dose:
         knob: field of the data specification; values: what it is set to; unit: of the values.
         treated, control: (table, row label) of the two rows compared.
         gain: what the difference is called on the axis.
+        claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives it.
     """
 
     key: str
@@ -41,6 +53,27 @@ class Dose:
     treated: tuple[str, str]
     control: tuple[str, str]
     gain: str
+    claim: Literal["grows", "falls"]
+    place: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """How the gain moves with the knob.
+
+    Attributes:
+        word: "grows", "falls", "no clear trend" or "not run".
+        judgement: "as claimed", "against the claim", "no clear trend" or "not run".
+        slope: percentage points of mAP per unit of the knob; p: of slope 0. NaN where there is none.
+        n: single-seed gains; seeds: how many seeds they come from.
+    """
+
+    word: str
+    judgement: str
+    slope: float
+    p: float
+    n: int
+    seeds: int
 
 
 DOSES: dict[str, tuple[Dose, ...]] = {
@@ -54,6 +87,8 @@ DOSES: dict[str, tuple[Dose, ...]] = {
             treated=("tab5", "Ours"),
             control=("tab5", "Def. CA"),
             gain="RDSA − deformable CA (mAP)",
+            claim="grows",
+            place="Sec. 6.2, App. K",
         ),
         Dose(
             key="level_misalignment",
@@ -64,6 +99,8 @@ DOSES: dict[str, tuple[Dose, ...]] = {
             treated=("tabK", "K=4, intermediate"),
             control=("tabK", "K=4, last level"),
             gain="intermediate − last level only (mAP)",
+            claim="falls",
+            place="Sec. 6.1, App. C",
         ),
     )
 }
@@ -99,13 +136,48 @@ def dose_specs(
 
 def response(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store) -> list[Interval | None]:
     """The gain at each value of the knob from stored runs; None where no seed has both rows."""
+    sides = _scores(dose, paper_key, profile, seeds, store)
+    return [paired_difference(treated, control) if set(treated) & set(control) else None for treated, control in sides]
+
+
+def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store) -> Trend:
+    """The slope of the gain against the knob over the single-seed gains in the store, and what it says of the claim.
+
+    The p value takes the gains as independent; those of one seed at several values share the seed's initialisation.
+    """
+    from scipy.stats import linregress
+
+    points = [
+        (value, seed, treated[seed] - control[seed])
+        for value, (treated, control) in zip(dose.values, _scores(dose, paper_key, profile, seeds, store), strict=True)
+        for seed in sorted(set(treated) & set(control))
+    ]
+    points = [point for point in points if not math.isnan(point[2])]
+    slope = p = math.nan
+    word = NOT_RUN
+    if len({value for value, _, _ in points}) > 1:
+        fit = linregress([value for value, _, _ in points], [gain for _, _, gain in points])
+        slope, p = float(fit.slope), float(fit.pvalue) if len(points) > 2 else math.nan
+        word = NO_TREND if not p < LEVEL else GROWS if slope > 0 else FALLS
+    judgement = word
+    if word in (GROWS, FALLS):
+        judgement = AS_CLAIMED if word == dose.claim else AGAINST
+    return Trend(
+        word=word, judgement=judgement, slope=slope, p=p, n=len(points), seeds=len({seed for _, seed, _ in points})
+    )
+
+
+def _scores(
+    dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store
+) -> list[tuple[dict[int, float], dict[int, float]]]:
+    """Per value of the knob, the metric of the treated and of the control row by seed, where the store has it."""
     from vtg_lib.runs import find
 
     paper = load_paper(paper_key)
     seeds = list(seeds)
-    gains: list[Interval | None] = []
+    found = []
     for value in dose.values:
-        sides = []
+        sides: list[dict[int, float]] = []
         for table, label in (dose.treated, dose.control):
             scores = {}
             for seed in seeds:
@@ -114,6 +186,5 @@ def response(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], sto
                 if (result := find(store, spec)) is not None:
                     scores[seed] = result.metrics["val"][METRIC]
             sides.append(scores)
-        both = set(sides[0]) & set(sides[1])
-        gains.append(paired_difference(sides[0], sides[1]) if both else None)
-    return gains
+        found.append((sides[0], sides[1]))
+    return found

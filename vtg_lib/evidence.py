@@ -1,14 +1,19 @@
 """What our runs say about a row of a paper's table: the best evidence, its spread, and a verdict that is computed.
 
 Evidence. A run counts for a row when its spec is the row's at one of the paper's profiles, whatever the seed.
-`official` comes before `rendered` before `sim`; kinds are never mixed in a cell or in a comparison. `released` (predictions that
-the authors published, scored by our evaluator) and `counted` (parameters of the published size) are kept apart.
+`official` comes before `rendered` before `sim`; kinds are never mixed in a cell or in a comparison, nor are two profiles of
+one kind: the first in the paper's YAML that has runs stands for the kind. `released` (predictions that the authors
+published, scored by our evaluator) and `counted` (parameters of the published size) are kept apart.
+
+Pairs. Two runs are compared when they have the same profile, seed and type of device (CPU or GPU). Versions of the code may
+differ, but it is counted where they do (`Verdict.mixed`, `TableResults.versions`): by `vtg_lib.provenance.source_digest`,
+which covers a model's own modules beside the shared ones, and so says nothing about two runs of different models.
 
 Verdicts compare the sign of row - reference row, in the paper and in ours, column by column. The words, first match:
 
 - "reference": the row is the one that the others are compared with;
 - "not printed": the paper has no number for the row or the reference;
-- "not run": no evidence of the same kind for both rows, with a common seed;
+- "not run": the two rows have no pair;
 - "no difference printed": the paper's two numbers are equal;
 - "one seed": a single common seed, so no interval;
 - "within noise": the 95 % interval of our difference, paired by seed, contains 0;
@@ -43,11 +48,34 @@ RunIndex = Mapping[str, Mapping[int, Mapping[str, Any]]]  # cost key -> seed -> 
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What decides whether a run may be compared with another: its type of device, its model, its version of the code."""
+
+    device: str | None = None
+    model: str | None = None
+    digest: str | None = None
+
+    def other_code(self, other: Origin) -> bool:
+        """Whether two runs of one model are known to come from different versions of its code."""
+        known = self.digest is not None and other.digest is not None
+        return known and self.model == other.model and self.digest != other.digest
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Our numbers of one kind for one row: {column: {seed: value}}. Released and counted numbers have the seed 0."""
+    """Our numbers of one kind for one row: {column: {seed: value}}. Released and counted numbers have the seed 0.
+
+    Runs have a profile, and an origin for every value.
+    """
 
     kind: str
     values: Mapping[str, Mapping[int, float]]
+    profile: str | None = None
+    origins: Mapping[str, Mapping[int, Origin]] = field(default_factory=dict)
+
+    def origin(self, column: str, seed: int) -> Origin:
+        """Where a value comes from, as far as it is known."""
+        return self.origins.get(column, {}).get(seed, Origin())
 
     def summary(self, column: str) -> stats.Summary:
         """Mean, sample sd and n over seeds in `column`."""
@@ -61,12 +89,16 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A word, and what it was computed from: row - reference in the paper and in ours (None where there is none)."""
+    """A word, and what it was computed from: row - reference in the paper and in ours (None where there is none).
+
+    mixed: pairs whose two sides come from different versions of the code.
+    """
 
     word: str
     paper_difference: float | None = None
     difference: stats.Interval | None = None
     evidence: str | None = None
+    mixed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +130,34 @@ class RowResults:
 
 @dataclass(frozen=True, kw_only=True)
 class TableResults:
-    """A table of a paper with our evidence."""
+    """A table of a paper with our evidence.
+
+    lacking: labels of rows that the library can run and that have no runs. command: trains them, at the cheapest profile
+    that produces the table's numbers (`profile`); None where there are none, or no profile does.
+    """
 
     paper: str
     table: Table
     rows: tuple[RowResults, ...]
+    lacking: tuple[str, ...] = ()
+    profile: str | None = None
+
+    @property
+    def command(self) -> str | None:
+        if not self.lacking or self.profile is None:
+            return None
+        return f"vtg sweep --paper {self.paper} --profile {self.profile} --tables {self.table.id}"
+
+    @property
+    def versions(self) -> dict[str, list[str]]:
+        """Digests of the code behind the runs that the table shows, by model."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            for seeds in row.best_run.origins.values() if row.best_run is not None else ():
+                for origin in seeds.values():
+                    if origin.model is not None and origin.digest is not None:
+                        found.setdefault(origin.model, set()).add(origin.digest)
+        return {model: sorted(digests) for model, digests in found.items()}
 
     def row(self, label: str) -> RowResults:
         """The row with this label.
@@ -151,27 +206,35 @@ def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[
     if not row.planned or not _registered(row.model):
         return {}
     found: dict[str, Evidence] = {}
-    for kind in EVIDENCE:
+    for profile in paper.profiles.values():
+        if profile.evidence is None or profile.evidence in found:
+            continue
         values: dict[str, dict[int, float]] = {}
-        for profile in (p for p in paper.profiles.values() if p.evidence == kind):
-            for dataset in row_datasets(table, profile):
-                columns = [c for c in table.columns if c.dataset == dataset and c.metric is not None]
-                for seed, record in runs.get(row_spec(row, profile, dataset, 0).cost_key, {}).items():
-                    for column in columns:
-                        value = _metric(record["metrics"], column)
-                        if value is not None:
-                            values.setdefault(column.name, {})[seed] = value
+        origins: dict[str, dict[int, Origin]] = {}
+        for dataset in row_datasets(table, profile):
+            columns = [c for c in table.columns if c.dataset == dataset and c.metric is not None]
+            for seed, record in runs.get(row_spec(row, profile, dataset, 0).cost_key, {}).items():
+                for column in columns:
+                    value = _metric(record["metrics"], column)
+                    if value is not None:
+                        values.setdefault(column.name, {})[seed] = value
+                        origins.setdefault(column.name, {})[seed] = _origin(record)
         if values:
-            found[kind] = Evidence(kind=kind, values=values)
+            found[profile.evidence] = Evidence(kind=profile.evidence, values=values, profile=profile.name, origins=origins)
     return found
+
+
+def _origin(record: Mapping[str, Any]) -> Origin:
+    known = record.get("provenance", {})
+    device = known.get("device")
+    if device is not None:  # `provenance.device_name` counts the threads of a CPU only
+        device = "cpu" if device.endswith("thread(s)") else "cuda"
+    return Origin(device=device, model=record["spec"]["model"], digest=known.get("source_digest"))
 
 
 def _metric(metrics: Mapping[str, Mapping[str, float]], column: Column) -> float | None:
     assert column.split is not None and column.metric is not None
-    split = metrics.get(column.split)
-    if split is None and column.dataset == "charades_sta":  # it has no validation split: runs call its test split "val"
-        split = metrics.get("val")
-    value = None if split is None else split.get(column.metric)
+    value = metrics.get(column.split, {}).get(column.metric)
     return None if value is None or math.isnan(value) else float(value)
 
 
@@ -246,9 +309,19 @@ def compare(
         rows = [results_for(paper, table, row, runs, released) for row in table.rows]
         reference = next((r for r in rows if r.row.label == table.reference), None)
         compared[table.id] = TableResults(
-            paper=paper.key, table=table, rows=tuple(_with_verdicts(table, row, reference) for row in rows)
+            paper=paper.key,
+            table=table,
+            rows=tuple(_with_verdicts(table, row, reference) for row in rows),
+            lacking=tuple(r.row.label for r in rows if r.row.planned and _registered(r.row.model) and not r.runs),
+            profile=_cheapest(paper, table),
         )
     return compared
+
+
+def _cheapest(paper: Paper, table: Table) -> str | None:
+    """The profile of the lowest kind of evidence that produces a data set of the table's columns."""
+    able = [p for p in paper.profiles.values() if p.evidence is not None and row_datasets(table, p)]
+    return max(able, key=lambda p: EVIDENCE.index(p.evidence or "")).name if able else None
 
 
 def _with_verdicts(table: Table, row: RowResults, reference: RowResults | None) -> RowResults:
@@ -267,13 +340,28 @@ def verdict(row: RowResults, reference: RowResults, column: str) -> Verdict:
         return Verdict(word=NOT_PRINTED)
     paper_difference = round(printed - base, 6)
     for kind in EVIDENCE:
-        ours = row.runs[kind].values.get(column, {}) if kind in row.runs else {}
-        others = reference.runs[kind].values.get(column, {}) if kind in reference.runs else {}
-        if set(ours) & set(others):
-            interval = stats.paired_difference(ours, others)
-            word = _word(paper_difference, interval)
-            return Verdict(word=word, paper_difference=paper_difference, difference=interval, evidence=kind)
+        if kind not in row.runs or kind not in reference.runs:
+            continue
+        ours, base_runs = row.runs[kind], reference.runs[kind]
+        if seeds := pairs(ours, base_runs, column):
+            treated, control = ({s: e.values[column][s] for s in seeds} for e in (ours, base_runs))
+            interval = stats.paired_difference(treated, control)
+            return Verdict(
+                word=_word(paper_difference, interval),
+                paper_difference=paper_difference,
+                difference=interval,
+                evidence=kind,
+                mixed=sum(ours.origin(column, s).other_code(base_runs.origin(column, s)) for s in seeds),
+            )
     return Verdict(word=NOT_RUN, paper_difference=paper_difference)
+
+
+def pairs(ours: Evidence, others: Evidence, column: str) -> list[int]:
+    """Seeds that two rows have in `column` at the same profile, and for each on the same type of device."""
+    if ours.profile != others.profile:
+        return []
+    common = sorted(set(ours.values.get(column, {})) & set(others.values.get(column, {})))
+    return [seed for seed in common if ours.origin(column, seed).device == others.origin(column, seed).device]
 
 
 def _word(paper_difference: float, ours: stats.Interval) -> str:

@@ -295,36 +295,6 @@ def _scaled(values: Sequence[float]) -> np.ndarray:
     return placed / max(placed.max(), 1.0)
 
 
-@styled
-def bars(
-    labels: Sequence[str],
-    means: Sequence[float],
-    *,
-    low: Sequence[float] | None = None,
-    high: Sequence[float] | None = None,
-    xlabel: str,
-    reference: float | None = None,
-    reference_label: str = "",
-    colour: str = OURS,
-) -> Figure:
-    """Horizontal bars with intervals from `low` to `high` (absolute values), and an optional reference line."""
-    figure, axes = subplots(size=(6.4, 0.3 * max(len(labels), 2) + 0.8))
-    rows = np.arange(len(labels))
-    error = None
-    if low is not None and high is not None:
-        error = np.clip([np.subtract(means, low), np.subtract(high, means)], 0, None)
-    axes.barh(rows, means, xerr=error, color=colour, height=0.62, error_kw={"elinewidth": 1.2, "capsize": 3})
-    axes.set_yticks(rows, labels)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel(xlabel)
-    if reference is not None:
-        axes.axvline(reference, color=PAPER, linestyle="--", linewidth=1.2, label=reference_label or None)
-        if reference_label:
-            axes.legend(loc="lower right")
-    return figure
-
-
 # ---------------------------------------------------------------------------------------------------------- diagnostics
 
 

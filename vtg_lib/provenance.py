@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import functools
 import hashlib
+import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
-# what a training run executes, besides its model's own file
-TRAINING_SOURCES = (
-    "spans.py",
-    "matching.py",
-    "losses*.py",
-    "metrics.py",
-    "inference.py",
-    "train.py",
-    "initialisation.py",
-    "layers/*.py",
-    "data/batches.py",
-)
+# what a run goes through, besides its model's own module; whatever these import counts too
+ROOTS = ("vtg_lib.data", "vtg_lib.initialisation", "vtg_lib.train")
 
 
 def _git(*arguments: str) -> str | None:
@@ -46,14 +39,43 @@ def code_version() -> str:
     return commit + ("-dirty" if _git("status", "--porcelain", "--", str(PACKAGE)) else "")
 
 
+@functools.cache  # of the code as it was loaded, as far as can be
 def source_digest(model_module: str) -> str:
-    """First 12 hex digits of the SHA-256 over the sources that a training run of `model_module` executes."""
-    files = {path for pattern in TRAINING_SOURCES for path in PACKAGE.glob(pattern)}
-    own = PACKAGE.parent / (model_module.replace(".", "/") + ".py")
+    """First 12 hex digits of the SHA-256 over the sources that decide a run's numbers.
+
+    These are the modules that data, training, scoring and `model_module` import from this package, lazily or not, and so
+    on; neither other models nor presentation.
+    """
     digest = hashlib.sha256()
-    for path in sorted(files | ({own} if own.exists() else set())):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, path in sorted(_imported((*ROOTS, model_module)).items()):
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def _imported(roots: Iterable[str]) -> dict[str, Path]:
+    """The modules of this package among `roots` and all that they import, with their files."""
+    found: dict[str, Path] = {}
+    names = list(roots)
+    while names:
+        name = names.pop()
+        path = PACKAGE.parent / name.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in found or not name.startswith(f"{PACKAGE.name}.") or not path.exists():
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @functools.cache

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,12 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtg_lib.data import cast_like
 from vtg_lib.provenance import provenance, source_digest
 from vtg_lib.store import Store
 from vtg_lib.train import TrainConfig
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from vtg_lib.data.batches import GroundingData
 
 CURVE_POINTS = 32  # epochs that a stored curve keeps
 CURVE_METRICS = ("MR-full-mAP", "MR-full-R1@0.5", "MR-full-R1@0.7", "HL-min-VeryGood-mAP")
@@ -73,7 +75,7 @@ class RunSpec:
         fields = {f.name for f in dataclasses.fields(TrainConfig)}
         if unknown := sorted(set(settings) - fields):
             raise ValueError(f"run spec: unknown fields {unknown} in train; it has {sorted(fields)}")
-        rest = {"diagnostics": tuple(value.get("diagnostics", ()))}
+        rest = {"seed": cast_like("seed", 0, value.get("seed", 0)), "diagnostics": tuple(value.get("diagnostics", ()))}
         return cls(**{**value, "train": TrainConfig(**settings), **rest})
 
     @functools.cached_property
@@ -202,7 +204,7 @@ def run(
     progress: bool = True,
     keep_weights: bool = False,
     deadline: float | None = None,
-    keep_checkpoint: bool = False,
+    append: bool = True,
 ) -> RunResult:
     """The result of `spec`: from the store if it is there, else trained (and stored).
 
@@ -211,7 +213,7 @@ def run(
         rerun: train even if the store has it; the new line supersedes the old one.
         keep_weights: leave the selected weights in the run's folder, for `trained_model`.
         deadline: a `time.time()` after which the run stops at the end of its epoch.
-        keep_checkpoint: leave the last checkpoint; for callers that store the result themselves.
+        append: False only looks into the store, and leaves the last checkpoint to callers that store the result themselves.
 
     Raises:
         PausedError: the deadline came first.
@@ -220,17 +222,15 @@ def run(
     if store is not None and not rerun and (found := find(store, spec)) is not None:
         return found
     folder = run_folder(spec, device, checkpoint_root)
-    with _locked(folder):
+    with locked(folder):
         # whoever held the lock may have finished this very run
         if store is not None and not rerun and (found := find(store, spec)) is not None:
             return found
         result = _train(spec, folder, device, data_root, progress, keep_weights, deadline)
-        if store is not None:
-            store.append(result.to_dict())
-        if not keep_checkpoint:
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
-    if not keep_checkpoint and not keep_weights:
-        shutil.rmtree(folder, ignore_errors=True)
+        if append:
+            if store is not None:
+                store.append(result.to_dict())
+            discard_checkpoint(folder)
     return result
 
 
@@ -240,15 +240,23 @@ def run_folder(spec: RunSpec, device: str, checkpoint_root: Path | str | None = 
     return root / "runs" / f"{spec.hash}-{device.split(':')[0]}"
 
 
-def trained_model(spec: RunSpec, store: Store | None = None, **options: Any) -> nn.Module:
-    """The spec's model with its selected weights, trained first where they are not in the cache; `options` as `run`."""
-    import torch
+def trained_model(spec: RunSpec, **options: Any) -> nn.Module:
+    """The spec's model with its selected weights; `options` as `run`, without a store.
 
-    weights = run_folder(spec, options.get("device", "cpu"), options.get("checkpoint_root")) / "weights.pt"
-    if not weights.exists():
-        run(spec, store, **{**options, "rerun": True, "keep_weights": True})
+    Where the cache has no weights that today's code trained, they are trained first; no store gets a line for it.
+    """
+    from vtg_lib import models
+    from vtg_lib.checkpoint import load_checkpoint
+
+    path = run_folder(spec, options.get("device", "cpu"), options.get("checkpoint_root")) / "weights.pt"
+    digest = source_digest(models.entry(spec.model).module)
+    state = load_checkpoint(path)
+    if state is None or state.get("source_digest") != digest:
+        run(spec, **{**options, "keep_weights": True})
+        state = load_checkpoint(path)
+        assert state is not None
     model = build_model(spec)
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    model.load_state_dict(state["model"])
     return model.to(options.get("device", "cpu")).eval()
 
 
@@ -268,6 +276,7 @@ def _train(
     started = time.time()
     splits = load_data(spec, data_root)
     model = build_model(spec)
+    _check_features(spec, splits["train"])
     diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
     _diagnose(diagnostics, "before", model.to(device), splits["val"])
     digest = source_digest(models.entry(spec.model).module)
@@ -291,7 +300,8 @@ def _train(
     if "test" in splits:
         metrics["test"] = evaluate_model(model, splits["test"], precision=spec.train.precision)
     if keep_weights:
-        save_checkpoint(folder / "weights.pt", {k: v.cpu() for k, v in model.state_dict().items()})
+        weights = {name: value.cpu() for name, value in model.state_dict().items()}
+        save_checkpoint(folder / "weights.pt", {"source_digest": digest, "model": weights})
     return RunResult(
         hash=spec.hash,
         spec=spec.resolved,
@@ -308,7 +318,7 @@ def _train(
             "wall_s": round(outcome.timings["train_s"] + outcome.timings["evaluate_s"], 2),
             "session_s": round(time.time() - started, 2),
             "step_ms": round(outcome.timings["step_ms"], 3),
-            "peak_memory_mb": round(outcome.peak_memory_mb, 1),
+            **outcome.memory,
             "parameters": models.count_parameters(model),
             "best_epoch": outcome.best_epoch,
             "resumed_from": outcome.resumed_from,
@@ -329,6 +339,37 @@ def _diagnose(diagnostics: dict[str, Any], when: str, model: nn.Module, data: An
         values[when] = DIAGNOSTICS[name](model, data)
 
 
+def _check_features(spec: RunSpec, data: GroundingData) -> None:
+    """Refuse features that the model was not configured for, before anything is computed.
+
+    Raises:
+        ValueError: says which knobs of the config or of the data to set.
+    """
+    from vtg_lib import models
+
+    config = models.resolve(spec.model, spec.config)
+    if not hasattr(config, "video_dim"):
+        return
+    expected, got = (config.video_dim, config.text_dim), (data.video.shape[-1], data.text.shape[-1])
+    needs_levels = getattr(config, "levels", 1) > 1 and not getattr(config, "last_level_only", False)
+    lacks_levels = needs_levels and data.video.dim() == 3
+    if expected == got and not lacks_levels:
+        return
+    if spec.resolved["data"]["kind"] == "official":
+        fix = "choose other features"
+    elif needs_levels or config.video_dim <= config.text_dim:
+        fix = f"--data layout=levels semantic_dim={config.text_dim}"
+    else:
+        fix = f"--data layout=clips semantic_dim={config.text_dim} motion_dim={config.video_dim - config.text_dim}"
+    if not lacks_levels:
+        fix = f"--config video_dim={got[0]} text_dim={got[1]}, or {fix}"
+    raise ValueError(
+        f"{spec.model}: expected features with {expected[0]} channels of video and {expected[1]} of text"
+        f"{f', in {config.levels} levels' if needs_levels else ''}; got {got[0]} and {got[1]}"
+        f"{', in one level' if lacks_levels else ''}. Fix: {fix}."
+    )
+
+
 def _discard_stale(folder: Path, digest: str) -> None:
     """Remove a checkpoint that other code wrote: going on from it would mix two versions in one number."""
     note, checkpoint = folder / "source_digest", folder / "checkpoint.pt"
@@ -339,10 +380,18 @@ def _discard_stale(folder: Path, digest: str) -> None:
     note.write_text(digest)
 
 
+def discard_checkpoint(folder: Path) -> None:
+    """Leave nothing of a stored run in its folder but weights that somebody asked for."""
+    for name in ("checkpoint.pt", "source_digest"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or gone
+        folder.rmdir()
+
+
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder, so that two processes never train the same run at once."""
-    folder.mkdir(parents=True, exist_ok=True)
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two processes never train or store the same run at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(folder.name + ".lock")
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -350,7 +399,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def thin_curves(curves: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[float | None]]:
-    """Columns with at most `points` epochs, evaluated ones first choice, the last always; four significant digits."""
+    """Columns with at most `points` of the evaluated epochs, the first and the last always; four significant digits."""
     rows = [row for row in curves if "val" in row]
     if len(rows) > points:
         rows = [rows[round(i * (len(rows) - 1) / (points - 1))] for i in range(points)]

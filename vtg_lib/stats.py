@@ -98,11 +98,6 @@ class Friedman:
     methods: int
     mean_ranks: dict[str, float]
 
-    @property
-    def rejects(self) -> bool:
-        """Whether equal performance is rejected at 5 %."""
-        return self.p < 0.05
-
 
 def ranks(scores: pd.DataFrame, higher_is_better: bool = True) -> pd.DataFrame:
     """Rank of each method (row) by each metric (column); 1 is best, ties share their mean rank, NaN stays NaN."""

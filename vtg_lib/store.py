@@ -29,7 +29,7 @@ class Store:
 
     def _forget(self) -> None:
         self._records: dict[str, dict[str, Any]] = {}
-        self._aliases: dict[str, str] | None = None
+        self._rehashed: dict[str, str | None] = {}  # hash in the file -> by today's rules
         self._offset, self._line, self._inode = 0, 0, -1
         self._bad: set[int] = set()
 
@@ -44,7 +44,6 @@ class Store:
             self._inode = status.st_ino
         if status.st_size == self._offset:
             return
-        self._aliases = None
         with open(self.path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)  # nobody is in the middle of a line
             file.seek(self._offset)
@@ -74,6 +73,7 @@ class Store:
                 self.problems.append(message)
                 warnings.warn(message, stacklevel=4)
             return False
+        self._rehashed.pop(key, None)
         self._records.pop(key, None)  # the last line of a hash also comes last in iteration
         self._records[key] = record
         return True
@@ -86,10 +86,13 @@ class Store:
     def get_alias(self, key: str, rehash: Callable[[Mapping[str, Any]], str | None]) -> dict[str, Any] | None:
         """The record whose spec hashes to `key` by today's rules (`rehash`), whatever hash it was stored under."""
         self._refresh()
-        if self._aliases is None:
-            self._aliases = {new: old for old, record in self._records.items() if (new := rehash(record)) is not None}
-        alias = self._aliases.get(key)
-        return None if alias is None else self._records[alias]
+        found = None
+        for old, record in self._records.items():
+            if old not in self._rehashed:
+                self._rehashed[old] = rehash(record)
+            if self._rehashed[old] == key:
+                found = record
+        return found
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None

@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from vtg_lib.runs import PausedError, RunResult, RunSpec, find, run, run_folder
+from vtg_lib.runs import PausedError, RunResult, RunSpec, discard_checkpoint, find, locked, run, run_folder
 from vtg_lib.store import Store, StoreError
 
 MARGIN = 1.1  # a run is expected to take this much longer than the longest alike
@@ -34,8 +34,9 @@ ATTEMPTS = 2  # a worker that dies takes its neighbours' runs with it; they get 
 class SweepReport:
     """What a sweep did.
 
-    done: results trained now. stored: hashes that were there. paused: hashes that reached the time budget with a
-    checkpoint. left: hashes not begun, for lack of time. failed: {hash: error with traceback}. wall_s: of the sweep.
+    done: results trained now. stored: hashes that were there, or that another sweep stored meanwhile. paused: hashes that
+    reached the time budget with a checkpoint. left: hashes not begun, for lack of time. failed: {hash: error with
+    traceback}. wall_s: of the sweep.
     """
 
     done: list[RunResult] = field(default_factory=list)
@@ -133,7 +134,7 @@ def sweep(
         "data_root": None if data_root is None else str(data_root),
         "deadline": deadline,
     }
-    loop = _Loop(todo, store, _Estimate(store, device), options, report, partial)
+    loop = _Loop(todo, store, _Estimate(store, device), options, report, partial, rerun)
     with tqdm(total=len(todo), disable=not progress or not todo, unit="run") as bar:
         if executor is not None:
             loop.through(executor, workers, bar)
@@ -157,15 +158,23 @@ class _Loop:
         options: dict[str, Any],
         report: SweepReport,
         partial: bool,
+        rerun: bool,
     ) -> None:
         self.todo, self.store, self.estimate, self.options = todo, store, estimate, options
-        self.report, self.partial = report, partial
+        self.report, self.partial, self.rerun = report, partial, rerun
         self.attempts: dict[str, int] = {}
 
-    def _next(self) -> RunSpec | None:
+    def _stored(self, spec: RunSpec) -> bool:
+        return self.store is not None and not self.rerun and find(self.store, spec) is not None
+
+    def _next(self, bar: tqdm) -> RunSpec | None:
         """The first run that fits into the time left; those that do not are counted as left."""
         while self.todo:
             spec = self.todo.pop(0)
+            if self._stored(spec):  # by another sweep, since this one began
+                self.report.stored.append(spec.hash)
+                bar.update()
+                continue
             deadline = self.options["deadline"]
             remaining = float("inf") if deadline is None else deadline - time.time()
             if remaining > (0.0 if self.partial else self.estimate.of(spec)):
@@ -173,9 +182,13 @@ class _Loop:
             self.report.left.append(spec.hash)
         return None
 
+    @property
+    def _path(self) -> Path | None:
+        return None if self.store is None else self.store.path.absolute()
+
     def here(self, bar: tqdm, progress: bool) -> None:
-        while (spec := self._next()) is not None:
-            self._settle(spec, functools.partial(_execute, spec, self.options, progress), bar)
+        while (spec := self._next(bar)) is not None:
+            self._settle(spec, functools.partial(_execute, spec, self._path, self.rerun, self.options, progress), bar)
 
     def through_pool(self, workers: int, bar: tqdm) -> None:
         """Run everything in pools of processes, a new one whenever a process dies (of memory, say)."""
@@ -199,13 +212,14 @@ class _Loop:
         broken = False
         try:
             while True:
-                while not broken and len(running) < workers and (spec := self._next()) is not None:
+                while not broken and len(running) < workers and (spec := self._next(bar)) is not None:
                     try:
-                        running[executor.submit(_execute, spec, self.options, False)] = spec
+                        job = executor.submit(_execute, spec, self._path, self.rerun, self.options, False)
                     except BrokenProcessPool:
                         self.todo.insert(0, spec)
                         broken = True
                     else:
+                        running[job] = spec
                         self.attempts[spec.hash] = self.attempts.get(spec.hash, 0) + 1
                 if not running:
                     return
@@ -232,19 +246,25 @@ class _Loop:
             tqdm.write(f"run {spec.hash} failed: {type(error).__name__}: {error}", file=sys.stderr)
         else:
             result = RunResult.from_dict(record)
-            if self.store is not None:
-                self.store.append(record)
             folder = run_folder(spec, self.options["device"], self.options["checkpoint_root"])
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
-            self.report.done.append(result)
+            with locked(folder):
+                stored = self._stored(spec)  # another sweep was faster
+                if self.store is not None and not stored:
+                    self.store.append(record)
+                discard_checkpoint(folder)
+            if stored:
+                self.report.stored.append(spec.hash)
+            else:
+                self.report.done.append(result)
             self.estimate.add(spec, result.provenance.get("wall_s", 0.0))
         bar.update()
         bar.set_postfix(failed=len(self.report.failed), refresh=False)
 
 
-def _execute(spec: RunSpec, options: dict[str, Any], progress: bool) -> dict[str, Any]:
-    """Train one run, in whatever process; the checkpoint stays until the result is stored."""
-    return run(spec, None, rerun=True, progress=progress, keep_checkpoint=True, **options).to_dict()
+def _execute(spec: RunSpec, path: Path | None, rerun: bool, options: dict[str, Any], progress: bool) -> dict[str, Any]:
+    """Train one run, in whatever process, unless the store at `path` got it; the checkpoint stays until it is stored."""
+    store = None if path is None else Store(path)
+    return run(spec, store, rerun=rerun, progress=progress, append=False, **options).to_dict()
 
 
 def _start_worker() -> None:

@@ -31,7 +31,7 @@ from vtg_lib.evidence import (
     results_for,
     verdict,
 )
-from vtg_lib.papers.schema import EVIDENCE, Paper
+from vtg_lib.papers.schema import Paper
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,51 +53,9 @@ __all__ = [
     "released_scores",
     "render_table",
     "results_for",
-    "tidy",
     "to_json",
     "verdict",
 ]
-
-
-def tidy(results: TableResults) -> pd.DataFrame:
-    """One line per row, column and line of evidence (one with empty `ours` where there is none); for charts.
-
-    Columns: table, row, source, column, paper, paper_difference, evidence, ours, sd, n, difference, low, high, verdict.
-    The difference and verdict belong to runs, not to released or counted numbers.
-    """
-    import pandas as pd
-
-    lines = []
-    for result in results.rows:
-        for column in results.table.columns:
-            v = result.verdicts.get(column.name)
-            shown = [e for e in (*result.lines, result.counted) if e is not None and e.values.get(column.name)]
-            kinds: list[str | None] = [*dict.fromkeys(e.kind for e in shown)]
-            for evidence in kinds or [None]:
-                found = next((e for e in shown if e.kind == evidence), None)
-                summary = found.summary(column.name) if found else stats.summarise([])
-                judged = v is not None and (evidence in EVIDENCE or evidence is None)
-                gap = v.difference if v is not None and judged and v.evidence == evidence else None
-                lines.append(
-                    {
-                        "table": results.table.id,
-                        "row": result.row.label,
-                        "source": result.row.source,
-                        "column": column.name,
-                        "paper": _nan(result.row.paper[column.name]),
-                        "paper_difference": _nan(v.paper_difference if v is not None else None),
-                        "evidence": evidence,
-                        "ours": summary.mean,
-                        "sd": summary.sd,
-                        "n": summary.n,
-                        "difference": _nan(gap.mean if gap else None),
-                        "low": _nan(gap.low if gap else None),
-                        "high": _nan(gap.high if gap else None),
-                        "verdict": v.word if v is not None and judged else None,
-                    }
-                )
-    names = ["table", "row", "source", "column", "paper", "paper_difference", "evidence", "ours", "sd", "n"]
-    return pd.DataFrame(lines, columns=[*names, "difference", "low", "high", "verdict"])
 
 
 def frame(results: TableResults) -> pd.DataFrame:
@@ -217,26 +175,27 @@ def _best_json(evidence: Evidence | None) -> dict[str, Any]:
 
 
 def explorer_tables(compared: Mapping[str, TableResults]) -> list[dict[str, Any]]:
-    """What `vtg_lib.widgets.table_explorer` takes: rows with `ours` as {column: {mean, sd, n, evidence}}."""
+    """What `vtg_lib.widgets.table_explorer` takes: rows with `ours` as {column: [a cell a kind of evidence]}."""
     tables = []
     for results in compared.values():
         rows = []
         for result in results.rows:
-            ours = {}
-            for evidence in reversed([*result.lines, *([result.counted] if result.counted else [])]):
+            ours: dict[str, list[dict[str, Any]]] = {}
+            kinds = (result.released, result.best_run, result.counted)
+            for evidence in (evidence for evidence in kinds if evidence is not None):
                 for column in evidence.values:
-                    s = evidence.summary(column)
-                    ours[column] = {
-                        "mean": s.mean,
-                        "sd": None if math.isnan(s.sd) else s.sd,
-                        "n": s.n,
-                        "evidence": evidence.kind,
-                    }
+                    ours.setdefault(column, []).append(_cell(evidence, column))
             rows.append({"label": result.row.label, "paper": dict(result.row.paper), "source": result.row.source, "ours": ours})
         columns = [column.name for column in results.table.columns]
         title = results.table.title
         tables.append({"table": title, "caption": f"{title}. {results.table.caption}", "columns": columns, "rows": rows})
     return tables
+
+
+def _cell(evidence: Evidence, column: str) -> dict[str, Any]:
+    s = evidence.summary(column)
+    seeds = None if evidence.profile is None else s.n  # only runs have seeds
+    return {"mean": s.mean, "sd": None if math.isnan(s.sd) else s.sd, "n": seeds, "evidence": evidence.kind}
 
 
 def render_table(results: TableResults, *, columns: Sequence[str] | None = None) -> str:

@@ -1,6 +1,7 @@
 """A compared table as HTML: one string, the same for the same numbers, with no script and no outside file.
 
-Every cell that needs colour also has a word or sign; the table scrolls sideways inside its frame on a narrow page.
+Every cell that needs colour also has a word or sign; on a narrow page the table scrolls sideways inside its frame, and the
+labels, which stay in sight, wrap so that they leave room for numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ STYLE = (
     ".vtg-table caption{caption-side:top;text-align:left;white-space:normal;font-weight:600;padding:.2em 0}"
     ".vtg-table th,.vtg-table td{padding:.15em .55em;border-bottom:1px solid #8884;text-align:right}"
     ".vtg-table th.row,.vtg-table td.word{text-align:left}"
-    ".vtg-table th.row{position:sticky;left:0;background:var(--pst-color-background,#fff);font-weight:500}"
+    ".vtg-table th.row{position:sticky;left:0;background:var(--pst-color-background,#fff);font-weight:500;"
+    "white-space:normal;min-width:min(9em,30vw);max-width:min(22em,38vw)}"
     ".vtg-table thead th{text-align:center;font-weight:600}"
     ".vtg-table .ours{font-weight:600}.vtg-table .sd{font-weight:400}"
     ".vtg-table .kind{border:1px solid #8888;border-radius:.5em;padding:0 .4em;font-size:.9em}"
@@ -35,7 +37,8 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
 
     Args:
         columns: names of the columns to show; default all.
-        notes: list the table's and rows' notes (reconstructions, doubts) below it.
+        notes: list below it the table's and rows' notes (reconstructions, doubts), what our runs leave to be desired, and
+            the command that trains what is lacking.
 
     Raises:
         KeyError: a name in `columns` is no column of the table.
@@ -116,7 +119,24 @@ def _verdict(results: TableResults, row: RowResults, evidence: Evidence | None) 
 def _notes(results: TableResults) -> str:
     lines = list(results.table.notes)
     lines += [f"{row.row.label}: {note}" for row in results.rows for note in row.row.notes]
-    return '<ul class="vtg-notes">' + "".join(f"<li>{_e(line)}</li>" for line in lines) + "</ul>" if lines else ""
+    items = [_e(line) for line in [*lines, *_code_versions(results)]]
+    if results.command is not None:
+        needs = "" if results.profile == "sim" else ", on a GPU and with the annotations of its data sets,"
+        command = f"<code>{_e(results.command)}</code>{needs}"
+        items.append(f"Not run yet: {_e('; '.join(results.lacking))}. {command} trains what this table lacks.")
+    return '<ul class="vtg-notes">' + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if items else ""
+
+
+def _code_versions(results: TableResults) -> list[str]:
+    """A note where the table's runs of one model come from several versions of the code, and which pairs that touches."""
+    several = {model: digests for model, digests in results.versions.items() if len(digests) > 1}
+    if not several:
+        return []
+    primary = results.table.primary or ""
+    rows = [row.row.label for row in results.rows if primary in row.verdicts and row.verdicts[primary].mixed]
+    told = ", ".join(f"{model} {len(digests)}" for model, digests in several.items())
+    pairs = f"two sides of a pair differ in: {'; '.join(rows)}" if rows else "the two sides of every pair are of one version"
+    return [f"Mixed code versions of runs ({told}; any change to a source file counts as one): {pairs}."]
 
 
 def _number(value: float) -> str:

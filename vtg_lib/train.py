@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vtg_lib.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vtg_lib.data import cast_like
 from vtg_lib.inference import PRECISIONS, autocast, evaluate_model, forward, predict
 
 __all__ = ["NonFiniteLossError", "TrainConfig", "TrainOutcome", "evaluate_model", "predict", "train"]
@@ -62,6 +63,9 @@ class TrainConfig:
     select: str = "MR-full-mAP"  # a key of the evaluator's "brief" result
 
     def __post_init__(self) -> None:
+        for field_ in dataclasses.fields(self):  # 1 and 1.0 must not hash differently
+            value = cast_like(f"train.{field_.name}", field_.default, getattr(self, field_.name))
+            object.__setattr__(self, field_.name, value)
         for name in ("epochs", "batch_size", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
@@ -99,6 +103,7 @@ class TrainOutcome:
         gradient_norm, and, where evaluated, val (the evaluator's "brief" numbers).
     best / last: nested metrics of the selected and of the last epoch. `finished` is False after `stop_after`.
     timings: seconds in train and evaluate, summed over interruptions; step_ms, the mean of a training step.
+    memory: see `peak_memory`.
     """
 
     curves: list[dict[str, Any]] = field(default_factory=list)
@@ -106,7 +111,7 @@ class TrainOutcome:
     best: dict[str, Any] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
-    peak_memory_mb: float = 0.0
+    memory: dict[str, float] = field(default_factory=dict)
     finished: bool = False
     resumed_from: int = 0
 
@@ -119,12 +124,15 @@ def resident(data: GroundingData, device: torch.device, share: float = 0.6) -> G
     return data.to(device) if data.bytes <= share * free else data
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """Highest memory use so far, in MiB: allocated on the GPU, or resident of this process on a CPU."""
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Highest memory use in MiB: `peak_memory_mb`, this training's on a GPU, or `process_peak_mb`, resident, on a CPU.
+
+    The latter is of the process since it began, with whatever it did before: an upper bound for the training.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return {"peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"process_peak_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)}
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -239,7 +247,7 @@ class _Trainer:
             **self.seconds,
             "step_ms": 1e3 * self.seconds["train_s"] / max(1, self.epoch * self.steps_per_epoch),
         }
-        outcome.peak_memory_mb = peak_memory_mb(self.device)
+        outcome.memory = peak_memory(self.device)
         return outcome
 
     def _train_epoch(self, bar: tqdm) -> dict[str, Any]:

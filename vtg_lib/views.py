@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vtg_lib.chapter import Chapter
     from vtg_lib.data.batches import GroundingData
     from vtg_lib.runs import RunResult
+    from vtg_lib.stats import Interval
 
 PAPERS = Path(__file__).resolve().parent / "papers"
 HEADLINE = {
@@ -130,9 +131,21 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     return plots.show(figure, alt, f"{title}: the paper's order of rows beside ours; the two sides have scales of their own.")
 
 
+def efficiency(chapter: Chapter, table_id: str = "tabD") -> HTML:
+    """Parameters, training memory and speed, paper | measured by `vtg bench --record`; see `vtg_lib.efficiency`."""
+    from IPython.display import HTML
+
+    from vtg_lib.efficiency import RECORD, load, table_html
+
+    records = load(chapter.store.path.parent / RECORD.name)
+    return HTML(table_html(chapter.compared[table_id], records))
+
+
 def dose(chapter: Chapter, key: str) -> HTML:
-    """A dose-response study from the run store, on generated worlds."""
-    from vtg_lib.dose import DOSES, response
+    """A dose-response study from the run store, on generated worlds, with its trend held against the paper's claim."""
+    from IPython.display import HTML
+
+    from vtg_lib.dose import DOSES, response, trend
 
     (study,) = [study for study in DOSES[chapter.paper.key] if study.key == key]
     profile = next(name for name, size in chapter.paper.profiles.items() if size.evidence == "sim")
@@ -144,12 +157,31 @@ def dose(chapter: Chapter, key: str) -> HTML:
     bounds = [None if p is None else (p.mean, _or(p.low, p.mean), _or(p.high, p.mean)) for p in points]
     figure = plots.dose_response(study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain")
     told = "; ".join(
-        f"at {value:g}: " + ("not run" if p is None else f"{p.mean:+.2f} (95 % {p.low:+.2f} to {p.high:+.2f}, n = {p.n})")
-        for value, p in zip(study.values, points, strict=True)
+        f"at {value:g}: {'not run' if p is None else _gain(p)}" for value, p in zip(study.values, points, strict=True)
     )
-    return plots.show(
+    drawn = plots.figure_html(
         figure, f"{study.question} {study.gain} by {study.unit}: {told}.", f"{study.question} Evidence: sim. {told}."
     )
+    found = trend(study, chapter.paper.key, profile, seeds, chapter.store)
+    numbers = f"{found.n} single-seed gain(s) from {found.seeds} {'seed' if found.seeds == 1 else 'seeds'}"
+    if not math.isnan(found.slope):
+        p = "no p value below three gains" if math.isnan(found.p) else f"p = {found.p:.2g}"
+        numbers = f"slope {found.slope:+.3g} mAP per unit of `{study.knob}`, {p}, {numbers}"
+    verdict = _code(f"The gain {_TRENDS[found.word]} ({numbers}). By the paper ({study.place}) it {study.claim}: ")
+    return HTML(f"{drawn}<p>{verdict}<strong>{found.judgement}</strong>.</p>")
+
+
+def _gain(found: Interval) -> str:
+    interval = "no interval" if math.isnan(found.low) else f"95 % {found.low:+.2f} to {found.high:+.2f}"
+    return f"{found.mean:+.2f} ({interval}, n = {found.n})"
+
+
+_TRENDS = {
+    "grows": "grows",
+    "falls": "falls",
+    "no clear trend": "has no clear trend",
+    "not run": "was not run at two values or more",
+}
 
 
 def not_run(chapter: Chapter, what: str, options: str) -> HTML:

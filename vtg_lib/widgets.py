@@ -24,10 +24,12 @@ _STYLE = f"""<style>
 .vtg-x th {{ border-bottom: 1px solid #999; font-weight: 600; }}
 .vtg-x td.n {{ text-align: right; }}
 .vtg-x td.b {{ width: 55%; white-space: normal; }}
-.vtg-x i {{ display: block; height: 8px; margin: 1px 0; border-radius: 1px; position: relative; }}
+.vtg-x i {{ display: block; height: 8px; margin: 1px 0; border-radius: 1px; }}
+.vtg-x td.b div {{ display: flex; align-items: center; gap: 6px; height: 1.5em; }}
+.vtg-x td.b small {{ white-space: nowrap; }}
 .vtg-x i.p {{ background: {plots.PAPER}; }} .vtg-x i.o {{ background: {plots.OURS}; }}
 .vtg-x tr:has(input:not(:checked)) td {{ color: #8a8a8a; }}
-.vtg-x tr:has(input:not(:checked)) i, .vtg-x tr:has(input:not(:checked)) td.n span {{ visibility: hidden; }}
+.vtg-x tr:has(input:not(:checked)) :is(td.b *, td.n *) {{ visibility: hidden; }}
 .vtg-x .k {{ display: inline-block; width: 10px; height: 10px; margin: 0 4px 0 10px; border-radius: 1px; }}
 .vtg-x label {{ cursor: pointer; }} .vtg-x p {{ margin: 0 0 6px; }}
 </style>"""
@@ -54,47 +56,55 @@ def _number(value: float | None, sd: float | None = None) -> str:
     return f"{value:.2f}" if sd is None else f"{value:.2f} ± {sd:.2f}"
 
 
-def _width(value: float | None, low: float, high: float) -> float:
-    return 0.0 if value is None else 4 + 96 * (value - low) / (high - low) if high > low else 100.0
+def _told(cell: Mapping[str, Any]) -> str:
+    seeds = "" if cell["n"] is None else f" (n = {cell['n']})"
+    return f"{cell['evidence']} {_number(cell['mean'], cell['sd'])}{seeds}"
+
+
+def _bar(kind: str, value: float | None, values: Sequence[float | None], label: str = "") -> str:
+    """A bar of class `kind`, with room for its label; the least of `values` is short, the greatest full."""
+    known = [other for other in values if other is not None]
+    if value is None:
+        return ""
+    low, high = min(known), max(known)
+    share = 0.04 + 0.96 * (value - low) / (high - low) if high > low else 1.0
+    bar = f'<i class="{kind}" style="width:calc((100% - 5em) * {share:.3f})"></i>'
+    return f"<div>{bar}<small>{html.escape(label)}</small></div>"
 
 
 def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str = "") -> str:
     """One metric of one table as HTML: per row a checkbox, the paper's number, ours, and a bar for each.
 
-    The paper's bars and ours have scales of their own (least value of the side short, greatest full), because evidence
-    other than `official` and `released` is no absolute number.
+    The paper's bars and those of each kind of our evidence have scales of their own, because evidence other than `official`
+    and `released` is no absolute number; every number and bar of ours names its kind.
 
     Args:
-        rows: {label, paper: {column: number}, source, ours: {column: {mean, sd, n, evidence}}} each.
+        rows: {label, paper: {column: number}, source, ours: {column: [{mean, sd, n, evidence}, ...]}} each, a cell a kind;
+            n is None where there are no seeds.
         column: the metric.
         caption: the table's caption, shown above.
     """
     paper = [row.get("paper", {}).get(column) for row in rows]
-    cells = [row.get("ours", {}).get(column) or {} for row in rows]
-    ours = [cell.get("mean") for cell in cells]
-    scales = []
-    for side in (paper, ours):
-        known = [value for value in side if value is not None]
-        scales.append((min(known, default=0.0), max(known, default=0.0)))
-    kinds = sorted({cell["evidence"] for cell in cells if cell.get("evidence")})
+    cells = [row.get("ours", {}).get(column, []) for row in rows]
+    scales: dict[str, list[float | None]] = {}
+    for cell in (cell for row_cells in cells for cell in row_cells):
+        scales.setdefault(cell["evidence"], []).append(cell["mean"])
     body = []
-    for row, published, cell in zip(rows, paper, cells, strict=True):
-        mean = cell.get("mean")
-        label = html.escape(str(row["label"]))
+    for row, published, found in zip(rows, paper, cells, strict=True):
         missing = "quoted" if row.get("source") == "quoted" else "not run"
-        text = f"{_number(mean, cell.get('sd'))} (n = {cell.get('n', 1)})" if mean is not None else missing
+        texts = [_told(cell) for cell in found] or [missing]
+        bars = [_bar("o", c["mean"], scales[c["evidence"]], c["evidence"]) for c in found]
         body.append(
-            f'<tr><td><label><input type="checkbox" checked> {label}</label></td>'
-            f'<td class="n"><span>{_number(published)}</span></td><td class="n"><span>{text}</span></td><td class="b">'
-            f'<i class="p" style="width:{_width(published, *scales[0]):.1f}%"></i>'
-            f'<i class="o" style="width:{_width(mean, *scales[1]):.1f}%"></i></td></tr>'
+            f'<tr><td><label><input type="checkbox" checked> {html.escape(str(row["label"]))}</label></td>'
+            f'<td class="n"><span>{_number(published)}</span></td>'
+            f'<td class="n"><span>{"<br>".join(map(html.escape, texts))}</span></td>'
+            f'<td class="b">{_bar("p", published, paper)}{"".join(bars)}</td></tr>'
         )
-    evidence = f" ({html.escape(', '.join(kinds))})" if kinds else ""
     return (
         f'{_STYLE}<div class="vtg-x" role="group" aria-label="{html.escape(column, quote=True)}"><p>{html.escape(caption)}</p>'
-        f"<table><thead><tr><th>row</th><th>paper</th><th>ours{evidence}</th>"
+        f"<table><thead><tr><th>row</th><th>paper</th><th>ours, by kind of evidence</th>"
         f'<th><span class="k" style="background:{plots.PAPER}"></span>paper'
-        f'<span class="k" style="background:{plots.OURS}"></span>ours; each on its own scale</th></tr></thead>'
+        f'<span class="k" style="background:{plots.OURS}"></span>ours; each kind on its own scale</th></tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 

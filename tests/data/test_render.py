@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vtg_lib.data import feature_dims, load_data
+from vtg_lib.data import feature_dims, load_data, real_rows, resolve
 from vtg_lib.data.batches import targets
 from vtg_lib.data.generate import WorldConfig, generate
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, content_stem
@@ -92,7 +92,7 @@ def test_spurious_scene_is_a_knob_of_train_alone() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"noise": 3}, "unknown knobs"),
+        ({"noise": 3}, "has no knobs"),
         ({"layout": "grid"}, "'clips' or 'levels', got 'grid'"),
         ({"pooling": "max"}, "expected one of"),
         ({"kind": "dream"}, "'sim', 'rendered' or 'official', got 'dream'"),
@@ -139,12 +139,41 @@ def test_real_annotations_render(data_root) -> None:
 
 
 def test_background_events_fill_unannotated_time_alone() -> None:
-    config = TimelineConfig(distractor_rate=0.0, background_events=1.0)
-    vocabulary = Vocabulary()
-    rows, timelines, _ = generate(WorldConfig(train=50, val=1), config, vocabulary, "train", seed=0)
-    for row, timeline in zip(rows, timelines, strict=True):
+    def timelines(share: float) -> tuple[list, list]:
+        config = TimelineConfig(background_events=share)
+        rows, made, _ = generate(WorldConfig(train=50, val=1), config, Vocabulary(), "train", seed=0)
+        return rows, made
+
+    rows, full = timelines(1.0)
+    for row, timeline in zip(rows, full, strict=True):
         events = sorted(timeline.events, key=lambda event: event.start)
         assert all(a.end <= b.start + 1e-9 for a, b in zip(events, events[1:], strict=False))
         assert sum(event.end - event.start for event in events) == pytest.approx(row["duration"])
-    empty = generate(WorldConfig(train=50, val=1), TimelineConfig(distractor_rate=0.0), Vocabulary(), "train", seed=0)[1]
+    again, empty = timelines(0.0)
+    assert again == rows  # the annotations do not depend on what surrounds them
     assert sum(len(t.events) for t in empty) == sum(len(row["relevant_windows"]) for row in rows)
+
+
+def test_every_knob_moves_the_fingerprint() -> None:
+    prints = {
+        load_data({**TINY, **change})["val"].fingerprint
+        for change in ({}, {"background_events": 0.1}, {"scenes": 5}, {"text_noise": 0.2}, {"seed": 3})
+    }
+    assert len(prints) == 5
+
+
+def test_spelling_does_not_matter() -> None:
+    assert resolve({"kind": "sim", "window_median": 10}) == resolve({"window_median": 10.0, "seed": None})
+    assert resolve({"moments": [0.5, 0.5]}) == resolve({"moments": (0.5, 0.5)})
+    for spec in ({"kind": "rendered", "window_median": 5.0}, {"kind": "sim", "dataset": "tacos"}):
+        with pytest.raises(ValueError, match="has no knobs"):
+            resolve(spec)
+    with pytest.raises(ValueError, match="data.clips: expected int, got 2.5"):
+        resolve({"clips": 2.5})
+
+
+def test_charades_holds_out_training_videos(data_root) -> None:
+    rows = real_rows("charades_sta", data_root)
+    videos = {split: {row["vid"] for row in part} for split, part in rows.items()}
+    assert set(rows) == {"train", "val", "test"} and not videos["train"] & videos["val"]
+    assert len(videos["val"]) / len(videos["train"]) == pytest.approx(1 / 9, rel=0.2)

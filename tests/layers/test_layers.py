@@ -5,7 +5,7 @@ import torch
 
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.attention import MultiHeadAttention
-from vtg_lib.layers.dropout import Dropout, DropPath
+from vtg_lib.layers.dropout import Dropout
 from vtg_lib.layers.positions import clip_positions, reference_positions
 from vtg_lib.layers.projections import append_endpoints, temporal_endpoints
 
@@ -53,13 +53,6 @@ def test_dropout_is_seeded_and_refuses_one() -> None:
     assert torch.equal(first, Dropout(0.5)(torch.ones(10)))
     with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
         Dropout(1.0)
-
-
-def test_drop_path_drops_whole_samples() -> None:
-    torch.manual_seed(0)
-    y = DropPath(0.25)(torch.ones(4000, 3))
-    assert (y.amax(1) == y.amin(1)).all()
-    assert y.mean().item() == pytest.approx(1, abs=0.05)
 
 
 def test_positions_ignore_padding() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,24 @@ from vtg_lib.data.generate import CLIP_LENGTH, WorldConfig, generate
 from vtg_lib.data.render import Embeddings, RenderConfig, render
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, from_annotations
 
-__all__ = ["Batch", "GroundingData", "Output", "data_root", "feature_dims", "load_data"]
+__all__ = ["Batch", "GroundingData", "Output", "cast_like", "data_root", "feature_dims", "load_data", "real_rows", "resolve"]
 
-# Annotation files below the data root, as `vtg data fetch` lays them, and the seconds per clip of the common features
+# Annotation files below the data root, as `vtg data fetch` lays them, and the seconds per clip of the common features.
+# Charades-STA has no validation split: a tenth of its training videos is held out, so that no epoch is chosen on test.
 REAL = {
-    "qvhighlights": ("qvhighlights/highlight_{}_release.jsonl", {"train": "train", "val": "val"}, 2.0),
-    "charades_sta": ("charades_sta/charades_{}_release.jsonl", {"train": "train", "val": "test"}, 1.0),
-    "tacos": ("tacos/tacos_{}_release.jsonl", {"train": "train", "val": "val"}, 2.0),
+    "qvhighlights": ("qvhighlights/highlight_{}.jsonl", ("train_release", "val_release", "test_with_gt"), 2.0),
+    "charades_sta": ("charades_sta/charades_{}.jsonl", ("train_release", None, "test_release"), 1.0),
+    "tacos": ("tacos/tacos_{}.jsonl", ("train_release", "val_release", "test_release"), 2.0),
 }
-# Where a kind's world differs from the knobs' defaults. `rendered`: found once with QD-DETR and Moment-DETR against their
-# logged validation curves. `sim`: its channels are an order of magnitude narrower, so less noise fits into them. Both are
-# part of the renderer's version.
+SPLITS = ("train", "val", "test")
+# Where a kind's world differs from the knobs' defaults, which were set once with QD-DETR and Moment-DETR against their logged
+# validation curves. The channels of `sim` are an order of magnitude narrower, so less noise fits into them. Both are part
+# of the renderer's version.
 WORLDS: dict[str, dict[str, Any]] = {
-    "sim": {"semantic_noise": 0.1, "motion_noise": 0.1},
-    "rendered": {"distractor_rate": 4.0, "text_alignment": 0.5, "semantic_noise": 0.2, "motion_noise": 0.2},
+    "sim": {"background_events": 0.5, "semantic_noise": 0.05, "motion_noise": 0.1, "text_noise": 0.02, "token_noise": 0.15},
+    "rendered": {},
 }
-_KNOBS = {kind: {f.name for f in dataclasses.fields(kind)} for kind in (WorldConfig, TimelineConfig, RenderConfig)}
+_KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
@@ -41,25 +44,46 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     """`spec` with every default spelled out, which is what identifies a data set; None stands for the default.
 
     Raises:
-        ValueError: unknown kind or knob.
+        ValueError: unknown kind, a knob that this kind does not have, or a value of another type.
     """
     spec = {key: value for key, value in spec.items() if value is not None}
-    kind = spec.get("kind", "sim")
+    kind = spec.pop("kind", "sim")
     if kind == "official":
-        return spec
+        return {"kind": kind, "dataset": "qvhighlights", **spec}
     if kind not in WORLDS:
         raise ValueError(f"data: expected kind 'sim', 'rendered' or 'official', got {kind!r}")
-    knobs = {name: value for config in _KNOBS for name, value in dataclasses.asdict(config()).items()}
-    common = {"kind": kind, "seed": 0} | ({"dataset": "qvhighlights"} if kind == "rendered" else {})
-    if unknown := set(spec) - set(knobs) - {"kind", "dataset", "seed", "limit", "train_scene_action"}:
-        raise ValueError(f"data: unknown knobs {sorted(unknown)}; known: {sorted(knobs)}")
-    return {**common, **knobs, **WORLDS[kind], **spec}
+    configs = (WorldConfig, TimelineConfig, RenderConfig) if kind == "sim" else (TimelineConfig, RenderConfig)
+    knobs = {"seed": 0, **{name: value for config in configs for name, value in _KNOBS[config].items()}, **WORLDS[kind]}
+    if kind == "rendered":
+        knobs["dataset"] = "qvhighlights"
+    optional = {"train_scene_action": 0.0} | ({"limit": 0} if kind == "rendered" else {})
+    if unknown := sorted(set(spec) - set(knobs) - set(optional)):
+        raise ValueError(f"data: kind {kind!r} has no knobs {unknown}; it has {sorted({**knobs, **optional})}")
+    cast = {name: cast_like(f"data.{name}", {**knobs, **optional}[name], value) for name, value in spec.items()}
+    return {"kind": kind, **knobs, **cast}
+
+
+def cast_like(name: str, default: Any, value: Any) -> Any:
+    """`value` in the type of `default`, where that loses nothing: 1 for 1.0, a list for a tuple.
+
+    Raises:
+        ValueError: a value of another type.
+    """
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        return tuple(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, float) and number:
+        return float(value)
+    if isinstance(default, int) and not isinstance(default, bool) and number and value == int(value):
+        return int(value)
+    if default is None or type(value) is type(default):
+        return value
+    raise ValueError(f"{name}: expected {type(default).__name__}, got {value!r}")
 
 
 def _configs(spec: Mapping[str, Any]) -> list[Any]:
-    """The config objects of a resolved spec."""
-    spec = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
-    return [config(**{name: spec[name] for name in names}) for config, names in _KNOBS.items()]
+    """`WorldConfig`, `TimelineConfig` and `RenderConfig` of a resolved spec."""
+    return [config(**{name: spec.get(name, default) for name, default in knobs.items()}) for config, knobs in _KNOBS.items()]
 
 
 def feature_dims(spec: Mapping[str, Any]) -> tuple[int, int]:
@@ -69,14 +93,14 @@ def feature_dims(spec: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = None) -> dict[str, GroundingData]:
-    """The splits `train` and `val` of a data specification.
+    """The splits of a data specification: `train`, `val` and, for real annotations that have one, `test`.
 
     Args:
         spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with
             downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to join, and
-            `text`); any field of `WorldConfig`, `TimelineConfig` and `RenderConfig`; `seed` of the world (0); `limit`: rows kept
-            of each real split;
-            `train_scene_action`: the scene-action correlation in train, where it differs from val's.
+            `text`); any field of `TimelineConfig` and `RenderConfig`, and for `sim` of `WorldConfig`; `seed` of the world (0);
+            `limit`: rows kept of each real split; `train_scene_action`: the scene-action correlation in train, where it
+            differs from val's.
         root: see `data_root`.
 
     Raises:
@@ -84,26 +108,28 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
         FileNotFoundError: the annotations of a real data set are missing; says how to get them.
     """
     spec = resolve(spec)
-    kind, seed = spec["kind"], int(spec.get("seed", 0))
+    kind = spec["kind"]
     if kind == "official":
         return _official(spec, root)
+    seed = spec["seed"]
     world, timeline, config = _configs(spec)
-    facts = {"kind": kind, "spec": spec}
     vocabulary = Vocabulary()
     parts = {}
-    for number, split in enumerate(("train", "val")):
+    real = {} if kind == "sim" else real_rows(spec["dataset"], root, spec.get("limit"))
+    for number, split in enumerate(("train", "val") if kind == "sim" else real):
         own = timeline
         if split == "train" and "train_scene_action" in spec:
             own = dataclasses.replace(timeline, scene_action=spec["train_scene_action"])
         if kind == "sim":
             parts[split] = (*generate(world, own, vocabulary, split, seed), CLIP_LENGTH)
         else:
-            rows, clip_length = _real_rows(spec, split, root)
-            parts[split] = (rows, *from_annotations(rows, vocabulary, clip_length, own, seed * 2 + number), clip_length)
+            clip_length = REAL[spec["dataset"]][2]
+            made = from_annotations(real[split], vocabulary, clip_length, own, seed * len(SPLITS) + number)
+            parts[split] = (real[split], *made, clip_length)
     embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
     return {
-        split: render(rows, timelines, index, embeddings, config, clip_length, seed * 2 + (split == "val"), facts)
-        for split, (rows, timelines, index, clip_length) in parts.items()
+        split: render(*part[:3], embeddings, config, part[3], seed * len(SPLITS) + number, {"kind": kind, "spec": spec})
+        for number, (split, part) in enumerate(parts.items())
     }
 
 
@@ -114,19 +140,37 @@ def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> d
     missing = {"features", "video", "text"} - set(spec)
     if missing or set(spec) - known:
         raise ValueError(f"official data: expected the fields {sorted(known)}; missing {sorted(missing)}, got {sorted(spec)}")
-    rows = {split: _real_rows(spec, split, root)[0] for split in ("train", "val")}
-    dataset = spec.get("dataset", "qvhighlights")
-    return official_data(dataset, rows, spec["features"], spec["video"], spec["text"], data_root(root))
+    rows = real_rows(spec["dataset"], root, spec.get("limit"))
+    return official_data(spec["dataset"], rows, spec["features"], spec["video"], spec["text"], data_root(root))
 
 
-def _real_rows(spec: Mapping[str, Any], split: str, root: str | os.PathLike[str] | None) -> tuple[list[dict], float]:
+def real_rows(
+    dataset: str, root: str | os.PathLike[str] | None = None, limit: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """The labelled annotations of a real data set by split; test where its file is there.
+
+    Raises:
+        ValueError: unknown data set. FileNotFoundError: training or validation annotations are missing.
+    """
     from vtg_lib.data.annotations import read_annotations
 
-    dataset = spec.get("dataset", "qvhighlights")
     if dataset not in REAL:
         raise ValueError(f"data: expected data set {', '.join(REAL)}; got {dataset!r}")
-    pattern, names, clip_length = REAL[dataset]
-    path = data_root(root) / pattern.format(names[split])
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; get it with `vtg data fetch {dataset}` or point VTG_DATA_ROOT at your copy")
-    return read_annotations(path)[: spec.get("limit")], clip_length
+    pattern, names, _ = REAL[dataset]
+    rows = {}
+    for split, name in zip(SPLITS, names, strict=True):
+        path = data_root(root) / pattern.format(name)
+        if name is None:
+            rows["val"] = [row for row in rows["train"] if _held_out(row["vid"])]
+            rows["train"] = [row for row in rows["train"] if not _held_out(row["vid"])]
+        elif path.exists():
+            rows[split] = read_annotations(path)
+        elif split != "test":
+            raise FileNotFoundError(
+                f"{path} is missing; get it with `vtg data fetch {dataset}` or point VTG_DATA_ROOT at your copy"
+            )
+    return {split: part[:limit] for split, part in rows.items()}
+
+
+def _held_out(vid: str) -> bool:
+    return zlib.crc32(vid.encode()) % 10 == 0

@@ -6,7 +6,7 @@ where a concept's vector has length 1, so that a knob means the same at every fe
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -57,8 +57,8 @@ class RenderConfig:
     moment_similarity: float = 0.8
     scene_strength: float = 1.0
     border_blur: float = 1.5
-    semantic_noise: float = 0.3
-    motion_noise: float = 0.3
+    semantic_noise: float = 0.15
+    motion_noise: float = 0.15
     text_noise: float = 0.1
     text_alignment: float = 1.0
     text_context: float = 0.3
@@ -92,12 +92,12 @@ class Embeddings:
     def __init__(self, config: RenderConfig, vocabulary: Vocabulary, scenes: int, seed: int) -> None:
         self.config, self.vocabulary, self.seed = config, vocabulary, seed
         dim = config.semantic_dim
-        self.pooler = _unit(np.random.default_rng([seed, 1]).standard_normal(dim))
+        self.pooler = _unit(np.random.default_rng([seed, 1, 1]).standard_normal(dim))
         words = [self._word(word, dim) for word in vocabulary.words]
-        scene = [_unit(np.random.default_rng([seed, 2, n]).standard_normal(dim)) for n in range(scenes)]
+        scene = [_unit(np.random.default_rng([seed, 2, n, 1]).standard_normal(dim)) for n in range(scenes)]
         self.semantic = torch.tensor(np.stack(scene + words), dtype=torch.float32)
-        motion = [np.random.default_rng([seed, 3, n]) for n in range(scenes)]
-        motion += [np.random.default_rng([seed, 4, zlib.crc32(word.encode())]) for word in vocabulary.words]
+        motion = [np.random.default_rng([seed, 3, n, 1]) for n in range(scenes)]
+        motion += [np.random.default_rng([seed, 4, zlib.crc32(word.encode()), 1]) for word in vocabulary.words]
         self.motion = torch.tensor(np.stack([_unit(g.standard_normal(config.motion_dim)) for g in motion]), dtype=torch.float32)
         self.frequency = torch.tensor([g.uniform(0.6, 2.4) for g in motion], dtype=torch.float32)
         # Scenes stand still; of the words, verbs of the grammar and a third of real words move.
@@ -106,7 +106,8 @@ class Embeddings:
         self.scenes = scenes
         share = config.text_alignment
         own = [
-            _unit(np.random.default_rng([seed, 11, zlib.crc32(word.encode())]).standard_normal(dim)) for word in vocabulary.words
+            _unit(np.random.default_rng([seed, 11, zlib.crc32(word.encode()), 1]).standard_normal(dim))
+            for word in vocabulary.words
         ]
         self.words = (share * np.stack(words) + math.sqrt(1 - share**2) * np.stack(own)).astype(np.float32)
 
@@ -119,7 +120,7 @@ class Embeddings:
 
     def _word(self, word: str, dim: int) -> np.ndarray:
         share = self.config.pooler_share
-        own = _unit(np.random.default_rng([self.seed, 5, zlib.crc32(word.encode())]).standard_normal(dim))
+        own = _unit(np.random.default_rng([self.seed, 5, zlib.crc32(word.encode()), 1]).standard_normal(dim))
         return _unit(math.sqrt(1 - share) * own + math.sqrt(share) * self.pooler)
 
     def _moves(self, word: str) -> bool:
@@ -134,7 +135,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 def _rotation(dim: int, seed: int, depth: int) -> Tensor:
     """A fixed random orthogonal matrix."""
-    matrix = np.random.default_rng([seed, 6, depth]).standard_normal((dim, dim))
+    matrix = np.random.default_rng([seed, 6, depth, 1]).standard_normal((dim, dim))
     return torch.tensor(np.linalg.qr(matrix)[0], dtype=torch.float32)
 
 
@@ -232,7 +233,7 @@ class Renderer:
     def _chunk(self, timelines: Sequence[Timeline], clips: int, number: int) -> Tensor:
         c = self.config
         shown = _collect(timelines, self.embeddings, clips, self.clip_length)
-        rng = np.random.default_rng([self.seed, 7, number])
+        rng = np.random.default_rng([self.seed, 7, number, 1])
         luck = torch.from_numpy(rng.random(shown.salience.shape, dtype=np.float32))
         vectors = self._appearance(shown)
         if c.layout == "clips":
@@ -247,7 +248,7 @@ class Renderer:
         """`[v, C, D]`: a word looks a little different in every event; scenes always look the same."""
         c, base = self.config, self.embeddings.semantic[shown.row]
         share = c.moment_similarity
-        own = [np.random.default_rng([self.seed, 8, i]).standard_normal(base.shape[-1]) for ids in shown.instance for i in ids]
+        own = [np.random.default_rng([self.seed, 8, i, 1]).standard_normal(base.shape[-1]) for ids in shown.instance for i in ids]
         own = _l2(torch.tensor(np.stack(own), dtype=torch.float32).view_as(base))
         word = math.sqrt(share) * base + math.sqrt(1 - share) * own
         return torch.where(shown.scene[..., None], c.scene_strength * base, word)
@@ -272,7 +273,7 @@ class Renderer:
     def _level(self, shown: _Shown, luck: Tensor, places: Tensor, vectors: Tensor, clips: int, number: int, depth: int) -> Tensor:
         """`[v, T, D]`: the level `depth` steps above the last, pooled over its tokens."""
         c = self.config
-        rng = np.random.default_rng([self.seed, 9, number, depth])
+        rng = np.random.default_rng([self.seed, 9, number, depth, 1])
         present = self._present(shown, luck, clips, depth)
         words, scenes = present * ~shown.scene[:, None], present * shown.scene[:, None]
         placed = (words[..., None] * places).permute(0, 1, 3, 2)  # [v, T, P, C]
@@ -306,7 +307,7 @@ class Renderer:
                     functions[word] = e.function_word(word)
                 text[number, place] = (e.words[row] if row >= 0 else functions[word]) + c.text_context * mean
             text[number, len(line)] = mean * math.sqrt(max(1, len(content)))
-        rng = np.random.default_rng([self.seed, 10])
+        rng = np.random.default_rng([self.seed, 10, 1])
         real = torch.arange(text.shape[1]) < length[:, None]
         noisy = torch.from_numpy(text) + c.text_noise * _normal(rng, text.shape)
         return (_l2(noisy) * real[..., None]).half(), length
@@ -353,7 +354,7 @@ def render(
         saliency=torch.from_numpy(saliency),
         clip_length=clip_length,
         fingerprint=fingerprint(
-            RENDER_VERSION, dataclasses.asdict(config), seed, spans, saliency, [row["query"] for row in rows]
+            RENDER_VERSION, json.dumps(facts, sort_keys=True), seed, spans, saliency, [row["query"] for row in rows]
         ),
         facts={"renderer": RENDER_VERSION, **facts},
     )

@@ -6,6 +6,7 @@ same concepts. The renderer (`vtg_lib.data.render`) turns timelines into feature
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,29 +56,31 @@ class TimelineConfig:
     """Knobs of what happens in the videos.
 
     Attributes:
-        distractor_rate: unannotated events per 30 seconds.
-        distractor_overlap: share of distractors and background events that show part of a query's concepts.
-        background_events: share of unannotated time filled with events of other queries, so that no clip stands out by itself.
+        background_events: share of unannotated time filled with events of other queries. At 0 a moment can be found without
+            reading the sentence; at 1 no clip stands out by itself.
+        background_seconds: median length of a background event; background_overlap: share of them that show half of the
+            concepts of a query of this video.
         scene_seconds: mean length of a scene.
         scenes: number of scene concepts.
-        scene_action: probability that an event's scene is the one its action is tied to (the spurious correlation).
+        scene_action: probability that an event's scene is the one its action is tied to (the spurious correlation). The action
+            is a generated query's verb, and the second content word of a real one.
         annotator_noise: standard deviation, in points of 0..4, between annotators of generated saliency.
     """
 
-    distractor_rate: float = 0.8
-    distractor_overlap: float = 0.5
-    background_events: float = 0.0
+    background_events: float = 0.6
+    background_seconds: float = 12.0
+    background_overlap: float = 0.5
     scene_seconds: float = 25.0
     scenes: int = 24
     scene_action: float = 0.0
     annotator_noise: float = 0.7
 
     def __post_init__(self) -> None:
-        for name in ("distractor_overlap", "background_events", "scene_action"):
+        for name in ("background_events", "background_overlap", "scene_action"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a probability in [0, 1], got {getattr(self, name)}")
-        if self.scenes < 1 or self.scene_seconds <= 0 or self.distractor_rate < 0 or self.annotator_noise < 0:
-            raise ValueError("timeline: expected scenes >= 1, scene_seconds > 0 and no negative rate or noise")
+                raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
+        if self.scenes < 1 or min(self.scene_seconds, self.background_seconds) <= 0 or self.annotator_noise < 0:
+            raise ValueError("timeline: expected scenes >= 1, lengths > 0 seconds and no negative noise")
 
 
 class Vocabulary:
@@ -121,40 +124,57 @@ def complete(
     vid: str,
     duration: float,
     queries: Sequence[tuple[tuple[int, ...], list[Event]]],
-    pool: np.ndarray,
     others: Sequence[tuple[int, ...]],
+    clip_length: float,
     config: TimelineConfig,
     rng: np.random.Generator,
 ) -> Timeline:
-    """Adds scenes and distractor events to the annotated events of a video.
+    """Adds scenes and background events to the annotated events of a video.
 
     Args:
-        vid, duration: of the video, seconds.
+        vid, duration: of the video, seconds; clip_length: seconds.
         queries: per query its concepts and its events.
-        pool: concept ids that distractors draw from; others: concepts of the split's queries, for background events.
+        others: concepts of the split's queries, which background events draw from.
         config: knobs; rng: the video's own generator.
     """
     events = [event for _, own in queries for event in own]
     scenes, start = [], 0.0
     while start < duration:
-        end = min(duration, start + max(4.0, rng.exponential(config.scene_seconds)))
+        end = min(duration, start + max(2 * clip_length, rng.exponential(config.scene_seconds)))
         scenes.append(Event(start, end, (int(rng.integers(config.scenes)),)))
         start = end
     for concepts, own in queries:  # an event that pulls its own scene in
         for event in own:
             if concepts and rng.random() < config.scene_action:
                 scenes.append(Event(event.start, event.end, (concepts[min(1, len(concepts) - 1)] % config.scenes,)))
-    for _ in range(rng.poisson(config.distractor_rate * duration / 30)):
-        length = min(duration * 0.5, max(2.0, rng.lognormal(np.log(10.0), 0.7)))
-        start = rng.uniform(0, duration - length)
-        end = start + length
-        if any(start < event.end and end > event.start for event in events):
-            continue  # annotated time belongs to the queries
-        shown = _borrow(rng.choice(pool, size=min(len(pool), 4), replace=False), queries, config, rng)
-        events.append(Event(start, end, shown, instance=int(rng.integers(1 << 30))))
     if config.background_events:
-        events += _background(duration, list(events), queries, others, config, rng)
+        events += _background(duration, list(events), queries, others, clip_length, config, rng)
     return Timeline(vid, duration, events, scenes)
+
+
+def _background(
+    duration: float,
+    taken: Sequence[Event],
+    queries: Sequence[tuple[tuple[int, ...], list[Event]]],
+    others: Sequence[tuple[int, ...]],
+    clip_length: float,
+    config: TimelineConfig,
+    rng: np.random.Generator,
+) -> list[Event]:
+    """Events of other queries, one after the other through the time that is not taken."""
+    events, start = [], 0.0
+    while start < duration:
+        if inside := [event.end for event in taken if event.start <= start < event.end]:
+            start = max(inside)
+            continue
+        length = max(clip_length, rng.lognormal(np.log(config.background_seconds), 0.8))
+        end = min([start + length, duration, *(event.start for event in taken if event.start > start)])
+        if rng.random() < config.background_events:
+            shown = _borrow(others[rng.integers(len(others))], queries, config, rng)
+            salience = np.full(math.ceil((end - start) / clip_length) + 1, rng.uniform(0.5, 1.0))
+            events.append(Event(start, end, shown, salience, int(rng.integers(1 << 30))))
+        start = end
+    return events
 
 
 def _borrow(
@@ -163,37 +183,13 @@ def _borrow(
     config: TimelineConfig,
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
-    """`concepts`, with `distractor_overlap` as the chance that half of a query's concepts replace some of them."""
-    shown = [int(concept) for concept in concepts]
+    """`concepts`, some of them replaced by half of the concepts of one of the video's queries, now and then."""
+    shown = list(concepts)
     wanted = queries[rng.integers(len(queries))][0] if queries else ()
-    if wanted and rng.random() < config.distractor_overlap:
+    if wanted and rng.random() < config.background_overlap:
         kept = rng.permutation(len(wanted))[: max(1, len(wanted) // 2)]
         shown[: len(kept)] = [wanted[i] for i in kept][: len(shown)]
-    return tuple(shown)
-
-
-def _background(
-    duration: float,
-    taken: Sequence[Event],
-    queries: Sequence[tuple[tuple[int, ...], list[Event]]],
-    others: Sequence[tuple[int, ...]],
-    config: TimelineConfig,
-    rng: np.random.Generator,
-) -> list[Event]:
-    """Events of other queries, one after the other through the time that is not taken."""
-    events, start = [], 0.0
-    while start < duration:
-        end = min([start + max(2.0, rng.lognormal(np.log(12.0), 0.8)), duration, *(e.start for e in taken if e.start > start)])
-        inside = [e.end for e in taken if e.start <= start < e.end]
-        if inside:
-            start = max(inside)
-            continue
-        if rng.random() < config.background_events:
-            shown = _borrow(others[rng.integers(len(others))], queries, config, rng)
-            salience = np.full(int(np.ceil((end - start) / 2)) + 1, rng.uniform(0.5, 1.0))
-            events.append(Event(start, end, shown, salience, int(rng.integers(1 << 30))))
-        start = end
-    return events
+    return tuple(dict.fromkeys(shown))
 
 
 def from_annotations(
@@ -211,13 +207,12 @@ def from_annotations(
     for row, annotation in enumerate(rows):
         grouped.setdefault(annotation["vid"], []).append(row)
     concepts = [vocabulary.concepts(annotation["query"]) for annotation in rows]
-    pool = np.unique(np.concatenate([np.asarray(c, int) for c in concepts]))
     timelines, index = [], np.zeros(len(rows), np.int64)
     for number, (vid, members) in enumerate(grouped.items()):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([seed, 20, number, 1])
         duration = max(float(rows[m]["duration"]) for m in members)
         queries = [(concepts[m], _annotated_events(rows[m], concepts[m], clip_length, rng)) for m in members]
-        timelines.append(complete(vid, duration, queries, pool, concepts, config, rng))
+        timelines.append(complete(vid, duration, queries, concepts, clip_length, config, rng))
         index[members] = number
     return timelines, index
 

@@ -1,4 +1,4 @@
-"""Dropout with cheap masks, and stochastic depth."""
+"""Dropout with cheap masks."""
 
 from __future__ import annotations
 
@@ -38,20 +38,3 @@ def keep_mask(x: Tensor, p: float) -> Tensor:
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
     threshold = round(p * 2**_BITS) - 2 ** (_BITS - 1)
     return (bits >= threshold).to(x.dtype).mul_(1 / (1 - p)).view(x.shape)
-
-
-class DropPath(nn.Module):
-    """Drops a residual branch for whole samples (stochastic depth); `x` is `[B, ...]`."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        keep = torch.rand((x.shape[0],) + (1,) * (x.dim() - 1), device=x.device) >= self.p
-        return x * keep.to(x.dtype) / (1 - self.p)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"

@@ -5,7 +5,7 @@ Every branch prepares what does not depend on the queries for all levels at once
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -264,12 +264,14 @@ class SparseStream(nn.Module):
 
     def __init__(self, modules: Sequence[str], sizes: BranchSizes) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(BRANCHES[name](sizes) for name in modules)
-        self.norms = nn.ModuleList(PostNorm(sizes.width) for _ in modules)
+        # By name, so that rows of Tab. 7 and Tab. N start with the same weights in what they share.
+        self.branches = nn.ModuleDict({name: BRANCHES[name](sizes) for name in modules})
+        self.norms = nn.ModuleDict({name: PostNorm(sizes.width) for name in modules})
 
     def prepare(self, inputs: SparseInputs) -> list[list[tuple[Tensor, ...]]]:
         """Per level, per branch: the tensors that the branch wants back in `forward`."""
-        per_branch = [tuple(t.unbind(0) for t in branch.prepare(inputs)) for branch in cast(list[Branch], list(self.branches))]
+        branches = cast(Iterable[Branch], self.branches.values())
+        per_branch = [tuple(t.unbind(0) for t in branch.prepare(inputs)) for branch in branches]
         levels = range(inputs.memory.shape[0])
         return [[tuple(t[level] for t in tensors) for tensors in per_branch] for level in levels]
 
@@ -284,6 +286,6 @@ class SparseStream(nn.Module):
         trace: dict | None,
     ) -> Tensor:
         """One level: x, position `[B, Q, D]`, references `[B, Q, 2]`, prepared of that level -> `[B, Q, D]`."""
-        for branch, norm, tensors, mask in zip(self.branches, self.norms, prepared, keep, strict=True):
+        for branch, norm, tensors, mask in zip(self.branches.values(), self.norms.values(), prepared, keep, strict=True):
             x = norm(x, branch(x, position, references, inputs, trace, *tensors), mask)
         return x

@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetrConfig:
+    """Sizes and weights that Moment-DETR's descendants share; the defaults are published for QVHighlights (SlowFast + CLIP).
+
+    Attributes:
+        video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
+        width, heads, hidden: of the transformer and its feed-forward networks; queries: Q of the decoder.
+        input_dropout: of the input projections; dropout: everywhere else.
+        weight_saliency, saliency_margin: of the saliency losses.
+    """
+
+    video_dim: int = 2816
+    text_dim: int = 512
+    width: int = 256
+    heads: int = 8
+    hidden: int = 1024
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    queries: int = 10
+    input_dropout: float = 0.5
+    dropout: float = 0.1
+    tef: bool = True
+    weight_saliency: float = 1.0
+    saliency_margin: float = 0.2
+
+    @classmethod
+    def paper(cls, dataset: str = "qvhighlights") -> Self:
+        """The published hyper-parameters.
+
+        Raises:
+            ValueError: no configuration was published for `dataset`.
+        """
+        if dataset != "qvhighlights":
+            raise ValueError(f"expected data set 'qvhighlights', got {dataset!r}; pass a Config of your own")
+        return cls()
 
 
 def xavier_(module: nn.Module) -> None:

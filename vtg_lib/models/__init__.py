@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from vtg_lib.data import cast_like
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
@@ -63,16 +65,15 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Any:
     """The full config of a method: its defaults with `overrides`.
 
     Raises:
-        ValueError: unknown method, or a field that its config does not have.
+        ValueError: unknown method, a field that its config does not have, or a value of another type.
     """
     config_class = entry(name).config_class
     known = {f.name for f in dataclasses.fields(config_class)}
     overrides = dict(overrides or {})
     if unknown := sorted(set(overrides) - known):
         raise ValueError(f"config of {name}: unknown fields {unknown}; it has {sorted(known)}")
-    # YAML and JSON know no tuples
-    overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
-    return config_class(**overrides)
+    defaults = dataclasses.asdict(config_class())
+    return config_class(**{key: cast_like(f"{name}.{key}", defaults[key], value) for key, value in overrides.items()})
 
 
 def build(name: str, overrides: Mapping[str, Any] | None = None) -> nn.Module:

@@ -13,39 +13,14 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, Decoder, xavier_
+from vtg_lib.layers.transformer import AttentionLayer, Decoder, DetrConfig, xavier_
 from vtg_lib.losses import SetLossWeights, hinge_saliency, saliency_pairs, set_losses
 from vtg_lib.matching import MatchCost
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Moment-DETR's sizes and loss weights; the defaults are the published ones for QVHighlights (SlowFast + CLIP)."""
-
-    video_dim: int = 2816
-    text_dim: int = 512
-    width: int = 256
-    heads: int = 8
-    hidden: int = 1024
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    queries: int = 10
-    input_dropout: float = 0.5
-    dropout: float = 0.1
-    tef: bool = True
-    weight_saliency: float = 1.0
-    saliency_margin: float = 0.2
-
-    @classmethod
-    def paper(cls, dataset: str = "qvhighlights") -> Config:
-        """The published hyper-parameters.
-
-        Raises:
-            ValueError: no configuration was published for `dataset`.
-        """
-        if dataset != "qvhighlights":
-            raise ValueError(f"Moment-DETR: expected data set 'qvhighlights', got {dataset!r}; pass a Config of your own")
-        return cls()
+class Config(DetrConfig):
+    """Moment-DETR's sizes and loss weights, see `DetrConfig`."""
 
 
 class MomentDETR(nn.Module):

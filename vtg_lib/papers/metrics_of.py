@@ -20,8 +20,7 @@ METRICS: dict[str, str] = {
     "HIT@1": "HL-min-VeryGood-Hit1",
 }
 PARAMETERS = "#Params (M)"
-# first word of a column's name -> (data set, split); Charades-STA and TACoS are reported on their test splits, which
-# the public Charades-STA annotations use for validation as well
+# first word of a column's name -> (data set, split); Charades-STA and TACoS are reported on their test splits
 PREFIXES: dict[str, tuple[str, str]] = {
     "test": ("qvhighlights", "test"),
     "val": ("qvhighlights", "val"),
