@@ -86,6 +86,14 @@ def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Pa
     assert [name for name in others if changes(name)] == []
 
 
+def test_usable_cores_respects_the_affinity_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(provenance.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(provenance.os, "cpu_count", lambda: 64)
+    assert provenance.usable_cores() == 3
+    monkeypatch.delattr(provenance.os, "sched_getaffinity")
+    assert provenance.usable_cores() == 64
+
+
 def test_spec_survives_json_and_pickle():
     spec = RunSpec(model="moment_detr", config={"width": 64}, train=TRAIN, seed=3)
     assert RunSpec.from_dict(json.loads(json.dumps(spec.resolved))).hash == spec.hash

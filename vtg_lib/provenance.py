@@ -39,7 +39,7 @@ def code_version() -> str:
     return commit + ("-dirty" if _git("status", "--porcelain", "--", str(PACKAGE)) else "")
 
 
-@functools.cache  # of the code as it was loaded, as far as can be
+@functools.cache  # an edit during a sweep does not change the code that is loaded
 def source_digest(model_module: str) -> str:
     """First 12 hex digits of the SHA-256 over the sources that decide a run's numbers.
 

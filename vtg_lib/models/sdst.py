@@ -1,4 +1,4 @@
-"""SDST (Pujol-Perich, Clapes, Escalera, ICCV 2025): a side-tuner with dense and sparse streams over K backbone levels.
+"""SDST (Pujol-Perich, Escalera, Clapés, ICCV 2025): a side-tuner with a dense and a sparse stream over K backbone levels.
 
 No code of the method is public (davidpujol/SDST @ cd64fe9 holds a README). What the text leaves open, and what was
 chosen, is numbered in `vtg_lib/papers/sdst_deviations.yaml`. Axes: B, K, T, L, M, Q, D as in `vtg_lib.data.batches`;
