@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vtg_lib.data.batches import Batch, GroundingData, Output
 from vtg_lib.data.generate import CLIP_LENGTH, WorldConfig, generate
 from vtg_lib.data.render import Embeddings, RenderConfig, render
@@ -24,13 +26,8 @@ REAL = {
     "tacos": ("tacos/tacos_{}.jsonl", ("train_release", "val_release", "test_release"), 2.0),
 }
 SPLITS = ("train", "val", "test")
-# Where a kind's world differs from the knobs' defaults, which were set once with QD-DETR and Moment-DETR against their logged
-# validation curves. The channels of `sim` are an order of magnitude narrower, so less noise fits into them. Both are part
-# of the renderer's version.
-WORLDS: dict[str, dict[str, Any]] = {
-    "sim": {"background_events": 0.5, "semantic_noise": 0.05, "motion_noise": 0.1, "text_noise": 0.02, "token_noise": 0.15},
-    "rendered": {},
-}
+# By kind, what differs from the knobs' defaults.
+WORLDS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "worlds.yaml").read_text())
 _KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
 
 
