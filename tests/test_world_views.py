@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from vtg_lib import world_views
-from vtg_lib.data import load_data
+from vtg_lib.data import Output, load_data
 
 pytest.importorskip("matplotlib")
 DATA = {"kind": "sim", "semantic_dim": 16, "motion_dim": 8, "train": 20, "val": 10, "clips": 12}
@@ -38,3 +39,23 @@ def test_calibration_compares_with_the_logs(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(world_views, "calibration_runs", lambda: [record])
     table = world_views.calibration_table().data
     assert "within 6" in table and "above" in table  # 13.48 and 24.93 in the log
+
+
+def test_text_blind_scores_use_other_sentences() -> None:
+    data = load_data({**DATA, "val": 6})["val"]
+
+    class Reader(torch.nn.Module):
+        """Answers with the moments of the query whose sentence it is given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, batch, trace=False):
+            words = min(data.text.shape[1], batch.text.shape[1])
+            gap = (batch.text[:, None, :words] - data.text[None, :, :words].float()).abs().sum((-1, -2))
+            row = gap.argmin(1)
+            return Output(data.spans[row], torch.linspace(1, 0.5, 5).expand(len(row), -1), batch.video_mask.float())
+
+    table = world_views.text_blind({"reader": Reader()}, data)
+    assert table["mAP"][0] > 90 > 60 > table["mAP, another query's sentence"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from vtg_lib.data.batches import GroundingData
 from vtg_lib.models import MODELS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from IPython.display import HTML
     from matplotlib.figure import Figure
+    from torch import nn
 
     from vtg_lib.chapter import Chapter
 
@@ -100,6 +103,25 @@ def _strips(
     axes.set_xlabel("seconds")
     figure.colorbar(image, ax=axes, label="cosine", pad=0.02)
     return figure
+
+
+def text_blind(models: Mapping[str, nn.Module], data: GroundingData) -> pd.DataFrame:
+    """mAP with each query's own sentence and with the sentence of another query: what is left without reading."""
+    import pandas as pd
+
+    from vtg_lib.inference import evaluate_model
+
+    other = dataclasses.replace(data, text=data.text.roll(1, 0), text_length=data.text_length.roll(1, 0))
+    rows = []
+    for name, model in models.items():
+        own, blind = (evaluate_model(model, split)["brief"] for split in (data, other))
+        keys = {"mAP": "MR-full-mAP", "HD mAP": "HL-min-VeryGood-mAP"}
+        rows.append(
+            {"model": name}
+            | {label: own[key] for label, key in keys.items()}
+            | {f"{label}, another query's sentence": blind[key] for label, key in keys.items()}
+        )
+    return pd.DataFrame(rows)
 
 
 def calibration_runs() -> list[dict[str, Any]]:
