@@ -148,7 +148,8 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
         (["bench", "--only", "step", "--model", "nobody"], "nobody"),
     ],
 )
-def test_user_errors_say_what_to_do(arguments, message, capsys):
+def test_user_errors_say_what_to_do(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("VTG_CACHE", str(tmp_path))
     assert main([*arguments, "--json"]) == 1
     out, error = capsys.readouterr()
     last = error.splitlines()[-1]

@@ -354,7 +354,7 @@ def curves(
     Args:
         x: positions, length P.
         series: per label, an array [seeds, P] (or [P] for one seed).
-        reference: lines drawn dashed in grey, as (x, y): a published log, say.
+        reference: up to three lines drawn dashed in grey, as (x, y): a published log, say.
     """
     figure, axes = subplots(size=(6.4, 3.0))
     for index, (label, values) in enumerate(series.items()):
@@ -373,8 +373,8 @@ def curves(
         if len(array) > 1:
             sd = array.std(0, ddof=1)
             axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
-    for label, (along, heights) in (reference or {}).items():
-        axes.plot(along, heights, color=PAPER, linestyle="--", linewidth=1.3, label=label)
+    for dashes, (label, (along, heights)) in zip(("--", ":", "-."), (reference or {}).items(), strict=False):
+        axes.plot(along, heights, color=PAPER, linestyle=dashes, linewidth=1.3, label=label)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.legend(fontsize=8)

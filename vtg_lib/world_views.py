@@ -96,6 +96,7 @@ def _strips(
     figure, axes = plots.subplots(size=(6.8, 0.9 + 0.42 * len(values)))
     edges = (0, seconds[-1] + clip_length / 2)
     image = axes.imshow(values, aspect="auto", cmap="cividis", extent=(*edges, len(values) - 0.5, -0.5), interpolation="nearest")
+    axes.grid(False)
     axes.set_yticks(range(len(values)), list(names))
     axes.set_ylim(len(values) - 0.5, -1.1)
     for start, end in windows:
@@ -160,7 +161,7 @@ def calibration_table() -> HTML:
                 close = "within 6" if abs(gap) <= 6 else "above" if gap > 0 else "below"
                 name = record["spec"]["model"]
                 rows.append({"model": name, "epoch": epoch, "log": theirs, "ours": ours, "gap": gap, "verdict": close})
-    return frame_html(pd.DataFrame(rows))
+    return frame_html(pd.DataFrame(rows) if rows else pd.DataFrame({"runs on real annotations": ["not run"]}))
 
 
 def _at(record: Mapping[str, Any], epoch: int) -> float:
