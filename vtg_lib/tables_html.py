@@ -20,8 +20,8 @@ STYLE = (
     ".vtg-table table{border-collapse:collapse;font-size:.85em;white-space:nowrap;font-variant-numeric:tabular-nums}"
     ".vtg-table caption{caption-side:top;text-align:left;white-space:normal;font-weight:600;padding:.2em 0}"
     ".vtg-table th,.vtg-table td{padding:.15em .55em;border-bottom:1px solid #8884;text-align:right}"
-    ".vtg-table th.row,.vtg-table td.word{text-align:left}"
-    ".vtg-table th.row{position:sticky;left:0;background:var(--pst-color-background,#fff);font-weight:500;"
+    ".vtg-table th.label,.vtg-table td.word{text-align:left}"
+    ".vtg-table th.label{position:sticky;left:0;background:var(--pst-color-background,#fff);font-weight:500;"
     "white-space:normal;min-width:min(9em,30vw);max-width:min(22em,38vw)}"
     ".vtg-table thead th{text-align:center;font-weight:600}"
     ".vtg-table .ours{font-weight:600}.vtg-table .sd{font-weight:400}"
@@ -76,7 +76,9 @@ def _row(results: TableResults, row: RowResults, names: Sequence[str]) -> str:
     marked = ' class="reference"' if row.row.label == table.reference else ""
     rendered = []
     for number, evidence in enumerate(lines):
-        label = f'<th class="row" scope="rowgroup" rowspan="{len(lines)}">{_e(row.row.label)}{added}</th>' if number == 0 else ""
+        label = (
+            f'<th class="label" scope="rowgroup" rowspan="{len(lines)}">{_e(row.row.label)}{added}</th>' if number == 0 else ""
+        )
         cells = "".join(f"<td>{_paper(row, name) if number == 0 else ''}</td>{_ours(row, evidence, name)}" for name in names)
         seeds = "" if evidence is None or evidence.kind not in row.runs else str(evidence.n)
         kind = evidence.kind if evidence is not None else (NOT_RUN if row.row.source != "quoted" else "quoted")

@@ -254,8 +254,8 @@ def numbered(items: Sequence[Mapping[str, Any]]) -> Markdown:
             raise ValueError(f"deviation {number}: expected number, place, text_says, we_do and reason; {wrong}")
         lines += [
             f"{number}. **{item['place']}.** {item['text_says']}",
-            f"   *We do:* {item['we_do']}",
-            f"   *Reason:* {item['reason']}",
+            f"    *We do:* {item['we_do']}",  # four spaces belong to items of one and of two digits
+            f"    *Reason:* {item['reason']}",
         ]
     return Markdown("\n\n".join(lines) or "None recorded.")
 

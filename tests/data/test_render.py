@@ -168,8 +168,11 @@ def test_spelling_does_not_matter() -> None:
     for spec in ({"kind": "rendered", "window_median": 5.0}, {"kind": "sim", "dataset": "tacos"}):
         with pytest.raises(ValueError, match="has no knobs"):
             resolve(spec)
-    with pytest.raises(ValueError, match="data.clips: expected int, got 2.5"):
-        resolve({"clips": 2.5})
+    for value in (2.5, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"data.clips: expected int, got {value}"):
+            resolve({"clips": value})
+    with pytest.raises(ValueError, match="data.text_noise: expected float, got nan"):
+        resolve({"text_noise": float("nan")})
 
 
 def test_charades_holds_out_training_videos(data_root) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import zlib
 from collections.abc import Mapping
@@ -68,12 +69,12 @@ def cast_like(name: str, default: Any, value: Any) -> Any:
     """
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         return tuple(value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if isinstance(default, float) and number:
         return float(value)
     if isinstance(default, int) and not isinstance(default, bool) and number and value == int(value):
         return int(value)
-    if default is None or type(value) is type(default):
+    if default is None or (type(value) is type(default) and not isinstance(value, float)):
         return value
     raise ValueError(f"{name}: expected {type(default).__name__}, got {value!r}")
 
@@ -154,7 +155,7 @@ def real_rows(
     if dataset not in REAL:
         raise ValueError(f"data: expected data set {', '.join(REAL)}; got {dataset!r}")
     pattern, names, _ = REAL[dataset]
-    rows = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for split, name in zip(SPLITS, names, strict=True):
         path = data_root(root) / pattern.format(name)
         if name is None:

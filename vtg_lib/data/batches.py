@@ -118,7 +118,8 @@ class GroundingData:
 
     def to(self, device: torch.device | str) -> GroundingData:
         """The same split with every tensor on `device`."""
-        return dataclasses.replace(self, **{name: t.to(device) for name, t in self._tensors().items()})
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+        return dataclasses.replace(self, **moved)
 
     def batch(self, index: Tensor) -> Batch:
         """Rows `index` `[B]` (int64, on the CPU) as one batch, trimmed to the longest video and text among them."""

@@ -105,7 +105,8 @@ def _annotation(
     config: TimelineConfig,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    clips, scores = [], []
+    clips: list[int] = []
+    scores: list[list[int]] = []
     for event in events:
         assert event.salience is not None
         first = round(event.start / CLIP_LENGTH)

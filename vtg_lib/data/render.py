@@ -249,8 +249,8 @@ class Renderer:
         c, base = self.config, self.embeddings.semantic[shown.row]
         share = c.moment_similarity
         own = [np.random.default_rng([self.seed, 8, i, 1]).standard_normal(base.shape[-1]) for ids in shown.instance for i in ids]
-        own = _l2(torch.tensor(np.stack(own), dtype=torch.float32).view_as(base))
-        word = math.sqrt(share) * base + math.sqrt(1 - share) * own
+        instance = _l2(torch.tensor(np.stack(own), dtype=torch.float32).view_as(base))
+        word = math.sqrt(share) * base + math.sqrt(1 - share) * instance
         return torch.where(shown.scene[..., None], c.scene_strength * base, word)
 
     def _present(self, shown: _Shown, luck: Tensor, clips: int, depth: int) -> Tensor:

@@ -170,7 +170,7 @@ def _background(
         length = max(clip_length, rng.lognormal(np.log(config.background_seconds), 0.8))
         end = min([start + length, duration, *(event.start for event in taken if event.start > start)])
         if rng.random() < config.background_events:
-            shown = _borrow(others[rng.integers(len(others))], queries, config, rng)
+            shown = _borrow(others[int(rng.integers(len(others)))], queries, config, rng)
             salience = np.full(math.ceil((end - start) / clip_length) + 1, rng.uniform(0.5, 1.0))
             events.append(Event(start, end, shown, salience, int(rng.integers(1 << 30))))
         start = end
@@ -185,7 +185,7 @@ def _borrow(
 ) -> tuple[int, ...]:
     """`concepts`, some of them replaced by half of the concepts of one of the video's queries, now and then."""
     shown = list(concepts)
-    wanted = queries[rng.integers(len(queries))][0] if queries else ()
+    wanted = queries[int(rng.integers(len(queries)))][0] if queries else ()
     if wanted and rng.random() < config.background_overlap:
         kept = rng.permutation(len(wanted))[: max(1, len(wanted) // 2)]
         shown[: len(kept)] = [wanted[i] for i in kept][: len(shown)]

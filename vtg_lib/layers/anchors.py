@@ -98,8 +98,8 @@ class AnchorDecoder(nn.Module):
 
     def reset_refinement(self) -> None:
         """The refinement starts at zero: the first references are the learned anchors."""
-        nn.init.zeros_(self.refine.layers[-1].weight)
-        nn.init.zeros_(self.refine.layers[-1].bias)
+        for parameter in self.refine.layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, memory: Tensor, memory_position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """memory, memory_position `[B, T, D]`; mask `[B, T]`.

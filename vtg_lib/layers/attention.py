@@ -80,7 +80,10 @@ class MultiHeadAttention(nn.Module):
             need_weights,
         )
         mixed = self.out(merge_heads(mixed))
-        return (mixed, weights) if need_weights else mixed
+        if not need_weights:
+            return mixed
+        assert weights is not None
+        return mixed, weights
 
 
 class FeedForward(nn.Module):
