@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from vtg_lib.chapter import Chapter
 
+COMMAND = "vtg sweep --paper sdst --profile calibration --tables tab1 --seeds 1 --store results/calibration.jsonl"
 CALIBRATION = Path(__file__).resolve().parents[1] / "results" / "calibration.jsonl"
 SHARES = (("1", "one moment (%)"), ("2", "two (%)"), ("3", "three (%)"))
 
@@ -161,7 +162,7 @@ def calibration_table() -> HTML:
                 close = "within 6" if abs(gap) <= 6 else "above" if gap > 0 else "below"
                 name = record["spec"]["model"]
                 rows.append({"model": name, "epoch": epoch, "log": theirs, "ours": ours, "gap": gap, "verdict": close})
-    return frame_html(pd.DataFrame(rows) if rows else pd.DataFrame({"runs on real annotations": ["not run"]}))
+    return frame_html(pd.DataFrame(rows) if rows else pd.DataFrame({"runs on real annotations": [f"not run: {COMMAND}"]}))
 
 
 def _at(record: Mapping[str, Any], epoch: int) -> float:
@@ -229,4 +230,8 @@ def real_run_table() -> HTML:
                 "device": origin["device"],
             }
         )
-    return frame_html(pd.DataFrame(rows)) if rows else frame_html(pd.DataFrame({"runs on real annotations": ["not run"]}))
+    return (
+        frame_html(pd.DataFrame(rows))
+        if rows
+        else frame_html(pd.DataFrame({"runs on real annotations": [f"not run: {COMMAND}"]}))
+    )
