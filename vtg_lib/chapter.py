@@ -51,6 +51,10 @@ class Chapter:
         from vtg_lib.papers import load_paper
         from vtg_lib.store import Store
 
+        if parameters.device == "cpu":
+            import torch
+
+            torch.set_num_threads(1)  # models this small lose time to threads; more runs at once use the cores
         self.parameters = parameters
         self.paper = load_paper(key)
         self.started = time.time()
