@@ -28,7 +28,7 @@ def test_offsets_start_where_they_are_initialised(data, attention: str) -> None:
 
 def test_a_planted_offset_is_seen(data) -> None:
     model = build("sdst", {**CONFIG, "attention": "deformable"})
-    bias = model.tuners[0].sparse.branches["video"].attention.offset.bias
+    bias = model.tuners[0].sparse.branches["video"].offset.bias
     with torch.no_grad():
         bias.view(4, 4)[0] = 4 * 1.5  # head 0: every point 1.5 half widths to the right
     found = DIAGNOSTICS["offsets"](model, data)

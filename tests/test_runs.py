@@ -75,7 +75,7 @@ def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Pa
 
     def changes(name: str) -> bool:
         path, before = package / f"{name}.py", len(seen)
-        path.write_text(path.read_text() + "# changed\n")
+        path.write_text(path.read_text() + "CHANGED = 1\n")
         seen.add(digest("vtg_lib.models.sdst"))
         return len(seen) > before
 
@@ -84,6 +84,10 @@ def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Pa
     assert [name for name in decide if not changes(name)] == []
     others = ["plots", "commands", "sweep", "store", "models/qd_detr"]
     assert [name for name in others if changes(name)] == []
+    source = (package / "models/sdst.py").read_text()
+    (package / "models/sdst.py").write_text(source.replace('"""SDST (', '"""Reworded: SDST (').replace("  # Tab. A", ""))
+    assert digest("vtg_lib.models.sdst") in seen, "docstrings and comments decide nothing"
+    assert source != (package / "models/sdst.py").read_text()
 
 
 def test_usable_cores_respects_the_affinity_where_there_is_one(monkeypatch):

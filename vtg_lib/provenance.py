@@ -6,9 +6,11 @@ import ast
 import datetime
 import functools
 import hashlib
+import io
 import os
 import platform
 import subprocess
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,15 +43,29 @@ def code_version() -> str:
 
 @functools.cache  # an edit during a sweep does not change the code that is loaded
 def source_digest(model_module: str) -> str:
-    """First 12 hex digits of the SHA-256 over the sources that decide a run's numbers.
+    """First 12 hex digits of the SHA-256 over the sources that decide a run's numbers, without comments and docstrings.
 
     These are the modules that data, training, scoring and `model_module` import from this package, lazily or not, and so
     on; neither other models nor presentation.
     """
     digest = hashlib.sha256()
     for name, path in sorted(_imported((*ROOTS, model_module)).items()):
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(f"{name}\0{_statements(path.read_text())}\0".encode())
     return digest.hexdigest()[:12]
+
+
+def _statements(source: str) -> str:
+    """The lines of `source` without comments, docstrings and blank lines (alike under every version of Python)."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            assert docstring.end_lineno is not None
+            lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (docstring.end_lineno - docstring.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _imported(roots: Iterable[str]) -> dict[str, Path]:

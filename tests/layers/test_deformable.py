@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vtg_lib.layers.branch import BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import (
     ContextCNN,
     QueryDeformableAttention,
@@ -56,10 +57,19 @@ def trained(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
+def sizes(width: int, heads: int, points: int, sampling: str = "l-c-r", context_cnn: bool = True) -> BranchSizes:
+    return BranchSizes(width, heads, points, "rdsa", sampling, context_cnn)
+
+
+def inputs_of(memory: Tensor, position: Tensor, mask: Tensor) -> SparseInputs:
+    no_text = torch.zeros(len(memory), len(mask), 0, memory.shape[-1]), torch.zeros(len(mask), 0, dtype=torch.bool)
+    return SparseInputs(*no_text, memory, position, mask, mask.sum(1).float())
+
+
 def run(module: torch.nn.Module, scene: dict[str, Tensor], trace: dict | None = None) -> Tensor:
-    prepared = module.prepare(scene["memory"], scene["clip_position"], scene["mask"][..., None].float())
-    inputs = (scene[name] for name in ("x", "position", "references", "length", "mask"))
-    return module(*inputs, trace, *(tensor[0] for tensor in prepared))
+    inputs = inputs_of(scene["memory"], scene["clip_position"], scene["mask"])
+    prepared = module.prepare(inputs)
+    return module(scene["x"], scene["position"], scene["references"], inputs, trace, *(tensor[0] for tensor in prepared))
 
 
 def slow_sample(module: torch.nn.Module, source: Tensor, memory: Tensor, reference: Tensor) -> Tensor:
@@ -91,7 +101,7 @@ def slow_context(cnn: ContextCNN, memory: Tensor) -> Tensor:
 
 
 def test_query_deformable_attention_equals_the_slow_one(scene):
-    module = trained(QueryDeformableAttention(WIDTH, HEADS, POINTS, "l-c-r", True))
+    module = trained(QueryDeformableAttention(sizes(WIDTH, HEADS, POINTS)))
     result = run(module, scene)
     for b in range(3):
         memory = scene["memory"][0, b, : int(scene["length"][b])]
@@ -104,7 +114,7 @@ def test_query_deformable_attention_equals_the_slow_one(scene):
 @pytest.mark.parametrize("context_cnn", [True, False])
 @pytest.mark.parametrize(("sampling", "spots"), [("c", [0.0]), ("l-r", [-1.0, 1.0]), ("l-c-r", [-1.0, 0.0, 1.0])])
 def test_rdsa_equals_the_slow_one(scene, sampling, spots, context_cnn):
-    module = trained(ReferenceDeformableAttention(WIDTH, HEADS, POINTS, sampling, context_cnn))
+    module = trained(ReferenceDeformableAttention(sizes(WIDTH, HEADS, POINTS, sampling, context_cnn)))
     result = run(module, scene)
     for b in range(3):
         memory = scene["memory"][0, b, : int(scene["length"][b])]
@@ -119,8 +129,8 @@ def test_rdsa_equals_the_slow_one(scene, sampling, spots, context_cnn):
 
 def test_rdsa_does_not_read_the_queries_and_deformable_attention_does(scene):
     other = scene | {"x": scene["x"] + 1}
-    rdsa = trained(ReferenceDeformableAttention(WIDTH, HEADS, POINTS, "l-c-r", True))
-    deformable = trained(QueryDeformableAttention(WIDTH, HEADS, POINTS, "l-c-r", True))
+    rdsa = trained(ReferenceDeformableAttention(sizes(WIDTH, HEADS, POINTS)))
+    deformable = trained(QueryDeformableAttention(sizes(WIDTH, HEADS, POINTS)))
     torch.testing.assert_close(run(rdsa, scene), run(rdsa, other))
     assert (run(deformable, scene) - run(deformable, other)).abs().max() > 1e-3
 
@@ -129,7 +139,7 @@ def test_initial_offsets_are_what_an_untrained_module_predicts(scene):
     assert initial_offsets(8, 2).tolist() == [[0.5, 1], [0, 0], [-0.5, -1], [0, 0]] * 2
     for cls in (QueryDeformableAttention, ReferenceDeformableAttention):
         trace: dict[str, Tensor] = {}
-        run(cls(WIDTH, HEADS, POINTS, "l-c-r", True), scene, trace)
+        run(cls(sizes(WIDTH, HEADS, POINTS)), scene, trace)
         torch.testing.assert_close(trace["offsets"], initial_offsets(HEADS, POINTS).expand(3, 4, -1, -1))
         torch.testing.assert_close(trace["attention"], torch.full((3, 4, HEADS, POINTS), 1 / POINTS))
         torch.testing.assert_close(trace["weighted_offsets"], trace["offsets"].mean(-1))
@@ -137,13 +147,13 @@ def test_initial_offsets_are_what_an_untrained_module_predicts(scene):
 
 def test_offsets_scale_with_the_width_of_the_reference():
     # The value of a clip is its own center, so what is sampled is where was sampled.
-    module = QueryDeformableAttention(4, 4, 1, "c", False)  # heads point to +1, 0, -1, 0
+    module = QueryDeformableAttention(sizes(4, 4, 1))  # heads point to +1, 0, -1, 0
     with torch.no_grad():
         for linear in (module.value, module.out):
             linear.weight.copy_(torch.eye(4))
     clips = 40
     memory = ((torch.arange(clips) + 0.5) / clips)[None, None, :, None].expand(1, 1, -1, 4)
-    (value,) = module.prepare(memory, memory[0], torch.ones(1, clips, 1))
+    (value,) = module.prepare(inputs_of(memory, memory[0], torch.ones(1, clips, dtype=torch.bool)))
     for width in (0.2, 0.5):
         references = torch.tensor([[[0.5, width]]])
         out = module.sample(torch.zeros(1, 1, 4), references, value[0], torch.tensor([float(clips)]), None)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.attention import merge_heads
+from vtg_lib.layers.branch import Branch, BranchSizes, SparseInputs
 from vtg_lib.layers.projections import MLP
 
 LATENT_WIDTH = 64  # App. A: the MLP after the concatenation ends in 64 channels
@@ -96,7 +97,7 @@ class NoContext(nn.Module):
 CONTEXT = {True: ContextCNN, False: NoContext}
 
 
-class DeformableAttention(nn.Module):
+class DeformableAttention(Branch):
     """Eq. 9: every head samples P clips around the reference and sums them with P attention weights.
 
     Subclasses say what offsets and weights are predicted from.
@@ -105,13 +106,13 @@ class DeformableAttention(nn.Module):
         source: channels of what offsets and weights are predicted from.
     """
 
-    def __init__(self, width: int, heads: int, points: int, source: int) -> None:
+    def __init__(self, sizes: BranchSizes, source: int) -> None:
         super().__init__()
-        self.heads, self.points = heads, points
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
-        self.offset = nn.Linear(source, heads * points)
-        self.weight = nn.Linear(source, heads * points)
+        self.heads, self.points = sizes.heads, sizes.points
+        self.value = nn.Linear(sizes.width, sizes.width)
+        self.out = nn.Linear(sizes.width, sizes.width)
+        self.offset = nn.Linear(source, sizes.heads * sizes.points)
+        self.weight = nn.Linear(source, sizes.heads * sizes.points)
 
     def reset_parameters(self) -> None:
         """Deformable DETR's initialisation: fixed offsets and uniform weights, whatever the source."""
@@ -124,16 +125,9 @@ class DeformableAttention(nn.Module):
         with torch.no_grad():
             self.offset.bias.copy_(self.points * initial_offsets(self.heads, self.points).flatten())
 
-    def prepare(self, memory: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """What does not depend on the queries, for all levels at once.
-
-        Args:
-            memory: `[S, B, T, D]`; position: `[B, T, D]`; mask: `[B, T, 1]`, 0 on padding.
-
-        Returns:
-            Tensors with a leading level axis; the values `[S, B, H, T, D / H]` come first.
-        """
-        return (level_heads(self.value(memory) * mask, self.heads),)
+    def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
+        """The values by head, `[S, B, H, T, D / H]`, zero on padding."""
+        return (level_heads(self.value(inputs.memory) * inputs.clip_weight, self.heads),)
 
     def sample(self, source: Tensor, references: Tensor, value: Tensor, length: Tensor, trace: dict | None) -> Tensor:
         """source `[B, Q, C]`, references `[B, Q, 2]`, value `[B, H, T, D / H]`, length `[B]` -> `[B, Q, D]`."""
@@ -152,8 +146,8 @@ class DeformableAttention(nn.Module):
 class QueryDeformableAttention(DeformableAttention):
     """Deformable cross-attention (Eq. 8): offsets and weights are read off the queries, blind to the video."""
 
-    def __init__(self, width: int, heads: int, points: int, sampling: str, context_cnn: bool) -> None:
-        super().__init__(width, heads, points, width)
+    def __init__(self, sizes: BranchSizes) -> None:
+        super().__init__(sizes, sizes.width)
         self.reset_parameters()
 
     def forward(
@@ -161,13 +155,12 @@ class QueryDeformableAttention(DeformableAttention):
         x: Tensor,
         position: Tensor,
         references: Tensor,
-        length: Tensor,
-        mask: Tensor,
+        inputs: SparseInputs,
         trace: dict | None,
         value: Tensor,
     ) -> Tensor:
-        """x, position `[B, Q, D]`; references `[B, Q, 2]`; length `[B]`; value from `prepare` -> `[B, Q, D]`."""
-        return self.sample(x + position, references, value, length, trace)
+        """x, position `[B, Q, D]`; references `[B, Q, 2]`; value of one level from `prepare` -> `[B, Q, D]`."""
+        return self.sample(x + position, references, value, inputs.length, trace)
 
 
 class ReferenceDeformableAttention(DeformableAttention):
@@ -175,29 +168,30 @@ class ReferenceDeformableAttention(DeformableAttention):
 
     spots: Tensor
 
-    def __init__(self, width: int, heads: int, points: int, sampling: str, context_cnn: bool) -> None:
-        super().__init__(width, heads, points, LATENT_WIDTH)
-        self.register_buffer("spots", torch.tensor(SAMPLING[sampling]), persistent=False)
-        self.context = CONTEXT[context_cnn](width)
-        self.latent = MLP(width * len(SAMPLING[sampling]), LATENT_WIDTH, LATENT_WIDTH, 2)
+    def __init__(self, sizes: BranchSizes) -> None:
+        super().__init__(sizes, LATENT_WIDTH)
+        spots = SAMPLING[sizes.sampling]
+        self.register_buffer("spots", torch.tensor(spots), persistent=False)
+        self.context = CONTEXT[sizes.context_cnn](sizes.width)
+        self.latent = MLP(sizes.width * len(spots), LATENT_WIDTH, LATENT_WIDTH, 2)
         self.reset_parameters()
 
-    def prepare(self, memory: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Values and the memory in its local context `[S, B, T, D]`."""
-        return *super().prepare(memory, position, mask), self.context(memory, mask)
+    def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
+        """The values, and the memory in its local context `[S, B, T, D]`."""
+        return *super().prepare(inputs), self.context(inputs.memory, inputs.clip_weight)
 
     def forward(
         self,
         x: Tensor,
         position: Tensor,
         references: Tensor,
-        length: Tensor,
-        mask: Tensor,
+        inputs: SparseInputs,
         trace: dict | None,
         value: Tensor,
         context: Tensor,
     ) -> Tensor:
         """As in `QueryDeformableAttention`; context `[B, T, D]`. The queries themselves are not read."""
+        length = inputs.length
         location = torch.addcmul(references[..., :1], self.spots, references[..., 1:] / 2)  # [B, Q, spots]
         # Borders beyond the video read its first or last clip.
         index = torch.minimum(clip_index(location, length).clamp(min=0), (length - 1)[:, None, None]).flatten(1)

@@ -5,14 +5,14 @@ Every branch prepares what does not depend on the queries for all levels at once
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward
+from vtg_lib.layers.branch import Branch, BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import QueryDeformableAttention, ReferenceDeformableAttention
 from vtg_lib.layers.dense_stream import ContextAttention, PostNorm, kaiming_
 from vtg_lib.layers.projections import MLP
@@ -21,51 +21,11 @@ from vtg_lib.spans import inverse_sigmoid
 PROPOSAL_WIDTH = 0.1  # share of the video; the width that a clip of the memory proposes before regression
 
 
-@dataclass(frozen=True)
-class SparseInputs:
-    """What the sparse stream reads of S levels.
-
-    Attributes:
-        text: `[S, B, L, D]`; text_mask: `[B, L]`.
-        memory: `[S, B, T, D]`, the conditioning signal; position: `[B, T, D]`; mask: `[B, T]`; length: `[B]` clips.
-    """
-
-    text: Tensor
-    text_mask: Tensor
-    memory: Tensor
-    position: Tensor
-    mask: Tensor
-    length: Tensor
-
-
-@dataclass(frozen=True)
-class BranchSizes:
-    """What a branch of the sparse stream is built from; see `vtg_lib.models.sdst.Config`."""
-
-    width: int
-    heads: int
-    points: int
-    attention: str
-    sampling: str
-    context_cnn: bool
-
-
-class Branch(nn.Module):
-    """A residual branch of the sparse stream. `forward(x, position, references, inputs, trace, *prepared)` runs one level."""
-
-    def __init__(self, sizes: BranchSizes) -> None:
-        super().__init__()
-
-    def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
-        """What does not depend on the queries, each tensor with a leading level axis; `forward` gets it back by level."""
-        return ()
-
-
 class TextBranch(Branch):
     """Cross-attention from the queries to the words (Eq. 5)."""
 
     def __init__(self, sizes: BranchSizes) -> None:
-        super().__init__(sizes)
+        super().__init__()
         self.attention = ContextAttention(sizes.width, sizes.heads)
 
     def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
@@ -88,7 +48,7 @@ class QueryBranch(Branch):
     """Self-attention among the queries (Eq. 5)."""
 
     def __init__(self, sizes: BranchSizes) -> None:
-        super().__init__(sizes)
+        super().__init__()
         self.attention = ContextAttention(sizes.width, sizes.heads)
 
     def forward(self, x: Tensor, position: Tensor, references: Tensor, inputs: SparseInputs, trace: dict | None) -> Tensor:
@@ -101,7 +61,7 @@ class FeedForwardBranch(Branch):
     """Point-wise feed-forward (Eq. 6)."""
 
     def __init__(self, sizes: BranchSizes) -> None:
-        super().__init__(sizes)
+        super().__init__()
         self.feed_forward = FeedForward(sizes.width, 4 * sizes.width)
         kaiming_(self.feed_forward)
 
@@ -109,28 +69,27 @@ class FeedForwardBranch(Branch):
         return self.feed_forward(x)
 
 
-class StandardAttention(nn.Module):
+class StandardAttention(Branch):
     """Standard cross-attention to every clip of the memory (Tab. 5, "Stand. CA")."""
 
-    def __init__(self, width: int, heads: int, points: int, sampling: str, context_cnn: bool) -> None:
+    def __init__(self, sizes: BranchSizes) -> None:
         super().__init__()
-        self.attention = ContextAttention(width, heads)
+        self.attention = ContextAttention(sizes.width, sizes.heads)
 
-    def prepare(self, memory: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        return self.attention.prepare(memory + position, memory)
+    def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
+        return self.attention.prepare(inputs.memory + inputs.position, inputs.memory)
 
     def forward(
         self,
         x: Tensor,
         position: Tensor,
         references: Tensor,
-        length: Tensor,
-        mask: Tensor,
+        inputs: SparseInputs,
         trace: dict | None,
         key: Tensor,
         value: Tensor,
     ) -> Tensor:
-        return self.attention.mix(x + position, key, value, mask)
+        return self.attention.mix(x + position, key, value, inputs.mask)
 
 
 class LearnedQueries(nn.Module):
@@ -217,7 +176,7 @@ def span_head(width: int) -> MLP:
 
 
 # config.attention -> (attention to the video, where the queries come from)
-ATTENTION: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
+ATTENTION: dict[str, tuple[type[Branch], type[nn.Module]]] = {
     "rdsa": (ReferenceDeformableAttention, LearnedQueries),
     "cross": (StandardAttention, LearnedQueries),
     "deformable": (QueryDeformableAttention, LearnedQueries),
@@ -226,35 +185,10 @@ ATTENTION: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 }
 
 
-class VideoBranch(Branch):
-    """Attention to the conditioning signal, of the kind that `sizes.attention` names (Eq. 6)."""
-
-    attention: Any  # one of ATTENTION's classes
-
-    def __init__(self, sizes: BranchSizes) -> None:
-        super().__init__(sizes)
-        attention = ATTENTION[sizes.attention][0]
-        self.attention = attention(sizes.width, sizes.heads, sizes.points, sizes.sampling, sizes.context_cnn)
-
-    def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
-        return self.attention.prepare(inputs.memory, inputs.position, inputs.mask[..., None].to(inputs.memory.dtype))
-
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        references: Tensor,
-        inputs: SparseInputs,
-        trace: dict | None,
-        *prepared: Tensor,
-    ) -> Tensor:
-        return self.attention(x, position, references, inputs.length, inputs.mask, trace, *prepared)
-
-
-BRANCHES: dict[str, type[Branch]] = {
+BRANCHES: dict[str, Callable[[BranchSizes], Branch]] = {
     "cross": TextBranch,
     "self": QueryBranch,
-    "video": VideoBranch,
+    "video": lambda sizes: ATTENTION[sizes.attention][0](sizes),
     "ffn": FeedForwardBranch,
 }
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
+from vtg_lib.layers.branch import BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import SAMPLING, initial_offsets
 from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
 from vtg_lib.layers.positions import clip_positions, reference_positions
@@ -24,8 +25,6 @@ from vtg_lib.layers.roi import roi_pool
 from vtg_lib.layers.sparse_stream import (
     ATTENTION,
     BRANCHES,
-    BranchSizes,
-    SparseInputs,
     SparseStream,
     class_head,
     span_head,
