@@ -7,11 +7,12 @@ import pytest
 
 from vtg_lib import dose, views
 from vtg_lib.chapter import Chapter
-from vtg_lib.papers import load_paper, row_spec
+from vtg_lib.papers import load_paper, paper_keys, row_spec
 from vtg_lib.parameters import Parameters
 from vtg_lib.store import Store
 
-STUDY = dose.DOSES["sdst"][0]
+DOSES = load_paper("sdst").doses
+STUDY = DOSES[0]
 
 
 def filled(path, gains: dict[tuple[int, float], float], profile: str = "smoke") -> Store:
@@ -43,8 +44,8 @@ def test_specs_turn_one_knob_and_are_made_once():
 
 
 def test_every_study_names_rows_and_a_knob_that_exist():
-    for key, studies in dose.DOSES.items():
-        for study in studies:
+    for key in paper_keys():
+        for study in load_paper(key).doses:
             specs = dose.dose_specs(key, "smoke", [0], [study.key])
             assert all(spec.resolved["data"][study.knob] in study.values for _, spec in specs)
 
@@ -76,7 +77,7 @@ def test_trend_is_the_slope_over_single_seed_gains(tmp_path, sign, word, judgeme
 
 
 def test_a_claim_of_falling_is_met_by_falling(tmp_path):
-    assert {study.key: study.claim for study in dose.DOSES["sdst"]} == {"moment_length": "grows", "level_misalignment": "falls"}
+    assert {study.key: study.claim for study in DOSES} == {"moment_length": "grows", "level_misalignment": "falls"}
     falling = filled(tmp_path / "s.jsonl", {(s, v): -v + 0.1 * s for s in range(3) for v in STUDY.values})
     assert trend(falling, dataclasses.replace(STUDY, claim="falls")).judgement == "as claimed"
 

@@ -1,7 +1,7 @@
 """Dose-response: turn the knob that a paper blames, and see whether the method's gain over its control follows.
 
-Only generated data has such knobs. Every dose is a pair of rows of the paper's tables, run on the same world at several
-values of one knob; the gain is the paired difference over seeds.
+Only generated data has such knobs. Every study (`doses` in the paper's YAML) is a pair of rows of the paper's tables, run on
+the same world at several values of one knob; the gain is the paired difference over seeds.
 
 Verdicts are computed: the slope of a least-squares line through the single-seed gains against the knob, with its two-sided p
 value, gives a word, and the word is held against what the paper's explanation predicts:
@@ -17,9 +17,9 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from vtg_lib.papers import RowRef, load_paper, row_spec
+from vtg_lib.papers import Dose, RowRef, load_paper, row_spec
 from vtg_lib.stats import Interval, paired_difference
 
 if TYPE_CHECKING:
@@ -30,31 +30,6 @@ METRIC = "MR-full-mAP"
 GROWS, FALLS, NO_TREND, NOT_RUN = "grows", "falls", "no clear trend", "not run"
 AS_CLAIMED, AGAINST = "as claimed", "against the claim"
 LEVEL = 0.05  # below this p value a slope counts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dose:
-    """One study.
-
-    Attributes:
-        key: its name.
-        question: what it asks, as a sentence.
-        knob: field of the data specification; values: what it is set to; unit: of the values.
-        treated, control: (table, row label) of the two rows compared.
-        gain: what the difference is called on the axis.
-        claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives it.
-    """
-
-    key: str
-    question: str
-    knob: str
-    values: tuple[float, ...]
-    unit: str
-    treated: tuple[str, str]
-    control: tuple[str, str]
-    gain: str
-    claim: Literal["grows", "falls"]
-    place: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,36 +51,6 @@ class Trend:
     seeds: int
 
 
-DOSES: dict[str, tuple[Dose, ...]] = {
-    "sdst": (
-        Dose(
-            key="moment_length",
-            question="Does RDSA help more the longer the moments are?",
-            knob="window_median",
-            values=(5.0, 10.0, 20.0),
-            unit="median length of a moment (s)",
-            treated=("tab5", "Ours"),
-            control=("tab5", "Def. CA"),
-            gain="RDSA − deformable CA (mAP)",
-            claim="grows",
-            place="Sec. 6.2, App. K",
-        ),
-        Dose(
-            key="level_misalignment",
-            question="Do intermediate levels help less the further they are rotated away from the text?",
-            knob="level_misalignment",
-            values=(0.0, 0.25, 0.5),
-            unit="misalignment of the shallower levels",
-            treated=("tabK", "K=4, intermediate"),
-            control=("tabK", "K=4, last level"),
-            gain="intermediate − last level only (mAP)",
-            claim="falls",
-            place="Sec. 6.1, App. C",
-        ),
-    )
-}
-
-
 def dose_specs(
     paper_key: str, profile: str, seeds: Iterable[int], keys: Iterable[str] | None = None
 ) -> list[tuple[RowRef, RunSpec]]:
@@ -115,7 +60,7 @@ def dose_specs(
         ValueError: an unknown study.
     """
     paper = load_paper(paper_key)
-    studies = {dose.key: dose for dose in DOSES.get(paper_key, ())}
+    studies = {dose.key: dose for dose in paper.doses}
     chosen = list(studies) if keys is None else list(keys)
     if unknown := sorted(set(chosen) - set(studies)):
         raise ValueError(f"dose: unknown study {', '.join(unknown)}; {paper_key} has {', '.join(studies) or 'none'}")

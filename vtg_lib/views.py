@@ -30,16 +30,7 @@ if TYPE_CHECKING:
     from vtg_lib.stats import Interval
 
 PAPERS = Path(__file__).resolve().parent / "papers"
-HEADLINE = {
-    "R1@0.5": "MR-full-R1@0.5",
-    "R1@0.7": "MR-full-R1@0.7",
-    "mAP": "MR-full-mAP",
-    "mAP short": "MR-short-mAP",
-    "mAP middle": "MR-middle-mAP",
-    "mAP long": "MR-long-mAP",
-    "HD mAP": "HL-min-VeryGood-mAP",
-    "HIT@1": "HL-min-VeryGood-Hit1",
-}
+HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
 
 
 # ---------------------------------------------------------------------------------------------------------- the chapter
@@ -145,9 +136,9 @@ def dose(chapter: Chapter, key: str) -> HTML:
     """A dose-response study from the run store, on generated worlds, with its trend held against the paper's claim."""
     from IPython.display import HTML
 
-    from vtg_lib.dose import DOSES, response, trend
+    from vtg_lib.dose import response, trend
 
-    (study,) = [study for study in DOSES[chapter.paper.key] if study.key == key]
+    (study,) = [study for study in chapter.paper.doses if study.key == key]
     profile = next(name for name, size in chapter.paper.profiles.items() if size.evidence == "sim")
     seeds = sorted({record["spec"]["seed"] for record in chapter.store})
     points = response(study, chapter.paper.key, profile, seeds, chapter.store)
@@ -267,10 +258,12 @@ def headline(results: Mapping[str, RunResult]) -> HTML:
     """The runs trained in this chapter, one row each: metrics on validation, parameters, seconds."""
     import pandas as pd
 
+    from vtg_lib.papers.metrics_of import METRICS
+
     rows = [
         {
             "row": name,
-            **{shown: result.metrics["val"].get(key, math.nan) for shown, key in HEADLINE.items()},
+            **{name: result.metrics["val"].get(METRICS[name], math.nan) for name in HEADLINE},
             "parameters": f"{result.provenance['parameters']:,}",
             "training (s)": f"{result.provenance['wall_s']:.0f}",
             "spec": result.hash,

@@ -1,7 +1,7 @@
 """The papers' tables as data: one YAML per paper, read into frozen dataclasses.
 
-A paper's YAML holds `key, chapter, title, venue, code, notes, include, order, profiles` and `tables` (or files of
-tables, named by `include` relative to the YAML). A table:
+A paper's YAML holds `key, chapter, title, venue, code, notes, include, order, profiles, doses` and `tables` (or files
+of tables, named by `include` relative to the YAML). A table:
 
     tab5:
       caption: ...            # ours, short; place: the section of the paper
@@ -24,6 +24,8 @@ tables, named by `include` relative to the YAML). A table:
           diagnostics: [name]                # of vtg_lib.diagnostics, to be computed with the row's run
           field: config.width                # Tab. A: the field of Config or TrainConfig that holds the value
 
+A dose-response study, one of the list `doses`, gives the fields of `Dose` (`key` and so on).
+
 A profile gives `config`, `data` and `train` overrides, once for all, per model (`models`) and per data set
 (`datasets`, which may hold `models` in turn). Later ones win: profile, its model, data set, its model, row.
 """
@@ -32,12 +34,13 @@ from __future__ import annotations
 
 from vtg_lib.papers.loader import load_paper, paper_keys
 from vtg_lib.papers.plan import Planned, RowRef, plan, row_spec, specs
-from vtg_lib.papers.schema import DATASETS, EVIDENCE, Column, Layer, Overrides, Paper, Profile, Row, Table
+from vtg_lib.papers.schema import DATASETS, EVIDENCE, Column, Dose, Layer, Overrides, Paper, Profile, Row, Table
 
 __all__ = [
     "DATASETS",
     "EVIDENCE",
     "Column",
+    "Dose",
     "Layer",
     "Overrides",
     "Paper",

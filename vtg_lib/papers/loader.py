@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -11,10 +12,10 @@ from typing import Any
 import yaml
 
 from vtg_lib.papers import metrics_of
-from vtg_lib.papers.schema import DATASETS, EVIDENCE, SOURCES, Layer, Overrides, Paper, Profile, Row, Table
+from vtg_lib.papers.schema import DATASETS, EVIDENCE, SOURCES, Dose, Layer, Overrides, Paper, Profile, Row, Table
 
 FOLDER = Path(__file__).parent
-PAPER_FIELDS = {"key", "chapter", "title", "venue", "code", "notes", "include", "order", "profiles", "tables"}
+PAPER_FIELDS = {"key", "chapter", "title", "venue", "code", "notes", "include", "order", "profiles", "tables", "doses"}
 TABLE_FIELDS = {
     *("kind", "caption", "place", "columns", "primary", "reference", "higher_is_better", "see", "computed"),
     *("notes", "defaults", "rows"),
@@ -77,6 +78,7 @@ def read_paper(path: Path) -> Paper:
         code=top.get("code"),
         tables=tuple(tables[i] for i in order),
         profiles=profiles,
+        doses=tuple(_dose(path.name, dose, tables) for dose in top.get("doses", ())),
         notes=tuple(top.get("notes", ())),
     )
 
@@ -208,6 +210,23 @@ def _layer(value: Any, where: str) -> Layer:
         base=_overrides({k: v for k, v in value.items() if k != "models"}, where, LAYER_FIELDS),
         models={k: _overrides(v, f"{where}, model {k!r}", LAYER_FIELDS) for k, v in models.items()},
     )
+
+
+def _dose(file: str, value: Any, tables: Mapping[str, Table]) -> Dose:
+    where = f"{file}, doses"
+    value = _mapping(value, where)
+    names = {field.name for field in dataclasses.fields(Dose)}
+    _known(value, names, where)
+    if missing := sorted(names - set(value)):
+        raise ValueError(f"{where}: field {missing[0]!r} is missing")
+    if value["claim"] not in ("grows", "falls"):
+        raise ValueError(f"{where}, {value['key']}: field 'claim': expected grows or falls, got {value['claim']!r}")
+    for side in ("treated", "control"):
+        table, label = value[side]
+        if table not in tables or label not in {row.label for row in tables[table].rows}:
+            raise ValueError(f"{where}, {value['key']}: field {side!r}: there is no row {label!r} in table {table!r}")
+    sides = {side: tuple(value[side]) for side in ("treated", "control")}
+    return Dose(**{**value, **sides, "values": tuple(map(float, value["values"]))})
 
 
 def _overrides(value: Any, where: str, allowed: set[str]) -> Overrides:

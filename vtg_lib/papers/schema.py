@@ -154,8 +154,33 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dose:
+    """One study of how a gain follows a knob of the generated world (`vtg_lib.dose`).
+
+    Attributes:
+        key: its name.
+        question: what it asks, as a sentence.
+        knob: field of the data specification; values: what it is set to; unit: of the values.
+        treated, control: (table, row label) of the two rows compared.
+        gain: what the difference is called on the axis.
+        claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives it.
+    """
+
+    key: str
+    question: str
+    knob: str
+    values: tuple[float, ...]
+    unit: str
+    treated: tuple[str, str]
+    control: tuple[str, str]
+    gain: str
+    claim: Literal["grows", "falls"]
+    place: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paper:
-    """A paper: its tables in the order of the chapter, and the sizes at which they are run."""
+    """A paper: its tables in the order of the chapter, the sizes at which they are run, and the dose-response studies."""
 
     key: str
     chapter: str
@@ -164,6 +189,7 @@ class Paper:
     code: str | None
     tables: tuple[Table, ...]
     profiles: Mapping[str, Profile]
+    doses: tuple[Dose, ...] = ()
     notes: tuple[str, ...] = ()
 
     def table(self, table_id: str) -> Table:
