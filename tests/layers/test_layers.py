@@ -74,9 +74,11 @@ def test_endpoints_cover_the_real_clips() -> None:
 def test_anchor_decoder_starts_from_its_anchors() -> None:
     torch.manual_seed(0)
     decoder = AnchorDecoder(queries=3, layers=2, width=8, heads=2, hidden=16, dropout=0.0)
-    decoder.reset_refinement()
+    with torch.no_grad():
+        decoder.refine.layers[-1].weight.zero_()
     memory, mask = torch.randn(2, 5, 8), torch.ones(2, 5).bool()
     states, references = decoder(memory, clip_positions(mask, 8), mask)
     assert states.shape == (2, 2, 3, 8)
-    # The refinement is zero at the start: references stay, up to the clamp of the inverse sigmoid.
+    assert torch.allclose(references[0], decoder.anchors.sigmoid().expand(2, -1, -1))
+    # Without a refinement references stay, up to the clamp of the inverse sigmoid.
     assert torch.allclose(references[0], references[1], atol=2e-3)

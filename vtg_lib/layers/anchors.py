@@ -56,20 +56,18 @@ class ConditionalAttention(nn.Module):
 
 
 class AnchorDecoderLayer(nn.Module):
-    """Self-attention among the anchors, split cross-attention to the memory, feed-forward; post-norm."""
+    """Self-attention among the anchors, split cross-attention to the memory, feed-forward (PReLU); post-norm."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float, first: bool) -> None:
         super().__init__()
         self.self_attention = ConditionalAttention(width, heads, dropout, split=False)
         self.cross_attention = ConditionalAttention(width, heads, dropout, split=True)
         self.start = nn.Linear(width, width) if first else None
-        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout, nn.PReLU)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, position: Tensor, sine: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, position: Tensor, sine: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor) -> Tensor:
         """x, position, sine `[B, Q, D]`; memory, memory_position `[B, T, D]`; mask `[B, T]` -> `[B, Q, D]`."""
         x = self.norms[0](x + self.dropout(self.self_attention(x, position, x, position, None, None)))
         start = None if self.start is None else self.start(position)
@@ -94,12 +92,20 @@ class AnchorDecoder(nn.Module):
         self.position_head = MLP(width, width, width, 2)
         self.width_head = MLP(width, width, 1, 2)
         self.refine = MLP(width, width, 2, 3)
-        self.anchors = nn.Parameter(torch.randn(queries, 2))
+        self.anchors = nn.Parameter(torch.empty(queries, 2))
+        self.reset_parameters()
 
-    def reset_refinement(self) -> None:
-        """The refinement starts at zero: the first references are the learned anchors."""
-        for parameter in self.refine.layers[-1].parameters():
-            nn.init.zeros_(parameter)
+    def reset_parameters(self) -> None:
+        """Xavier-uniform matrices, anchors from a normal distribution; no bias in outputs of attention and refinement."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1 and name != "anchors":
+                nn.init.xavier_uniform_(parameter)
+            elif name.endswith("attention.out.bias"):
+                nn.init.zeros_(parameter)
+        last = self.refine.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.bias)
+        nn.init.normal_(self.anchors)
 
     def forward(self, memory: Tensor, memory_position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """memory, memory_position `[B, T, D]`; mask `[B, T]`.

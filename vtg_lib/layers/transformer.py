@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -50,12 +51,18 @@ class DetrConfig:
 
 
 def xavier_(module: nn.Module) -> None:
-    """DETR's initialisation: Xavier-uniform matrices, zero biases of attention projections."""
+    """DETR's initialisation: Xavier-uniform matrices, zero biases of attention projections.
+
+    PyTorch's attention keeps the projections of queries, keys and values in one matrix of 3 D rows, whose bound is
+    smaller than that of three matrices of D rows by the square root of two.
+    """
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
     for child in module.modules():
         if isinstance(child, MultiHeadAttention):
+            for linear in (child.query, child.key, child.value):
+                nn.init.xavier_uniform_(linear.weight, gain=math.sqrt(0.5))
             for linear in (child.query, child.key, child.value, child.out):
                 nn.init.zeros_(linear.bias)
 
@@ -66,10 +73,10 @@ class AttentionLayer(nn.Module):
     Self-attention when `context` is not given. Positions are added to queries and keys, not to values.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, activation: type[nn.Module] = nn.ReLU) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(width, heads, dropout)
-        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout, activation)
         self.norm_attention = nn.LayerNorm(width)
         self.norm_feed_forward = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
@@ -90,6 +97,21 @@ class AttentionLayer(nn.Module):
             key, value = context if context_position is None else context + context_position, context
         x = self.norm_attention(x + self.dropout(self.attention(query, key, value, key_mask)))
         return self.norm_feed_forward(x + self.dropout(self.feed_forward(x)))
+
+
+class CrossLayer(AttentionLayer):
+    """Text-to-video cross-attention of QD-DETR and its descendants: the clips read the words.
+
+    Other than in `AttentionLayer`, the first norm is on the feed-forward's branch only; the residual is not normalised
+    before the end (wjun0830/QD-DETR @ 56c63b2).
+    """
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, position: Tensor, key_mask: Tensor, context: Tensor
+    ) -> Tensor:
+        """x, position `[B, T, D]`; context `[B, L, D]`; key_mask `[B, L]` -> `[B, T, D]`."""
+        x = x + self.dropout(self.attention(x + position, context, context, key_mask))
+        return self.norm_feed_forward(x + self.dropout(self.feed_forward(self.norm_attention(x))))
 
 
 class DecoderLayer(nn.Module):

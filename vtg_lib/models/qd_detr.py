@@ -15,7 +15,7 @@ from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, DetrConfig, xavier_
+from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
 from vtg_lib.losses import (
     SetLossWeights,
     hinge_saliency,
@@ -44,12 +44,11 @@ class QDDETR(nn.Module):
         self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
         self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         sizes = (c.width, c.heads, c.hidden, c.dropout)
-        self.cross_encoder = nn.ModuleList(AttentionLayer(*sizes) for _ in range(c.cross_layers))
-        self.encoder = nn.ModuleList(AttentionLayer(*sizes) for _ in range(c.encoder_layers))
+        self.cross_encoder = nn.ModuleList(CrossLayer(*sizes, nn.PReLU) for _ in range(c.cross_layers))
+        self.encoder = nn.ModuleList(AttentionLayer(*sizes, nn.PReLU) for _ in range(c.encoder_layers))
         self.decoder = AnchorDecoder(c.queries, c.decoder_layers, *sizes)
-        for module in (self.cross_encoder, self.encoder, self.decoder.layers):
-            xavier_(module)
-        self.decoder.reset_refinement()
+        xavier_(self.cross_encoder)
+        xavier_(self.encoder)
         self.span_head = MLP(c.width, c.width, 2, 3)
         self.class_head = nn.Linear(c.width, 2)
         self.saliency_clip = nn.Linear(c.width, c.width)

@@ -21,13 +21,15 @@ of tables, named by `include` relative to the YAML). A table:
           also: {sd: [...]}                  # further printed numbers: sd (±) or gain (in parentheses)
           added: true                        # a row of ours that the paper's table does not have
           planned: false                     # shown, but left out of sweeps (default: true unless quoted)
+          features: levels                   # other features than the model's usual ones; what they are, the profile says
           diagnostics: [name]                # of vtg_lib.diagnostics, to be computed with the row's run
           field: config.width                # Tab. A: the field of Config or TrainConfig that holds the value
 
 A dose-response study, one of the list `doses`, gives the fields of `Dose` (`key` and so on).
 
 A profile gives `config`, `data` and `train` overrides, once for all, per model (`models`) and per data set
-(`datasets`, which may hold `models` in turn). Later ones win: profile, its model, data set, its model, row.
+(`datasets`, which may hold `models` in turn) or per kind of `features` that a row asks for. Later ones win: profile, its
+model, data set, its model, features, row.
 """
 
 from __future__ import annotations

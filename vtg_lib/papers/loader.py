@@ -22,7 +22,7 @@ TABLE_FIELDS = {
 }
 ROW_FIELDS = {
     *("label", "paper", "source", "model", "overrides", "released", "text", "also", "notes", "field", "added"),
-    *("planned", "diagnostics"),
+    *("planned", "features", "diagnostics"),
 }
 LAYER_FIELDS = {"config", "data", "train"}
 
@@ -166,6 +166,7 @@ def _row(where: str, columns: list[str], value: dict[str, Any]) -> Row:
         config_field=value.get("field"),
         added=_flag(value, "added", False, where),
         planned=_flag(value, "planned", source != "quoted", where),
+        features=value.get("features"),
         diagnostics=tuple(value.get("diagnostics", ())),
     )
 
@@ -187,7 +188,7 @@ def _numbers(where: str, columns: list[str], value: Any) -> dict[str, float | No
 def _profile(file: str, name: str, value: Any) -> Profile:
     where = f"{file}, profile {name!r}"
     value = _mapping(value, where)
-    _known(value, LAYER_FIELDS | {"evidence", "models", "datasets"}, where)
+    _known(value, LAYER_FIELDS | {"evidence", "models", "datasets", "features"}, where)
     evidence = value.get("evidence")
     if evidence is not None and evidence not in EVIDENCE:
         raise ValueError(f"{where}: field 'evidence': expected one of {', '.join(EVIDENCE)} or nothing; got {evidence!r}")
@@ -199,6 +200,10 @@ def _profile(file: str, name: str, value: Any) -> Profile:
         evidence=evidence,
         layer=_layer(layer, where),
         datasets={k: _layer(v, f"{where}, data set {k!r}") for k, v in datasets.items()},
+        features={
+            k: _overrides(v, f"{where}, features {k!r}", LAYER_FIELDS)
+            for k, v in _mapping(value.get("features", {}), f"{where}, features").items()
+        },
     )
 
 

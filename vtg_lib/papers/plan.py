@@ -41,13 +41,20 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
     """The run of one row: the model's defaults, the profile's overrides, then the row's own.
 
     Raises:
-        ValueError: the row names no model, the profile does not produce `dataset`, or a train field is unknown.
+        ValueError: the row names no model, the profile does not produce `dataset` or the features the row asks for, or a
+            train field is unknown.
     """
     from vtg_lib.runs import RunSpec
 
     if row.model is None:
         raise ValueError(f"row {row.label!r} is only quoted: it names no model to run")
-    overrides = profile.overrides(row.model, dataset).then(row.overrides)
+    overrides = profile.overrides(row.model, dataset)
+    if row.features is not None:
+        if row.features not in profile.features:
+            known = ", ".join(profile.features) or "none"
+            raise ValueError(f"row {row.label!r} asks for features {row.features!r}; profile {profile.name} has {known}")
+        overrides = overrides.then(profile.features[row.features])
+    overrides = overrides.then(row.overrides)
     return RunSpec.from_dict(
         {
             "model": row.model,

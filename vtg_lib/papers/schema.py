@@ -64,12 +64,14 @@ class Profile:
     Attributes:
         evidence: the kind of evidence its runs are; None if they only exercise code.
         datasets: the data sets it can produce, each with its own layer.
+        features: what a row sets that asks for other features than its model's usual ones, by their name.
     """
 
     name: str
     evidence: str | None
     layer: Layer
     datasets: Mapping[str, Layer]
+    features: Mapping[str, Overrides] = field(default_factory=dict)
 
     def overrides(self, model: str, dataset: str) -> Overrides:
         """What the profile sets for one model on one data set.
@@ -98,6 +100,7 @@ class Row:
     config_field: str | None = None  # Tab. A: the Config or TrainConfig field that holds the value
     added: bool = False
     planned: bool = True
+    features: str | None = None
     diagnostics: tuple[str, ...] = ()
 
 
