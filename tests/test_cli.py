@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from vtg_lib import bench, bench_steps, commands
 from vtg_lib.cli import main
@@ -234,9 +233,3 @@ def test_bench_splits_a_step(monkeypatch: pytest.MonkeyPatch):
         assert parts["step_ms"] == pytest.approx(sum(parts[f"{name}_ms"] for name in names))
         assert 0 < parts["matching_ms"] and 0 < parts["matching_and_loss_share"] < 1
     assert bench_steps.inference("moment_detr", "sim", "cpu")["predict_ms_per_query"] > 0
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5])
-def test_the_slow_dropout_mask_of_the_bench_is_dropout(p: float):
-    mask = bench_steps._bernoulli_mask(torch.ones(100_000), p)
-    assert mask.mean().item() == pytest.approx(1, abs=0.02) and (mask == 0).float().mean().item() == pytest.approx(p, abs=0.01)

@@ -144,6 +144,21 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dry-run", action="store_true", help="only list what would be trained")
     _add_running(command)
 
+    command = add("import-checkpoint", "public_checkpoints.commands:import_checkpoint", "convert a published checkpoint")
+    command.add_argument("source", metavar="THEIRS", help="a file that the authors' code saved; none of its code is run")
+    command.add_argument("target", metavar="OURS", help="the safetensors file to write")
+    command.add_argument("--model", required=True, help="whose checkpoint it is, a name of `vtg models`")
+    _add_knobs(command, "config", "fields that the file does not show or shows wrongly, e.g. heads=8")
+
+    command = add("predict", "public_checkpoints.commands:predict", "write and score what an imported checkpoint predicts")
+    command.add_argument("--model", required=True, metavar="OURS", help="a file that `vtg import-checkpoint` wrote")
+    _add_knobs(command, "data", "e.g. kind=official, features=qvhighlights_slowfast_clip, video=[slowfast,clip], text=clip_text")
+    command.add_argument("--split", default="val", help="train, val or test (default: %(default)s)")
+    command.add_argument("--out", required=True, metavar="P.jsonl", help="the submission to write")
+    command.add_argument("--authors-rounding", action="store_true", help="windows to whole clips, as their code does")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    _add_data_root(command)
+
     command = add("bench", "commands:bench", "measure this machine: evaluator, loading, training steps, inference")
     command.add_argument("--only", help="parts, comma-separated: evaluator, loading, step, dropout, seeds, inference")
     command.add_argument("--model", default="sdst", help="for the parts that train (default: %(default)s)")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.attention import MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
@@ -38,12 +39,22 @@ def test_dropout_drops_the_right_share(p: float) -> None:
     y = Dropout(p).train()(x)
     kept = (y != 0).float().mean().item()
     assert kept == pytest.approx(1 - p, abs=5e-3)
-    assert torch.allclose(y[y != 0], torch.tensor(1 / (1 - p)))
+    assert torch.allclose(y[y != 0], torch.tensor(256 / (256 - round(256 * p))))
     # Neighbours come from one 64-bit draw: they must not move together.
-    keep = (y.flatten()[: 4 * 50_000] != 0).float().view(-1, 4)
-    correlation = torch.corrcoef(keep.T) - torch.eye(4)
+    keep = (y.flatten()[: 8 * 25_000] != 0).float().view(-1, 8)
+    correlation = torch.corrcoef(keep.T) - torch.eye(8)
     assert correlation.abs().max() < 0.02
     assert torch.equal(Dropout(p).eval()(x), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradient_passes_where_elements_were_kept(dtype: torch.dtype) -> None:
+    x = torch.randn(31, 17, dtype=dtype).transpose(0, 1).requires_grad_()
+    y = Dropout(0.25).train()(x)
+    y.backward(torch.ones_like(y))
+    kept = (y != 0) | (x == 0)
+    assert 0.6 < kept.float().mean() < 0.9
+    assert torch.equal(x.grad, kept.to(dtype) * torch.tensor(4 / 3, dtype=dtype))
 
 
 def test_dropout_is_seeded_and_refuses_one() -> None:
@@ -53,6 +64,23 @@ def test_dropout_is_seeded_and_refuses_one() -> None:
     assert torch.equal(first, Dropout(0.5)(torch.ones(10)))
     with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
         Dropout(1.0)
+
+
+@pytest.mark.parametrize("slope", [0.25, -0.5])
+def test_prelu_is_pytorchs(slope: float) -> None:
+    torch.manual_seed(0)
+    x, gradient = torch.randn(5, 7, 3), torch.randn(5, 7, 3)
+    results = []
+    for module in (PReLU(), torch.nn.PReLU()):
+        with torch.no_grad():
+            module.weight.fill_(slope)
+        inputs = x.transpose(0, 1).requires_grad_()
+        out = module(inputs)
+        out.backward(gradient.transpose(0, 1))
+        results.append((out, inputs.grad, module.weight.grad))
+        x = x.detach().clone()
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_positions_ignore_padding() -> None:

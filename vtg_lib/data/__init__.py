@@ -29,6 +29,7 @@ REAL = {
 SPLITS = ("train", "val", "test")
 # By kind, what differs from the knobs' defaults.
 WORLDS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "worlds.yaml").read_text())
+MAX_WORDS = {"qvhighlights": 32}  # tokens of a query that the public loaders keep (max_q_l)
 _KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
 
 
@@ -139,7 +140,8 @@ def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> d
     if missing or set(spec) - known:
         raise ValueError(f"official data: expected the fields {sorted(known)}; missing {sorted(missing)}, got {sorted(spec)}")
     rows = real_rows(spec["dataset"], root, spec.get("limit"))
-    return official_data(spec["dataset"], rows, spec["features"], spec["video"], spec["text"], data_root(root))
+    sources = spec["features"], spec["video"], spec["text"]
+    return official_data(spec["dataset"], rows, *sources, data_root(root), max_words=MAX_WORDS.get(spec["dataset"]))
 
 
 def real_rows(

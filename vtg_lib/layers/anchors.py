@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.attention import FeedForward, attend, merge_heads, split_heads
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.layers.positions import reference_positions
@@ -63,7 +64,7 @@ class AnchorDecoderLayer(nn.Module):
         self.self_attention = ConditionalAttention(width, heads, dropout, split=False)
         self.cross_attention = ConditionalAttention(width, heads, dropout, split=True)
         self.start = nn.Linear(width, width) if first else None
-        self.feed_forward = FeedForward(width, hidden, dropout, nn.PReLU)
+        self.feed_forward = FeedForward(width, hidden, dropout, PReLU)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = Dropout(dropout)
 

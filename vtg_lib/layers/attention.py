@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtg_lib.layers.dropout import Dropout, keep_mask
+from vtg_lib.layers.dropout import Dropout
+from vtg_lib.layers.dropout import dropout as drop
 
 
 def attend(
@@ -28,15 +29,15 @@ def attend(
     Returns:
         `[B, H, N, Dv]` and, if asked for, the weights `[B, H, N, S]` before dropout.
     """
-    mask = None if key_mask is None else key_mask[:, None, None, :]
     if not need_weights and (dropout == 0 or query.device.type != "cpu"):
+        mask = None if key_mask is None else key_mask[:, None, None, :]
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout), None
-    logits = query @ key.transpose(-1, -2) * (1 / math.sqrt(query.shape[-1]))
-    if mask is not None:
-        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    logits = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
+    if key_mask is not None:
+        lowest = torch.finfo(logits.dtype).min
+        logits += torch.zeros_like(key_mask, dtype=logits.dtype).masked_fill_(~key_mask, lowest)[:, None, None, :]
     weights = logits.softmax(-1)
-    dropped = weights * keep_mask(weights, dropout) if dropout else weights
-    return dropped.to(value.dtype) @ value, weights
+    return drop(weights, dropout).to(value.dtype) @ value, weights
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-_BITS = 16
+LEVELS = 256  # a random byte decides for an element
 
 
 class Dropout(nn.Module):
-    """Drops elements with probability `p` and scales the rest by 1 / (1 - p).
-
-    PyTorch's CPU kernel draws one Bernoulli variable per element; here each element takes 16 random bits, four from every
-    64-bit draw. The probability is rounded to a multiple of 2^-16. On other devices PyTorch's kernel is used.
-    """
+    """Drops elements with probability `p` and scales the rest to keep the expectation; see `dropout`."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -22,19 +20,49 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        if x.device.type != "cpu":
-            return nn.functional.dropout(x, self.p)
-        return x * keep_mask(x, self.p)
+        return dropout(x, self.p) if self.training else x
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def keep_mask(x: Tensor, p: float) -> Tensor:
-    """Mask of x's shape and type: 0 with probability `p`, else 1 / (1 - p)."""
-    count = x.numel()
-    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-    threshold = round(p * 2**_BITS) - 2 ** (_BITS - 1)
-    return (bits >= threshold).to(x.dtype).mul_(1 / (1 - p)).view(x.shape)
+def dropout(x: Tensor, p: float) -> Tensor:
+    """x with elements dropped with probability `p`, the rest divided by the share that is kept on average.
+
+    PyTorch's CPU kernel draws one Bernoulli variable per element; here an element takes a random byte, eight from every
+    64-bit draw, and the bytes are all that the backward pass keeps. The probability is rounded to a multiple of 1/256. On
+    other devices PyTorch's kernel is used.
+    """
+    if p == 0:
+        return x
+    if x.device.type != "cpu":
+        return nn.functional.dropout(x, p)
+    return _Dropout.apply(x, min(round(p * LEVELS), LEVELS - 1))
+
+
+def random_bytes(shape: torch.Size) -> Tensor:
+    """Independent int8 values, uniform over -128..127."""
+    count = shape.numel()
+    return torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None).view(torch.int8)[:count].view(shape)
+
+
+class _Dropout(torch.autograd.Function):
+    """`dropped` of 256 bytes drop an element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
+        noise = random_bytes(x.shape)
+        ctx.save_for_backward(noise)
+        ctx.dropped = dropped
+        return _masked(x, noise, dropped)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (noise,) = ctx.saved_tensors
+        return _masked(gradient, noise, ctx.dropped), None
+
+
+def _masked(x: Tensor, noise: Tensor, dropped: int) -> Tensor:
+    """Two passes over the memory: the mask is written as numbers of x's type, and the product over it."""
+    mask = torch.ge(noise, dropped - LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+    return torch.addcmul(x.new_zeros(()), x, mask, value=LEVELS / (LEVELS - dropped), out=mask)

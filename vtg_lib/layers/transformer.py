@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
+from vtg_lib.presets import Published
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetrConfig:
+class DetrConfig(Published):
     """Sizes and weights that Moment-DETR's descendants share; the defaults are published for QVHighlights (SlowFast + CLIP).
 
     Attributes:
@@ -37,17 +37,6 @@ class DetrConfig:
     tef: bool = True
     weight_saliency: float = 1.0
     saliency_margin: float = 0.2
-
-    @classmethod
-    def paper(cls, dataset: str = "qvhighlights") -> Self:
-        """The published hyper-parameters.
-
-        Raises:
-            ValueError: no configuration was published for `dataset`.
-        """
-        if dataset != "qvhighlights":
-            raise ValueError(f"expected data set 'qvhighlights', got {dataset!r}; pass a Config of your own")
-        return cls()
 
 
 def xavier_(module: nn.Module) -> None:

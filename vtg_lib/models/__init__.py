@@ -41,12 +41,30 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "moment_detr": ModelEntry(module="vtg_lib.models.moment_detr", class_name="MomentDETR", published_parameters=4.8),
     "qd_detr": ModelEntry(module="vtg_lib.models.qd_detr", class_name="QDDETR", published_parameters=7.6),
+    "univtg": ModelEntry(module="vtg_lib.models.univtg", class_name="UniVTG", published_parameters=41.3),
+    "snag": ModelEntry(module="vtg_lib.models.snag", class_name="SnAG", published_parameters=None),
+    "cg_detr": ModelEntry(module="vtg_lib.models.cg_detr", class_name="CGDETR", published_parameters=12.0),
+    "bam_detr": ModelEntry(module="vtg_lib.models.bam_detr", class_name="BAMDETR", published_parameters=None),
+    "flash_vtg": ModelEntry(
+        module="vtg_lib.models.flash_vtg",
+        class_name="FlashVTG",
+        published_parameters=None,
+        variants=(
+            ("InternVideo2", {"video_dim": 768, "text_dim": 4096, "strides": (1, 2, 4, 8, 16), "weight_label": 0.0}, 10.9),
+        ),
+    ),
+    "r2_tuning": ModelEntry(module="vtg_lib.models.r2_tuning", class_name="R2Tuning", published_parameters=2.7),
+    "tr_detr": ModelEntry(module="vtg_lib.models.tr_detr", class_name="TRDETR", published_parameters=7.9),
     "sdst": ModelEntry(
         module="vtg_lib.models.sdst",
         class_name="SDST",
         published_parameters=4.1,
         variants=(("not shared", {"shared": False}, 12.43),),
     ),
+    "untuned": ModelEntry(module="vtg_lib.models.untuned", class_name="Untuned", published_parameters=2.7),
+    "e3va": ModelEntry(module="vtg_lib.models.e3va", class_name="E3VA", published_parameters=2.57),
+    "losa": ModelEntry(module="vtg_lib.models.losa", class_name="LoSA", published_parameters=6.4),
+    "lst": ModelEntry(module="vtg_lib.models.lst", class_name="LST", published_parameters=2.04),
 }
 
 

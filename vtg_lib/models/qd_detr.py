@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
+from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
@@ -44,8 +45,8 @@ class QDDETR(nn.Module):
         self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
         self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         sizes = (c.width, c.heads, c.hidden, c.dropout)
-        self.cross_encoder = nn.ModuleList(CrossLayer(*sizes, nn.PReLU) for _ in range(c.cross_layers))
-        self.encoder = nn.ModuleList(AttentionLayer(*sizes, nn.PReLU) for _ in range(c.encoder_layers))
+        self.cross_encoder = nn.ModuleList(CrossLayer(*sizes, PReLU) for _ in range(c.cross_layers))
+        self.encoder = nn.ModuleList(AttentionLayer(*sizes, PReLU) for _ in range(c.encoder_layers))
         self.decoder = AnchorDecoder(c.queries, c.decoder_layers, *sizes)
         xavier_(self.cross_encoder)
         xavier_(self.encoder)

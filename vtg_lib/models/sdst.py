@@ -33,16 +33,16 @@ from vtg_lib.losses_contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses_focal import best_overlap, boundary_losses, focal_loss
 from vtg_lib.matching import MatchCost, match
 from vtg_lib.nms import soft_nms
+from vtg_lib.presets import Published
 from vtg_lib.spans import inverse_sigmoid
 
 CONDITIONING = ("raw", "cross", "self", "ffn")
 ROI_BINS = 16  # Tab. A
-PAPER_QUERIES = {"qvhighlights": 30, "charades_sta": 30, "tacos": 5}  # Tab. A
 MATCH_COST = MatchCost(score=1.0, l1=1.0, giou=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Published):
     """Sizes, variants and loss weights; the defaults are Tab. A's for QVHighlights with InternVideo2-1B features.
 
     Attributes:
@@ -56,6 +56,8 @@ class Config:
         dropout: of phi_v and phi_t; droppath: of every residual branch. tef: append temporal endpoint features.
         nms_sigma: of the Gaussian soft-NMS.
     """
+
+    presets = {"qvhighlights": {}, "charades_sta": {}, "tacos": {"queries": 5}}  # Tab. A
 
     video_dim: int = 768
     text_dim: int = 768
@@ -98,18 +100,6 @@ class Config:
                 raise ValueError(f"sdst.{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.droppath < 1:
             raise ValueError(f"sdst.droppath: expected a probability in [0, 1), got {self.droppath}")
-
-    @classmethod
-    def paper(cls, dataset: str = "qvhighlights") -> Config:
-        """The published hyper-parameters (Tab. A).
-
-        Raises:
-            ValueError: no configuration was published for `dataset`.
-        """
-        if dataset not in PAPER_QUERIES:
-            known = ", ".join(PAPER_QUERIES)
-            raise ValueError(f"SDST: expected data set {known}; got {dataset!r}; pass a Config of your own")
-        return cls(queries=PAPER_QUERIES[dataset])
 
 
 def full_precision(x: Tensor) -> torch.autocast:

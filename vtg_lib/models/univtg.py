@@ -1,0 +1,164 @@
+"""UniVTG (Lin et al., ICCV 2023): every clip predicts whether it is relevant, where its moment ends, and its saliency.
+
+Facts not in the paper are from showlab/UniVTG @ 32659ac. Its code counts 43,406,855 parameters with the paper's features;
+78,848 of them embed positions of words and are never used. Ours are the others, 43,328,007: the published 41.3 M is this
+number in units of 2^20.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtg_lib.data.batches import Batch, Output
+from vtg_lib.layers.adaptive_attention import DropPath
+from vtg_lib.layers.convolution import ConvHead
+from vtg_lib.layers.positions import clip_positions
+from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
+from vtg_lib.layers.transformer import AttentionLayer, xavier_
+from vtg_lib.losses_contrastive import choose_positive, info_nce
+from vtg_lib.losses_dense import assign_moments, border_losses, clip_points, foreground_loss, intra_video_nce
+from vtg_lib.nms_greedy import greedy_nms, hard
+from vtg_lib.spans import cw_to_se, se_to_cw
+
+HEAD_DEPTH = 3  # convolutions of kernel 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sizes and loss weights; the defaults are published for QVHighlights (SlowFast + CLIP), without pretraining.
+
+    Attributes:
+        video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
+        input_dropout: of the input projections; dropout: of the attention; droppath: of every residual branch.
+        point_offset: where in its clip a prediction starts, in clips. The public code adds half the clip's length in seconds
+            to the clip's number: the end of the clip for 2 s, its middle for 1 s.
+        weight_*: loss weights; background_weight: of clips outside the moments, relative to those inside.
+        add_foreground: rank highlights by cosine + foreground probability, else by the cosine alone.
+        nms_threshold: IoU above which the lower prediction is dropped; predictions: kept after that.
+    """
+
+    video_dim: int = 2816
+    text_dim: int = 512
+    width: int = 1024
+    heads: int = 8
+    hidden: int = 1024
+    encoder_layers: int = 4
+    input_dropout: float = 0.5
+    dropout: float = 0.0
+    droppath: float = 0.1
+    tef: bool = True
+    point_offset: float = 1.0
+    weight_l1: float = 10.0
+    weight_iou: float = 1.0
+    weight_foreground: float = 10.0
+    background_weight: float = 0.1
+    weight_intra: float = 0.05
+    weight_inter: float = 0.01
+    add_foreground: bool = True
+    nms_threshold: float = 0.7
+    predictions: int = 10
+
+    @classmethod
+    def paper(cls, dataset: str = "qvhighlights") -> Self:
+        """The published hyper-parameters.
+
+        Raises:
+            ValueError: the public scripts have no configuration for `dataset`.
+        """
+        if dataset != "qvhighlights":
+            raise ValueError(f"UniVTG: expected data set 'qvhighlights', got {dataset!r}; pass a Config of your own")
+        return cls()
+
+
+class PathLayer(AttentionLayer):
+    """`AttentionLayer` with a GELU and with `DropPath` on both residual branches."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, droppath: float) -> None:
+        super().__init__(width, heads, hidden, dropout, nn.GELU)
+        self.dropout = DropPath(droppath)  # type: ignore[assignment]
+
+
+class UniVTG(nn.Module):
+    """Encoder over clips and words; convolutional heads on the clips; saliency from the projected features before it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = c = config
+        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
+        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
+        self.modality = nn.Parameter(torch.empty(2, c.width))  # words, clips
+        nn.init.normal_(self.modality, std=0.02)
+        self.encoder = nn.ModuleList(
+            PathLayer(c.width, c.heads, c.hidden, c.dropout, c.droppath) for _ in range(c.encoder_layers)
+        )
+        xavier_(self.encoder)
+        self.border_head = ConvHead(c.width, 2, HEAD_DEPTH)
+        self.class_head = ConvHead(c.width, 1, HEAD_DEPTH)
+        self.text_pool = nn.Linear(c.width, 1, bias=False)
+        nn.init.xavier_uniform_(self.text_pool.weight)
+
+    def forward(self, batch: Batch, trace: bool = False) -> Output:
+        """See `Batch` and `Output`: Q = T, one prediction a clip, 0 scored on padding.
+
+        layers: `spans [1, B, T, 2]`, `logits [1, B, T]`. extras: `clips [B, T, D]` and the pooled `text [B, D]` of the
+        shared space, their cosine `similarity [B, T]`.
+        """
+        c, mask = self.config, batch.video_mask
+        video = last_level(batch.video)
+        video = self.project_video(append_endpoints(video, mask) if c.tef else video) + self.modality[1]
+        text = self.project_text(last_level(batch.text)) + self.modality[0]
+        memory = torch.cat((video, text), 1)
+        # Words carry no position.
+        position = torch.cat((clip_positions(mask, c.width).to(video.dtype), torch.zeros_like(text)), 1)
+        for layer in self.encoder:
+            memory = layer(memory, position, torch.cat((mask, batch.text_mask), 1))
+        memory = memory[:, : video.shape[1]]
+        logits = self.class_head(memory, mask).squeeze(-1).float()
+        reach = self.border_head(memory, mask).float().sigmoid()  # to the start and to the end
+        points = clip_points(mask, c.point_offset)[..., None]
+        spans = se_to_cw(torch.cat((points - reach[..., :1], points + reach[..., 1:]), -1))
+        sentence = self._pool(text, batch.text_mask)
+        similarity = F.cosine_similarity(video.float(), sentence[:, None], dim=-1)
+        scores = logits.sigmoid()
+        return Output(
+            spans=spans,
+            scores=scores * mask,
+            saliency=similarity + scores if c.add_foreground else similarity,
+            layers={"spans": spans[None], "logits": logits[None]},
+            extras={"clips": video, "text": sentence, "similarity": similarity},
+        )
+
+    def _pool(self, text: Tensor, mask: Tensor) -> Tensor:
+        """Learned pooling of the words: `[B, L, D]`, `[B, L]` -> `[B, D]`."""
+        weight = self.text_pool(text).float().masked_fill(~mask[..., None], -torch.inf).softmax(1)
+        return (weight.transpose(1, 2) @ text.float()).squeeze(1)
+
+    def post_process(self, output: Output) -> Output:
+        """Spans cut to the video, non-maximum suppression, the best `predictions`."""
+        c = self.config
+        spans = se_to_cw(cw_to_se(output.spans).clamp(0, 1))
+        spans, scores = greedy_nms(spans, output.scores, c.predictions, hard(c.nms_threshold))
+        return dataclasses.replace(output, spans=spans, scores=scores)
+
+    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Foreground, both boundary losses, intra- and inter-video contrastive saliency, weighted."""
+        c, mask = self.config, batch.video_mask
+        target, foreground = assign_moments(clip_points(mask, c.point_offset), mask, batch.spans, batch.span_mask)
+        l1, overlap = border_losses(cw_to_se(output.layers["spans"][0]), target, foreground)
+        positive, valid = choose_positive(batch.saliency, mask, self.training)
+        clips, similarity = output.extras["clips"], output.extras["similarity"]
+        chosen = clips[torch.arange(len(batch), device=clips.device), positive]
+        return {
+            "l1": c.weight_l1 * l1,
+            "iou": c.weight_iou * overlap,
+            "foreground": c.weight_foreground
+            * foreground_loss(output.layers["logits"][0], foreground, mask, c.background_weight),
+            "intra": c.weight_intra * intra_video_nce(similarity, batch.saliency, mask, positive, valid),
+            "inter": c.weight_inter * info_nce(chosen, output.extras["text"], valid),
+        }
