@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from vtg_lib.layers.pyramid import Points
 from vtg_lib.layers.text_encoders import ModulationLayer, TextPool, TextTransformer
 from vtg_lib.losses_regression import REGRESSION, open_targets, smooth_focal_loss
 from vtg_lib.nms_greedy import gaussian, greedy_nms, vote
+from vtg_lib.presets import Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 TEXT_ENCODERS = {"transformer": TextTransformer, "pool": TextPool}
@@ -35,7 +36,7 @@ FUSION_NORMS = {"adaln": lambda width: nn.LayerNorm(width, elementwise_affine=Fa
 HEAD_DEPTH = 3  # convolutions of kernel 3
 NORM_MOMENTUM = 0.9  # of the running number of positive points
 LEAST_SCORE, LEAST_LENGTH = 1e-3, 0.1  # of a prediction; the length in strides of the first level
-# What differs from the defaults, by data set; feature dimensions as in the authors' files.
+# What differs from the defaults, by data set; features as in the authors' files: I3D for Charades-STA, EgoVLP for Ego4D.
 _LONG: dict[str, Any] = {"levels": 8, "window": 19}
 _CHARADES: dict[str, Any] = {
     "text_dim": 300, "width": 256, "stem": 1, "levels": 6, "fusion": "affine", "first_range": 8.0, "fixed_length": 256,
@@ -57,7 +58,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Published):
     """Sizes and loss weights; the defaults are the public code's own, with features as for QVHighlights.
 
     Attributes:
@@ -74,6 +75,8 @@ class Config:
         candidates: best points that take part in suppression; nms_sigma: of the Gaussian; vote_threshold: see `vote`.
         predictions: kept after that. The public code keeps 5 (MAD: 50), all its measures read; QVHighlights reads 10.
     """
+
+    presets = {dataset: {"predictions": 5, **fields} for dataset, fields in PRESETS.items()}
 
     video_dim: int = 2816
     text_dim: int = 512
@@ -110,17 +113,6 @@ class Config:
                 raise ValueError(f"snag.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
         if self.levels < 1 or not 0 < self.overlap <= 1:
             raise ValueError(f"snag: expected 1 level or more and an overlap in (0, 1], got {self.levels}, {self.overlap}")
-
-    @classmethod
-    def paper(cls, dataset: str = "tacos") -> Self:
-        """The published hyper-parameters; those of Charades-STA are for I3D, of Ego4D for EgoVLP features.
-
-        Raises:
-            ValueError: no configuration was published for `dataset`.
-        """
-        if dataset not in PRESETS:
-            raise ValueError(f"SnAG: expected data set {', '.join(PRESETS)}; got {dataset!r}; pass a Config of your own")
-        return cls(**{"predictions": 5, **PRESETS[dataset]})
 
 
 def resample(video: Tensor, length: Tensor, size: int) -> Tensor:

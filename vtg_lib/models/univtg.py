@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +23,14 @@ from vtg_lib.layers.transformer import AttentionLayer, xavier_
 from vtg_lib.losses_contrastive import choose_positive, info_nce
 from vtg_lib.losses_dense import assign_moments, border_losses, clip_points, foreground_loss, intra_video_nce
 from vtg_lib.nms_greedy import greedy_nms, hard
+from vtg_lib.presets import Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 HEAD_DEPTH = 3  # convolutions of kernel 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Published):
     """Sizes and loss weights; the defaults are published for QVHighlights (SlowFast + CLIP), without pretraining.
 
     Attributes:
@@ -63,17 +63,6 @@ class Config:
     add_foreground: bool = True
     nms_threshold: float = 0.7
     predictions: int = 10
-
-    @classmethod
-    def paper(cls, dataset: str = "qvhighlights") -> Self:
-        """The published hyper-parameters.
-
-        Raises:
-            ValueError: the public scripts have no configuration for `dataset`.
-        """
-        if dataset != "qvhighlights":
-            raise ValueError(f"UniVTG: expected data set 'qvhighlights', got {dataset!r}; pass a Config of your own")
-        return cls()
 
 
 class PathLayer(AttentionLayer):

@@ -1,0 +1,315 @@
+"""BAM-DETR: size, padding, decoder, matching and losses against slow versions, suppression, import, learning."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from imported import check_golden
+from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
+
+from vtg_lib.data.batches import Output
+from vtg_lib.inference import autocast
+from vtg_lib.layers.boundary_decoder import POINTS, BorderAttention, BorderFeatures, BoundaryDecoder, borders
+from vtg_lib.losses import saliency_pairs
+from vtg_lib.losses_boundary import border_feature_loss, border_losses, border_targets, match_borders, quality_loss
+from vtg_lib.matching import MatchCost
+from vtg_lib.models import MODELS, bam_detr, count_parameters
+from vtg_lib.models.bam_detr import BAMDETR, Config
+from vtg_lib.spans import cw_to_se, generalised_iou, iou
+
+SMALL = Config(video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, heads=2, hidden=24, queries=5)
+STILL = {"dropout": 0.0, "input_dropout": 0.0}
+
+
+def build_small(**changes) -> BAMDETR:
+    torch.manual_seed(0)
+    model = BAMDETR(dataclasses.replace(SMALL, **changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def losses_of(model: BAMDETR, batch, seed: int = 0) -> dict:
+    """Losses with the same random pairs of clips whatever was drawn before."""
+    output = model(batch)
+    torch.manual_seed(seed)
+    return model.loss(output, batch)
+
+
+def random_spans(*shape: int) -> torch.Tensor:
+    """(center, width) that may reach beyond the video."""
+    return torch.stack((torch.rand(shape), 0.05 + 0.6 * torch.rand(shape)), -1)
+
+
+def test_size_is_that_of_the_public_code_without_what_it_never_uses():
+    assert MODELS["bam_detr"].published_parameters is None
+    d, hidden = 256, 1024
+    encoder_layer = 4 * d * d + 4 * d + 2 * d * hidden + d + hidden + 1 + 4 * d
+    unused = {
+        "text encoder, its token and its position": 2 * encoder_layer + 2 * d,
+        "class heads": 2 * (3 * d * 2 + 2),
+        "positions of borders": 3 * 2 * (d * d + d),
+        "norms that are never called": 4 * 2 * d,
+        "positions of words": 32 * d + 2 * d,
+    }
+    assert count_parameters(BAMDETR(Config.paper())) == 14_503_994 - sum(unused.values())
+    # Without the quality head it counts the class heads in its place.
+    heads = 2 * (3 * d * 2 + 2) - (3 * d * d + d + d * d + d + d + 1)
+    by_class = count_parameters(BAMDETR(dataclasses.replace(Config.paper(), ranking="class")))
+    assert by_class - count_parameters(BAMDETR(Config.paper())) == heads
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="ranking: expected one of quality, class; got 'iou'"):
+        Config(ranking="iou")
+    with pytest.raises(ValueError, match="multiple of 4 and of 8 heads, got 20"):
+        Config(width=20)
+    with pytest.raises(ValueError, match="got 'tacos'"):
+        Config.paper("tacos")
+
+
+@pytest.mark.parametrize("ranking", ["quality", "class"])
+def test_shapes_and_gradients(ranking: str):
+    model, batch = build_small(ranking=ranking), ragged_batch()
+    output = model(batch, trace=True)
+    name, shape = {"quality": ("quality", (2, 5, 5)), "class": ("logits", (2, 5, 5, 2))}[ranking]
+    assert output.layers["spans"].shape == (2, 5, 5, 2) and output.layers[name].shape == shape
+    assert output.trace["references"].shape == (2, 5, 5, 3) and output.extras["borders"].shape == (2, 5, 23, 16)
+    assert ((output.scores > 0) & (output.scores < 1)).all()
+    losses = model.loss(output, batch)
+    assert set(losses) == {"l1", "giou", ranking, "border", "saliency"}
+    assert all(loss.isfinite() and loss.dim() == 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
+        if not parameter_name.endswith(("key.bias", "key_position.bias")):
+            assert parameter.grad.abs().max() > 0, parameter_name
+    assert set(model.eval().loss(model(batch), batch)) == set(losses)
+
+
+def test_padding_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    model, batch = build_small(**STILL), ragged_batch()
+    pairs = saliency_pairs(batch.saliency, batch.video_mask)
+    monkeypatch.setattr(bam_detr, "saliency_pairs", lambda saliency, mask: pairs)
+    longer = dataclasses.replace(
+        batch,
+        **{name: F.pad(getattr(batch, name), (0, 0, 0, 3)) for name in ("video", "text")},
+        **{name: F.pad(getattr(batch, name), (0, 3)) for name in ("video_mask", "text_mask", "saliency")},
+    )
+    expected = losses_of(model, batch)
+    for other in (with_noise_in_padding(batch), with_noise_in_padding(longer)):
+        torch.testing.assert_close(losses_of(model, other), expected, atol=1e-4, rtol=1e-4)
+    model.eval()
+    output = model(with_noise_in_padding(longer))
+    for row in range(len(batch)):
+        single, clips = model(alone(batch, row)), int(batch.video_mask[row].sum())
+        for name in ("spans", "quality"):
+            torch.testing.assert_close(single.layers[name][:, 0], output.layers[name][:, row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(single.saliency[0], output.saliency[row, :clips], atol=1e-5, rtol=1e-4)
+
+
+def test_borders_are_read_where_the_offsets_point():
+    torch.manual_seed(0)
+    layer = BorderAttention(8, 2)
+    assert layer.offsets.bias.tolist() == [1.0, 2, 3, 4, 1, 2, 3, 4]
+    with torch.no_grad():
+        layer.offsets.weight.mul_(3)
+        layer.weights.bias.normal_()
+    x, values, point, length = torch.randn(2, 3, 8), torch.randn(2, 2, 9, 4), torch.rand(2, 3), torch.tensor([9.0, 6.0])
+    found = layer(x, values, point, length)
+    for b in range(2):
+        clips = int(length[b])
+        for q in range(3):
+            heads = []
+            for h in range(2):
+                part = slice(h * POINTS, (h + 1) * POINTS)
+                weights = (layer.weights.weight[part] @ x[b, q] + layer.weights.bias[part]).softmax(0)
+                offsets = layer.offsets.weight[part] @ x[b, q] + layer.offsets.bias[part]
+                total = torch.zeros(4)
+                for offset, weight in zip(offsets, weights, strict=True):
+                    index = (point[b, q] + offset / clips).clamp(0, 1) * (clips - 1)
+                    low = min(int(index), clips - 2)
+                    share = index - low
+                    total = total + weight * ((1 - share) * values[b, h, low] + share * values[b, h, low + 1])
+                heads.append(total)
+            torch.testing.assert_close(found[b, q], layer.out(torch.cat(heads)), atol=1e-5, rtol=1e-4)
+
+
+def test_border_features_are_convolutions():
+    torch.manual_seed(0)
+    layer, x = BorderFeatures(8), torch.randn(2, 7, 8)
+    expected = x.transpose(1, 2)
+    for conv, kernel in zip(layer.convs, (3, 3, 1), strict=True):
+        weight = conv.taps.weight.unflatten(1, (kernel, 8)).transpose(1, 2)
+        expected = F.conv1d(expected, weight, conv.taps.bias, padding=kernel // 2).relu()
+        # Xavier's bound counts the taps of both sides.
+        assert weight.abs().max() <= (6 / (2 * 8 * kernel)) ** 0.5
+        assert weight.abs().max() >= 0.9 * (6 / (2 * 8 * kernel)) ** 0.5
+    torch.testing.assert_close(layer(x, torch.ones(2, 7, dtype=torch.bool)), expected.transpose(1, 2))
+
+
+def test_learned_moments_stay_inside_the_video():
+    torch.manual_seed(0)
+    decoder = BoundaryDecoder(40, 1, 8, 2, 8, 0.0)
+    with torch.no_grad():
+        decoder.anchors.mul_(3)
+    before = decoder.anchors.detach().clone()
+    decoder.eval()
+    start, end = borders(decoder.first_references())
+    assert (start >= -1e-6).all() and (end <= 1 + 2e-3).all()
+    assert torch.equal(decoder.anchors, before)
+    decoder.train()
+    after = decoder.first_references()
+    torch.testing.assert_close(decoder.anchors.sigmoid(), after)
+    assert not torch.equal(decoder.anchors, before)
+    inside = (before[:, 1] <= before[:, 0]) & (before[:, 2] <= -before[:, 0])
+    assert inside.any() and torch.equal(decoder.anchors[inside], before[inside])
+    after.sum().backward()
+    torch.testing.assert_close(decoder.anchors.grad, after * (1 - after))
+
+
+def test_fresh_refinement_keeps_the_anchors():
+    model, batch = BAMDETR(SMALL).eval(), ragged_batch()
+    output = model(batch, trace=True)
+    first = model.decoder.first_references()
+    start, end = borders(first)
+    torch.testing.assert_close(output.layers["spans"][0, 0], torch.stack(((start + end) / 2, end - start), -1), atol=3e-3, rtol=0)
+    torch.testing.assert_close(output.trace["references"][0, 0], first)
+
+
+def test_matching_is_the_cheapest_by_borders():
+    torch.manual_seed(0)
+    spans, scores, target = random_spans(2, 3, 4), torch.rand(2, 3, 4), random_spans(3, 3)
+    mask = torch.tensor([[True, True, True], [True, False, False], [False] * 3])
+    for cost in (MatchCost(score=0.0), MatchCost(score=4.0)):
+        found = match_borders(spans, scores, target, mask, cost)
+        for layer, b in itertools.product(range(2), range(3)):
+            count = int(mask[b].sum())
+
+            def price(order, layer=layer, b=b, cost=cost):
+                total = 0.0
+                for moment, query in enumerate(order):
+                    one = cw_to_se(spans[layer, b, query]).clamp(0, 1)
+                    other = cw_to_se(target[b, moment]).clamp(0, 1)
+                    total += cost.l1 * (one - other).abs().sum() - cost.giou * generalised_iou(one, other)
+                    total -= cost.score * scores[layer, b, query]
+                return float(total)
+
+            best = min(itertools.permutations(range(4), count), key=price)
+            assert found.query[layer, b, :count].tolist() == list(best)
+            assert found.positive[layer, b].nonzero().flatten().tolist() == sorted(best)
+            assert found.valid[layer, b].tolist() == mask[b].tolist()
+    with pytest.raises(FloatingPointError, match="expected finite predictions"):
+        match_borders(spans * torch.nan, scores, target, mask, MatchCost())
+
+
+def test_border_and_quality_losses_against_slow_versions():
+    torch.manual_seed(0)
+    spans, target = random_spans(2, 3, 6), random_spans(3, 2)
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+    quality = torch.rand(2, 3, 6)
+    matches = match_borders(spans, quality, target, mask, MatchCost(score=0.0))
+    l1, giou = border_losses(spans, target, matches)
+    found = quality_loss(quality, spans, target, mask)
+    for layer in range(2):
+        pairs = [(b, m, int(matches.query[layer, b, m])) for b in range(3) for m in range(2) if mask[b, m]]
+        ends = [(cw_to_se(spans[layer, b, q]), cw_to_se(target[b, m]).clamp(0, 1)) for b, m, q in pairs]
+        torch.testing.assert_close(l1[layer], torch.stack([(x - y).abs().mean() for x, y in ends]).mean())
+        torch.testing.assert_close(giou[layer], torch.stack([1 - generalised_iou(x, y) for x, y in ends]).mean())
+        bins: dict[str, list[float]] = {"low": [], "middle": [], "high": []}
+        for b in range(3):
+            for q in range(6):
+                one = cw_to_se(spans[layer, b, q]).clamp(0, 1)
+                best = max([float(iou(one, cw_to_se(target[b, m]).clamp(0, 1))) for m in range(2) if mask[b, m]], default=0.0)
+                name = "low" if best <= 0.3 else "middle" if best <= 0.7 else "high"
+                bins[name].append(abs(float(quality[layer, b, q]) - best))
+        assert bins["middle"]
+        expected = sum(sum(errors) / len(errors) for errors in bins.values() if errors) / 3
+        assert found[layer].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_border_clips_and_their_loss_against_slow_versions():
+    torch.manual_seed(0)
+    target = torch.tensor([[[0.5, 0.4], [0.15, 0.3]], [[0.9, 0.4], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    span_mask = torch.tensor([[True, True], [True, False], [False, False]])
+    mask = torch.arange(20) < torch.tensor([20, 16, 10])[:, None]
+    features = torch.rand(2, 3, 20, 4)
+    wanted = border_targets(target, span_mask, mask)
+    losses = []
+    for b in range(3):
+        clips = int(mask[b].sum())
+        for side in range(2):
+            at_border = set()
+            for m in range(2):
+                if span_mask[b, m]:
+                    ends = [x * clips for x in cw_to_se(target[b, m]).clamp(0, 1).tolist()]
+                    size, border = ends[1] - ends[0], ends[side]
+                    before, behind = (0.25, 0.1) if side == 0 else (0.1, 0.25)
+                    at_border |= {t for t in range(clips) if border - before * size <= t + 0.5 <= border + behind * size}
+            assert wanted[side, b].nonzero().flatten().tolist() == sorted(at_border)
+            score = features[side, b].tanh().mean(-1)
+            yes = [-score[t].log() for t in range(clips) if t in at_border]
+            no = [-(1 - score[t]).log() for t in range(clips) if t not in at_border]
+            losses.append(sum(float(sum(terms) / len(terms)) for terms in (yes, no) if terms) / 2)
+    assert wanted.any()
+    found = border_feature_loss(features, target, span_mask, mask)
+    assert found.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_suppression_lowers_only_what_overlaps_enough():
+    model = BAMDETR(dataclasses.replace(SMALL, nms_threshold=0.5))
+    spans = torch.tensor([[[0.5, 0.4], [0.5, 0.36], [0.7, 0.4], [0.1, 0.2]]])
+    scores = torch.tensor([[0.5, 0.9, 0.8, 0.3]])
+    output = Output(spans=spans, scores=scores, saliency=torch.zeros(1, 3))
+    kept = model.post_process(output)
+    overlap = 0.9  # of the first two; the third overlaps the second by less than a half
+    expected = sorted([0.9, 0.8, 0.5 * torch.tensor(-(overlap**2) / 0.5).exp().item(), 0.3], reverse=True)
+    assert kept.scores[0].tolist() == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(kept.spans[0, :3], spans[0, [1, 2, 3]])
+    plain = BAMDETR(dataclasses.replace(SMALL, nms_threshold=1.0)).post_process(output)
+    assert plain.scores[0].tolist() == pytest.approx([0.9, 0.8, 0.5, 0.3])
+
+
+def test_quality_sees_how_borders_differ_from_the_anchor():
+    model = build_small()
+    states = torch.randn(2, 3, 5, 48)
+    anchor, start, end = states.split(16, -1)
+    expected = model.ranking.head(torch.cat((anchor, start - anchor, end - anchor), -1)).sigmoid()[..., 0]
+    torch.testing.assert_close(model.ranking(states)["quality"], expected)
+
+
+def test_half_precision():
+    model, batch = build_small(), ragged_batch()
+    with autocast(torch.device("cpu"), "bfloat16"):
+        output = model(batch)
+    assert output.spans.dtype == output.scores.dtype == torch.float32
+    losses = model.loss(output, batch)
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_a_few_samples_can_be_learned():
+    model, batch = build_small(**STILL), ragged_batch(samples=4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    history = []
+    for _ in range(40):
+        losses = losses_of(model, batch)
+        history.append({name: loss.item() for name, loss in losses.items()})
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    for name in ("l1", "giou", "border", "saliency"):
+        assert history[-1][name] < 0.8 * history[0][name], name
+
+
+def test_an_imported_checkpoint_predicts_as_recorded(tmp_path):
+    done = check_golden("bam_detr", tmp_path, quality_loss_coef=3, nms_thd=-1)
+    c = done.config
+    assert (c.ranking, c.cross_layers, c.decoder_layers, c.weight_ranking, c.nms_threshold) == ("quality", 2, 2, 3.0, 1.0)
+    assert any(name.startswith("idle.class_embed") for name in done.unused)
+    assert any(name.startswith("transformer.txt_encoder") for name in done.unused)

@@ -1,0 +1,204 @@
+"""BAM-DETR (Lee and Byun, ECCV 2024): moments from any point inside them, their borders found apart, ranked by quality.
+
+Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Its code counts more parameters that have no part in the result:
+an encoder of the text whose output is not read, class heads without a loss, and position heads of the borders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtg_lib.data.batches import Batch, Output
+from vtg_lib.layers.activation import PReLU
+from vtg_lib.layers.boundary_decoder import BoundaryDecoder, borders
+from vtg_lib.layers.positions import clip_positions
+from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
+from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
+from vtg_lib.losses import (
+    foreground_cross_entropy,
+    hinge_saliency,
+    negative_pair_saliency,
+    rank_contrastive_saliency,
+    saliency_pairs,
+)
+from vtg_lib.losses_boundary import border_feature_loss, border_losses, match_borders, quality_loss
+from vtg_lib.matching import MatchCost, Matches
+from vtg_lib.nms_greedy import greedy_nms
+from vtg_lib.spans import se_to_cw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DetrConfig):
+    """`DetrConfig`, and what is BAM-DETR's own.
+
+    Attributes:
+        cross_layers: of text-to-video cross-attention.
+        ranking: a key of `RANKING`: what moments are ranked by.
+        weight_l1, weight_giou: of start and end; weight_ranking: of the loss of `ranking`; weight_border: of the border features.
+        nms_threshold, nms_sigma: Gaussian soft-NMS among moments whose IoU is above the threshold; at 1 there is none.
+    """
+
+    cross_layers: int = 2
+    ranking: str = "quality"
+    weight_l1: float = 10.0
+    weight_giou: float = 1.0
+    weight_ranking: float = 2.0
+    weight_border: float = 1.0
+    nms_threshold: float = 0.3
+    nms_sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.ranking not in RANKING:
+            raise ValueError(f"bam_detr.ranking: expected one of {', '.join(RANKING)}; got {self.ranking!r}")
+        if self.width % 4 or self.width % self.heads:
+            raise ValueError(f"bam_detr.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}")
+
+
+class QualityRanking(nn.Module):
+    """Quality, the IoU that a moment is believed to have, read off the anchor and how the borders differ from it."""
+
+    score_cost = 0.0  # of the score in the matching
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.head = MLP(3 * c.width, c.width, 1, 3)
+
+    def forward(self, states: Tensor) -> dict[str, Tensor]:
+        """states `[S, B, Q, 3 D]` -> `quality [S, B, Q]` in 0..1."""
+        anchor, start, end = states.chunk(3, -1)
+        return {"quality": self.head(torch.cat((anchor, start - anchor, end - anchor), -1)).squeeze(-1).float().sigmoid()}
+
+    def scores(self, layers: dict[str, Tensor]) -> Tensor:
+        """`[S, B, Q]` in 0..1."""
+        return layers["quality"]
+
+    def loss(self, layers: dict[str, Tensor], matches: Matches, batch: Batch) -> Tensor:
+        """`[S]`."""
+        return quality_loss(layers["quality"], layers["spans"], batch.spans, batch.span_mask)
+
+
+class ClassRanking(nn.Module):
+    """Foreground probability as in DETR, which quality-based ranking replaces."""
+
+    score_cost = 4.0
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(3 * c.width, 2) for _ in range(c.decoder_layers))
+
+    def forward(self, states: Tensor) -> dict[str, Tensor]:
+        """states `[S, B, Q, 3 D]` -> `logits [S, B, Q, 2]` (class 0 = foreground)."""
+        return {"logits": torch.stack([head(state) for head, state in zip(self.heads, states, strict=True)]).float()}
+
+    def scores(self, layers: dict[str, Tensor]) -> Tensor:
+        """`[S, B, Q]` in 0..1."""
+        return layers["logits"].softmax(-1)[..., 0]
+
+    def loss(self, layers: dict[str, Tensor], matches: Matches, batch: Batch) -> Tensor:
+        """`[S]`."""
+        return foreground_cross_entropy(layers["logits"], matches.positive, background_weight=0.1)
+
+
+RANKING: dict[str, type[QualityRanking] | type[ClassRanking]] = {"quality": QualityRanking, "class": ClassRanking}
+
+
+class BAMDETR(nn.Module):
+    """QD-DETR's encoders, dual-pathway decoder, quality head."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = c = config
+        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
+        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
+        sizes = (c.width, c.heads, c.hidden, c.dropout)
+        self.cross_encoder = nn.ModuleList(CrossLayer(*sizes, PReLU) for _ in range(c.cross_layers))
+        self.encoder = nn.ModuleList(AttentionLayer(*sizes, PReLU) for _ in range(c.encoder_layers))
+        xavier_(self.cross_encoder)
+        xavier_(self.encoder)
+        self.decoder = BoundaryDecoder(c.queries, c.decoder_layers, *sizes)
+        self.ranking = RANKING[c.ranking](c)
+        self.saliency_clip = nn.Linear(c.width, c.width)
+        self.saliency_global = nn.Linear(c.width, c.width)
+        self.global_token = nn.Parameter(torch.randn(c.width))
+        self.global_position = nn.Parameter(torch.randn(c.width))
+
+    def encode(
+        self, video: Tensor, position: Tensor, video_mask: Tensor, text: Tensor, text_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Video `[B, T, D]`, text `[B, L, D]` -> memory and, before self-attention, clips `[B, T, D]`, saliency `[B, T]`."""
+        for layer in self.cross_encoder:
+            video = layer(video, position, text_mask, text)
+        count = len(video)
+        memory = torch.cat((self.global_token.to(video.dtype).expand(count, 1, -1), video), 1)
+        positions = torch.cat((self.global_position.to(video.dtype).expand(count, 1, -1), position), 1)
+        mask = torch.cat((torch.ones_like(video_mask[:, :1]), video_mask), 1)
+        for layer in self.encoder:
+            memory = layer(memory, positions, mask)
+        token, memory = memory[:, :1], memory[:, 1:]
+        saliency = (self.saliency_clip(memory) * self.saliency_global(token)).sum(-1) / math.sqrt(memory.shape[-1])
+        return memory, video, saliency
+
+    def forward(self, batch: Batch, trace: bool = False) -> Output:
+        """See `Batch` and `Output`.
+
+        layers: `spans [S, B, Q, 2]`, which may reach beyond the video, and `quality [S, B, Q]` or `logits [S, B, Q, 2]`.
+        extras: `borders [2, B, T, D]`, features of starts and ends; while training also `negative_saliency [B, T]` with
+        another sample's text. trace: `references [S, B, Q, 3]`, the anchors and distances that each layer started from.
+        """
+        c, count, mask = self.config, len(batch), batch.video_mask
+        video = last_level(batch.video)
+        video = self.project_video(append_endpoints(video, mask) if c.tef else video)
+        text, text_mask = self.project_text(last_level(batch.text)), batch.text_mask
+        position = clip_positions(mask, c.width).to(video.dtype)
+        inputs = [video, position, mask, text, text_mask]
+        if self.training:  # matched and mismatched pairs in one pass; only the matched ones are decoded
+            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]]
+        memory, local, saliency = self.encode(*inputs)
+        found = self.decoder(memory[:count], local[:count], position, mask)
+        spans = se_to_cw(torch.stack(borders(found.references), -1))
+        layers = {"spans": spans} | self.ranking(found.states)
+        return Output(
+            spans=spans[-1],
+            scores=self.ranking.scores(layers)[-1],
+            saliency=saliency[:count],
+            layers=layers,
+            extras={"borders": found.features} | ({"negative_saliency": saliency[count:]} if self.training else {}),
+            trace={"references": found.used} if trace else {},
+        )
+
+    def post_process(self, output: Output) -> Output:
+        """Gaussian soft-NMS among moments that overlap by more than the threshold; the spans come by falling score."""
+        c = self.config
+
+        def decay(overlap: Tensor) -> Tensor:
+            return torch.where(overlap > c.nms_threshold, (overlap.square() / -c.nms_sigma).exp(), 1.0)
+
+        spans, scores = greedy_nms(output.spans, output.scores, output.scores.shape[1], decay)
+        return dataclasses.replace(output, spans=spans, scores=scores)
+
+    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Borders and ranking of every decoder layer, matched on its own; border features; QD-DETR's saliency. Weighted."""
+        c, layers, mask = self.config, output.layers, batch.video_mask
+        cost = MatchCost(score=self.ranking.score_cost)
+        matches = match_borders(layers["spans"], self.ranking.scores(layers), batch.spans, batch.span_mask, cost)
+        l1, giou = border_losses(layers["spans"], batch.spans, matches)
+        losses = {
+            "l1": c.weight_l1 * l1.sum(),
+            "giou": c.weight_giou * giou.sum(),
+            c.ranking: c.weight_ranking * self.ranking.loss(layers, matches, batch).sum(),
+        }
+        if c.weight_border:
+            borders_loss = border_feature_loss(output.extras["borders"], batch.spans, batch.span_mask, mask)
+            losses["border"] = c.weight_border * borders_loss
+        positive, negative = saliency_pairs(batch.saliency, mask)
+        saliency = hinge_saliency(output.saliency, positive, negative, c.saliency_margin)
+        if (other := output.extras.get("negative_saliency")) is not None:
+            both, target = torch.cat((output.saliency, other), 1), F.pad(batch.saliency, (0, other.shape[1]))
+            saliency = saliency + rank_contrastive_saliency(both, target, mask.repeat(1, 2)) + negative_pair_saliency(other, mask)
+        return losses | {"saliency": c.weight_saliency * saliency}

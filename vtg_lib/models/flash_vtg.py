@@ -1,0 +1,291 @@
+"""Flash-VTG (Cao et al., WACV 2025): a pyramid of clips that have read the text, scored within a level and across levels.
+
+Facts not in the paper are from Zhuo-Cao/FlashVTG @ 25b9591. Axes: B, T, L, D as in `vtg_lib.data.batches`; N dummy tokens,
+P points of the pyramid.
+
+The published 10.9 M belong to QVHighlights with InternVideo2 features: the public code has 11,408,409 parameters there,
+10.88 in units of 2^20. Ours are those without 26,112 that embed positions of words and are never used: 11,382,297, and
+10,458,648 with SlowFast + CLIP. For highlights without moments the distance head of the public code is idle and absent here.
+
+Where a batch has videos of several lengths the public code lets padding in (means, convolutions, minima and maxima). Here it
+changes nothing, as in the public evaluation, which takes one sample at a time. The public code also makes no negative pair of
+two parts of one source video; here only equal videos are told apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtg_lib.data.batches import Batch, Output
+from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, PathLayer
+from vtg_lib.layers.pooling import WordPool
+from vtg_lib.layers.positions import clip_positions
+from vtg_lib.layers.precision import full_precision
+from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
+from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points
+from vtg_lib.layers.pyramid_scores import AdaptiveScore
+from vtg_lib.losses import masked_mean, saliency_pairs
+from vtg_lib.losses_contrastive import choose_positive, sampled_nce
+from vtg_lib.losses_correlation import guided_saliency, relevance, same_video
+from vtg_lib.losses_highlights import clip_cross_entropy, extreme_pair, own_video_nce, rescaled_error
+from vtg_lib.losses_points import clip_borders, point_class_loss, point_distance_loss, point_targets
+from vtg_lib.nms_scores import FACTORS, best_spans, lower_scores, snap
+from vtg_lib.presets import Published
+
+Choice = tuple[Tensor, Tensor]  # of `choose_positive`
+_INTERNVIDEO2 = {"video_dim": 768, "text_dim": 4096}
+_CHARADES = {"weight_nce": 0.01, "weight_label": 0.1}
+_HIGHLIGHTS = {"task": "highlights", "strides": (1,), "cross_layers": 2, "score_depth": 3}
+_YOUTUBE = {"weight_class": 0.6, "weight_nce": 0.5, "weight_saliency": 0.7, "weight_label": 5.0, "weight_negative": 0.0}
+# What the training scripts set for each data set; "+" names other features of the same.
+PRESETS: dict[str, dict[str, Any]] = {
+    "qvhighlights": {},
+    "qvhighlights+internvideo2": {**_INTERNVIDEO2, "strides": (1, 2, 4, 8, 16), "weight_label": 0.0},
+    "charades_sta": _CHARADES,
+    "charades_sta+vgg": {**_CHARADES, "video_dim": 4096, "text_dim": 300, "kernel": 3, "convolutions": 2},
+    "charades_sta+internvideo2": {**_CHARADES, **_INTERNVIDEO2, "kernel": 7, "convolutions": 2, "score_depth": 3},
+    "tacos": {"cross_layers": 8, "dummy_layers": 3, "dummies": 35, "convolutions": 2, "weight_nce": 0.05, "dropout": 0.0},
+    # The script for TVSum sets other sizes of the heads, but does not hand them on.
+    "tvsum": {**_HIGHLIGHTS, "dummies": 3, "kernel": 3, "convolutions": 3, "saliency_scale": 3.0},
+    "youtube_highlights": {**_HIGHLIGHTS, **_YOUTUBE, "dummies": 1, "convolutions": 2},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Published):
+    """Sizes and loss weights; the defaults are published for QVHighlights with SlowFast + CLIP features.
+
+    Attributes:
+        video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
+        dummies: N; dummy_layers: of the encoder that makes them; cross_layers: of adaptive cross-attention.
+        task: a key of `TASKS`, "highlights" for data sets without moments; strides: of the pyramid.
+        radius: of the positive points around a moment's middle, in strides.
+        kernel, convolutions: of a score head, before its MLP of `score_depth` layers.
+        saliency_scale: brings a batch's saliency to the loaders' 0..12.
+        weight_attention: of the attention's saliency losses, beside `weight_saliency`; weight_negative: of mismatched pairs.
+        dropout: also the drop-path rate; dummy_dropout: the same in the dummies' encoder.
+        candidates: spans kept before suppression; nms: a key of `FACTORS`, with `nms_threshold`.
+        grid: in clips; borders are rounded to its multiples; 0 does not round.
+    """
+
+    presets = PRESETS
+
+    video_dim: int = 2816
+    text_dim: int = 512
+    width: int = 256
+    heads: int = 8
+    hidden: int = 1024
+    dummies: int = 40
+    dummy_layers: int = 2
+    cross_layers: int = 6
+    encoder_layers: int = 3
+    task: str = "moments"
+    strides: tuple[int, ...] = (1, 2, 4, 8)
+    radius: float = 1.5
+    kernel: int = 5
+    convolutions: int = 1
+    score_depth: int = 5
+    saliency_scale: float = 1.0
+    saliency_margin: float = 0.2
+    weight_class: float = 5.0
+    weight_distance: float = 1.0
+    weight_nce: float = 0.1
+    weight_label: float = 4.0
+    weight_saliency: float = 0.8
+    weight_attention: float = 1.0
+    weight_negative: float = 1.0
+    input_dropout: float = 0.5
+    dropout: float = 0.1
+    dummy_dropout: float = 0.1
+    tef: bool = True
+    candidates: int = 50
+    nms: str = "hard"
+    nms_threshold: float = 0.7
+    grid: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, known in (("task", TASKS), ("nms", FACTORS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"flash_vtg.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+        for name in ("dummies", "dummy_layers", "cross_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"flash_vtg.{name}: expected at least 1, got {getattr(self, name)}")
+
+
+class MomentTask(nn.Module):
+    """Points predict class and distances."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.radius = c.radius
+        self.distance_head = DistanceHead(c.width, len(c.strides))
+
+    def forward(self, levels: list[Tensor], masks: list[Tensor], points: Points) -> tuple[Tensor, dict[str, Tensor]]:
+        """Spans `[B, P, 2]`, and what `losses` reads."""
+        distances = self.distance_head(levels, masks)
+        return points.spans(distances, masks[0].sum(1)), {"distances": distances}
+
+    def losses(self, extras: dict[str, Any], batch: Batch, saliency: Tensor, chosen: Choice) -> dict[str, Tensor]:
+        """Not yet weighted; saliency: `[B, T]`."""
+        points, borders = extras["points"], clip_borders(batch.spans, batch.video_mask.sum(1))
+        targets = point_targets(points, borders, batch.span_mask, self.radius)
+        return {
+            "class": point_class_loss(extras["logits"], targets, points),
+            "distance": point_distance_loss(extras["distances"], targets),
+            "nce": sampled_nce(extras["similarity"], saliency, batch.video_mask, *chosen),
+        }
+
+    pairs = staticmethod(saliency_pairs)
+
+
+class HighlightTask(nn.Module):
+    """Clips predict their saliency; no spans."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+
+    def forward(self, levels: list[Tensor], masks: list[Tensor], points: Points) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `MomentTask`; the spans are none."""
+        return levels[0].new_zeros(len(levels[0]), 0, 2), {}
+
+    def losses(self, extras: dict[str, Any], batch: Batch, saliency: Tensor, chosen: Choice) -> dict[str, Tensor]:
+        """As `MomentTask`. The class targets are not scaled to 0..1, as in the public code."""
+        mask = batch.video_mask
+        return {
+            "class": clip_cross_entropy(extras["logits"][:, : mask.shape[1]], saliency, mask),
+            "nce": own_video_nce(extras["similarity"], saliency, mask, *chosen),
+        }
+
+    pairs = staticmethod(extreme_pair)
+
+
+TASKS: dict[str, type[MomentTask] | type[HighlightTask]] = {"moments": MomentTask, "highlights": HighlightTask}
+
+
+class FlashVTG(nn.Module):
+    """Adaptive cross-attention to words and dummies, encoder, pyramid (temporal feature layering), adaptive scores."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = c = config
+        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
+        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
+        self.modality = nn.Parameter(torch.empty(2, c.width))  # words, clips
+        self.dummies = nn.Parameter(torch.randn(c.dummies, c.width))
+        self.dummy_position = nn.Parameter(torch.randn(c.dummies, c.width))
+        sizes = (c.width, c.heads, c.hidden)
+        self.dummy_encoder = nn.ModuleList(PathLayer(*sizes, c.dummy_dropout) for _ in range(c.dummy_layers))
+        self.cross_encoder = nn.ModuleList(AdaptiveCrossLayer(*sizes, c.dropout) for _ in range(c.cross_layers))
+        self.encoder = nn.ModuleList(PathLayer(*sizes, c.dropout) for _ in range(c.encoder_layers))
+        self.saliency_clip = nn.Linear(c.width, c.width)
+        self.saliency_global = nn.Linear(c.width, c.width)
+        self.pyramid = ConvPyramid(c.width, c.strides)
+        self.pool_words = WordPool(c.width)
+        self.score = AdaptiveScore(c.width, c.kernel, c.convolutions, c.score_depth)
+        self.task: MomentTask | HighlightTask = TASKS[c.task](c)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.normal_(self.modality, std=0.02)
+        for layer in [*self.dummy_encoder, *self.encoder]:
+            attention: Any = layer.attention
+            for linear in (attention.query, attention.key, attention.value):
+                nn.init.xavier_uniform_(linear.weight, gain=math.sqrt(0.5))
+                nn.init.zeros_(linear.bias)
+            nn.init.zeros_(attention.out.bias)
+        for parameter in [*self.cross_encoder.parameters(), *self.encoder.parameters()]:
+            if parameter.dim() > 1:
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, batch: Batch, trace: bool = False) -> Output:
+        """See `Batch` and `Output`: Q = P points, without a score on padding; no spans for the task "highlights".
+
+        extras: `logits [B, P]`, `distances [B, P, 2]` in strides, `points`, `similarity [B, T]` of clips and text, `attention
+        [B, T]` that a clip gives to the words; while training with more than one sample also `negative_saliency` and
+        `negative_attention` with another sample's text, and `real_negative [B]`.
+        """
+        c, count, mask = self.config, len(batch), batch.video_mask
+        video = last_level(batch.video)
+        video = self.project_video(append_endpoints(video, mask) if c.tef else video) + self.modality[1]
+        words = self.project_text(last_level(batch.text)) + self.modality[0]
+        context = (self._encode_dummies(words, batch.text_mask), words, batch.text_mask)
+        inputs = (video, mask, *context)
+        if self.training and count > 1:  # matched and mismatched pairs in one pass
+            inputs = (video.repeat(2, 1, 1), mask.repeat(2, 1), *(torch.cat((x, x.roll(-1, 0))) for x in context))
+        memory, attention, saliency = self._fuse(*inputs)
+        extras: dict[str, Any] = {"attention": attention[:count], "length": mask.sum(1)}
+        if len(memory) > count:
+            real = ~same_video(last_level(batch.video), mask)
+            extras |= {"negative_saliency": saliency[count:], "negative_attention": attention[count:], "real_negative": real}
+        levels, masks = self.pyramid(memory[:count], mask)
+        with full_precision(mask):
+            levels = [level.float() for level in levels]
+            sentence = self.pool_words(words.float(), batch.text_mask)
+            extras["similarity"] = F.cosine_similarity(levels[0], sentence[:, None], dim=-1)
+            extras["points"] = points = Points.of(c.strides, masks)
+            extras["logits"] = logits = self.score(levels, masks)
+            spans, found = self.task(levels, masks, points)
+        scores = (logits.sigmoid() * points.valid)[:, : spans.shape[1]]
+        return Output(spans=spans, scores=scores, saliency=saliency[:count], extras=extras | found)
+
+    def _encode_dummies(self, words: Tensor, mask: Tensor) -> Tensor:
+        """Dummy tokens that have read the sentence: words `[B, L, D]`, mask `[B, L]` -> `[B, N, D]`."""
+        count, own = len(words), len(self.dummies)
+        x = torch.cat((self.dummies.to(words.dtype).expand(count, -1, -1), words), 1)
+        position = F.pad(self.dummy_position.to(words.dtype), (0, 0, 0, words.shape[1])).expand_as(x)
+        every = F.pad(mask, (own, 0), value=True)
+        for layer in self.dummy_encoder:
+            x = layer(x, position, every)
+        return x[:, :own]
+
+    def _fuse(
+        self, video: Tensor, mask: Tensor, dummies: Tensor, words: Tensor, text_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Clips that have read the words: memory `[B, T, D]`, attention to the words `[B, T]`, saliency `[B, T]`."""
+        c = self.config
+        position = clip_positions(mask, c.width).to(video.dtype)
+        keys, values = AdaptiveCrossLayer.prepare(dummies, self.dummy_position.to(dummies.dtype), words, c.heads)
+        context_mask, given = F.pad(text_mask, (c.dummies, 0), value=True), []
+        for layer in self.cross_encoder:
+            video, weights = layer(video, position, keys, values, context_mask)
+            given.append(weights[..., c.dummies :].float().sum(-1))
+        for layer in self.encoder:
+            video = layer(video, position, mask)
+        whole = masked_mean(video, mask[..., None], (1,))[:, None]
+        saliency = (self.saliency_clip(video) * self.saliency_global(whole)).sum(-1) / math.sqrt(c.width)
+        return video, torch.stack(given).mean(0).clamp(0, 1), saliency
+
+    def post_process(self, output: Output) -> Output:
+        """The best candidates, cut to the video and rounded, with scores lowered by suppression."""
+        c = self.config
+        spans, scores = best_spans(output.spans, output.scores, c.candidates)
+        spans = snap(spans, output.extras["length"], c.grid, open_ended=True)
+        return dataclasses.replace(output, spans=spans, scores=lower_scores(spans, scores, c.nms, c.nms_threshold))
+
+    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Class, distance, contrastive (`nce`), score against saliency (`label`) and saliency losses, weighted."""
+        c, mask = self.config, batch.video_mask
+        saliency = batch.saliency * c.saliency_scale
+        chosen = choose_positive(saliency, mask, sample=False)
+        terms = self.task.losses(output.extras, batch, saliency, chosen)
+        terms["label"] = rescaled_error(output.extras["logits"][:, : mask.shape[1]], saliency, mask)
+        terms["saliency"] = self._saliency(output, saliency, mask)
+        return {name: weight * term for name, term in terms.items() if (weight := getattr(c, f"weight_{name}"))}
+
+    def _saliency(self, output: Output, target: Tensor, mask: Tensor) -> Tensor:
+        """CG-DETR's saliency losses: of the saliency, and of the attention that clips give to the words."""
+        c, extras, share = self.config, output.extras, output.extras["attention"]
+        none = torch.zeros_like(share)  # outside of training there is no other text
+        other, other_share = extras.get("negative_saliency", none), extras.get("negative_attention", none)
+        real, pairs = extras.get("real_negative", mask.new_zeros(len(mask))), self.task.pairs(target, mask)
+        common = (target, mask, pairs, real, c.saliency_margin, c.weight_negative)
+        attended = guided_saliency((share, other_share, -torch.log1p(-other_share.clamp(max=1 - 1e-6))), *common)
+        attended = attended + relevance(share, target, mask)
+        return guided_saliency((output.saliency, other, F.softplus(other)), *common) + c.weight_attention * attended
