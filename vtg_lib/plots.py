@@ -175,7 +175,7 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
     levels = {method: len(sample.references.get(method, ())) for method in methods}
     rows = 1 + sum((method in sample.predictions) + levels[method] for method in methods)
     with_saliency = bool(len(sample.saliency_truth) or sample.saliency)
-    heights = [0.24 * rows + 0.25] + ([0.9] if with_saliency else [])
+    heights = [0.24 * rows + 0.25] + ([0.9 if len(sample.saliency) <= 2 else 1.4] if with_saliency else [])
     figure, axes = subplots(len(heights), 1, size=(width, sum(heights) + 0.45), sharex=True, squeeze=False, height_ratios=heights)
     main = axes[0, 0]
     labels = ["ground truth"]
@@ -190,7 +190,7 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
             best = sample.predictions[method][:top]
             for rank, (start, end, _) in reversed(list(enumerate(best))):
                 _bar(main, row, start, end, PREDICTION, alpha=1.0 if rank == 0 else 0.35, height=0.62 - 0.18 * min(rank, 2))
-            labels.append(f"{method}: predictions")
+            labels.append(f"{method}: predictions" if levels[method] else method)
         for level, (start, end) in enumerate(sample.references.get(method, ())):
             row = len(labels)
             main.plot([start, end], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
@@ -215,7 +215,9 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
             low.plot(middle[: len(values)], _rescaled(values), color=SERIES[index % len(SERIES)], label=method, linewidth=1.2)
         low.set_ylabel("saliency")
         low.set_ylim(0, 1.05)
-        if sample.saliency:
+        if len(sample.saliency) > 2:  # too many to fit among the curves
+            figure.legend(*low.get_legend_handles_labels(), ncols=len(sample.saliency), loc="outside lower center", fontsize=8)
+        elif sample.saliency:
             low.legend(ncols=len(sample.saliency), loc="upper right", fontsize=7)
     axes[-1, 0].set_xlim(0, sample.duration)
     axes[-1, 0].set_xlabel("seconds")

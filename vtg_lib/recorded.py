@@ -1,5 +1,6 @@
 """What our code computed from real files that the project cannot ship: scores of released predictions, statistics of
-annotations, curves of the authors' logs. `vtg data record` writes `results/recorded.json`; readers without the files see these.
+annotations, curves of the authors' logs, and the parts of the chapter on the foundations. `vtg data record` writes
+`results/recorded.json`; readers without the files see these.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ ANNOTATIONS = {
 LOGS = {
     "qd_detr": "released_logs/qd_detr_eval.log.txt",
     "moment_detr": "released_logs/moment_detr_clip_only_eval.log.txt",
+    "eatr": "released_logs/eatr_eval.log.txt",
+    "tr_detr": "released_logs/tr_detr_eval.log.txt",
+    "cg_detr": "released_logs/cg_detr_eval.log.txt",
 }
 
 
 def load(path: Path = RECORD) -> dict[str, Any]:
-    """The record: `released`, `annotations` and `logs`, each by name with the sha256 of what it came from."""
+    """The record: `released`, `annotations` and `logs`, each by name with the sha256 of what it came from; and `foundations`,
+    the parts of that chapter (`vtg_lib.foundations.measure`)."""
     return json.loads(path.read_text()) if path.exists() else {"released": {}, "annotations": {}, "logs": {}}
 
 
@@ -67,6 +72,7 @@ def make(root: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: one of them is missing.
     """
+    from vtg_lib import foundations
     from vtg_lib.data.annotations import read_annotations, statistics
     from vtg_lib.papers import load_paper, paper_keys
 
@@ -80,13 +86,13 @@ def make(root: Path) -> dict[str, Any]:
     released = {}
     for name, split in sorted(names):
         predictions, truth = root / PREDICTIONS.format(name), root / GROUND_TRUTH[split]
-        released[name] = {"sha256": _sha256(predictions), "truth_sha256": _sha256(truth), "brief": _score(predictions, truth)}
+        released[name] = {"sha256": sha256(predictions), "truth_sha256": sha256(truth), "brief": _score(predictions, truth)}
     annotations = {
-        label: {"sha256": _sha256(root / file), "statistics": statistics(read_annotations(root / file), dataset)}
+        label: {"sha256": sha256(root / file), "statistics": statistics(read_annotations(root / file), dataset)}
         for label, (dataset, file) in ANNOTATIONS.items()
     }
-    logs = {name: {"sha256": _sha256(root / file), **log_curve(root / file)} for name, file in LOGS.items()}
-    return {"released": released, "annotations": annotations, "logs": logs}
+    logs = {name: {"sha256": sha256(root / file), **log_curve(root / file)} for name, file in LOGS.items()}
+    return {"released": released, "annotations": annotations, "logs": logs, "foundations": foundations.measure(root)}
 
 
 def write(record: Mapping[str, Any], path: Path = RECORD) -> None:
@@ -95,5 +101,6 @@ def write(record: Mapping[str, Any], path: Path = RECORD) -> None:
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -164,19 +164,19 @@ def picture_explorer(pictures: Mapping[str, str], *, description: str) -> ipywid
     return ipywidgets.VBox([selector, slider, stack])
 
 
-def timeline_explorer(samples: Sequence[plots.Timeline], *, top: int = 3) -> ipywidgets.VBox:
+def timeline_explorer(samples: Sequence[plots.Timeline], *, top: int = 3, width: float = 7.2) -> ipywidgets.VBox:
     """Choose a sample; see ground truth, predictions, saliency, references by level and where attention looks.
 
     Args:
         samples: what to choose from, each drawn by `plots.timeline`.
-        top: predictions drawn per method.
+        top: predictions drawn per method; width: of a picture, inches.
 
     Raises:
         ValueError: there are no samples.
     """
     pictures = {
         f"{index + 1}. {sample.name}: {sample.query[:60]}": plots.figure_html(
-            plots.timeline(sample, top=top), plots.timeline_alt(sample)
+            plots.timeline(sample, top=top, width=width), plots.timeline_alt(sample)
         )
         for index, sample in enumerate(samples)
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -26,18 +25,13 @@ from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_
 from vtg_lib.losses_contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses_points import at_least_one_clip, clip_borders, point_class_loss, point_distance_loss, point_targets
 from vtg_lib.nms_scores import FACTORS, best_spans, lower_scores, snap
+from vtg_lib.presets import Published
 
 RADIUS = 1.5  # strides around the middle of a moment within which points predict it
-# What R2-Tuning publishes for a data set besides its defaults.
-PAPER: dict[str, dict[str, Any]] = {
-    "qvhighlights": {},
-    "charades_sta": {"dropout": 0.35, "weight_saliency": 0.01, "nms": "linear", "grid": 0.1},
-    "tacos": {"weight_saliency": 0.05, "nms": "linear", "grid": 0.0},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SideTuningConfig:
+class SideTuningConfig(Published):
     """Sizes and loss weights; the defaults are R2-Tuning's for QVHighlights, with InternVideo2-1B's channels.
 
     Attributes:
@@ -49,6 +43,13 @@ class SideTuningConfig:
         candidates: spans kept before suppression; nms: a key of `FACTORS`, with `nms_threshold`.
         grid: in clips; borders are rounded to its multiples; 0 does not round.
     """
+
+    # What R2-Tuning publishes for a data set besides its defaults.
+    presets = {
+        "qvhighlights": {},
+        "charades_sta": {"dropout": 0.35, "weight_saliency": 0.01, "nms": "linear", "grid": 0.1},
+        "tacos": {"weight_saliency": 0.05, "nms": "linear", "grid": 0.0},
+    }
 
     video_dim: int = 768
     text_dim: int = 768
@@ -78,17 +79,6 @@ class SideTuningConfig:
             raise ValueError(f"droppath: expected a probability in [0, 1), got {self.droppath}")
         if self.nms not in FACTORS:
             raise ValueError(f"nms: expected one of {', '.join(FACTORS)}; got {self.nms!r}")
-
-    @classmethod
-    def paper(cls, dataset: str = "qvhighlights") -> Self:
-        """The hyper-parameters that R2-Tuning publishes for `dataset`.
-
-        Raises:
-            ValueError: SDST has no results of the tuners on `dataset`.
-        """
-        if dataset not in PAPER:
-            raise ValueError(f"expected data set {', '.join(PAPER)}; got {dataset!r}; pass a Config of your own")
-        return cls(**PAPER[dataset])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""Distributions of annotations: real data sets, and what the generator makes of them at `sim`.
+
+A distribution is a list of shares that sum to 1, on bins that are the same for all data sets, so that two of them can be drawn
+together and compared (`distance`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vtg_lib.data import resolve
+from vtg_lib.data.annotations import DATASETS, statistics, validate_annotations
+from vtg_lib.data.generate import WorldConfig, generate
+from vtg_lib.data.timeline import TimelineConfig, Vocabulary
+
+# Label -> data set and its files below the data root. TVSum and YouTube Highlights are small: both splits together.
+SETS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "QVHighlights train": ("qvhighlights", ("qvhighlights/highlight_train_release.jsonl",)),
+    "QVHighlights val": ("qvhighlights", ("qvhighlights/highlight_val_release.jsonl",)),
+    "QVHighlights test": ("qvhighlights", ("qvhighlights/highlight_test_with_gt.jsonl",)),
+    "Charades-STA train": ("charades_sta", ("charades_sta/charades_train_release.jsonl",)),
+    "Charades-STA test": ("charades_sta", ("charades_sta/charades_test_release.jsonl",)),
+    "TACoS train": ("tacos", ("tacos/tacos_train_release.jsonl",)),
+    "TACoS val": ("tacos", ("tacos/tacos_val_release.jsonl",)),
+    "TACoS test": ("tacos", ("tacos/tacos_test_release.jsonl",)),
+    "TVSum": ("tvsum", ("tvsum/tvsum_train_release.jsonl", "tvsum/tvsum_val_release.jsonl")),
+    "YouTube Highlights": (
+        "youtube_highlights",
+        (
+            "youtube_highlights/youtube_highlight_train_release.jsonl",
+            "youtube_highlights/youtube_highlight_val_release.jsonl",
+        ),
+    ),
+}
+GENERATED = "generated (sim)"
+SECONDS = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 150.0, np.inf)  # (low, high]
+RELATIVE = 20  # bins of a window's share of its video
+POSITIONS = 50  # points of the video
+WORDS = 25  # the last bin holds longer queries, too
+MOMENTS = 6  # the last bin holds more
+VOTES = 5  # one annotator's score of a relevant clip, 0 to 4
+
+
+def shapes(rows: Sequence[Mapping[str, Any]], dataset: str) -> dict[str, Any]:
+    """Counts and distributions of one set of annotations.
+
+    Args:
+        rows: checked annotations; dataset: one of `vtg_lib.data.annotations.DATASETS`.
+
+    Returns:
+        `statistics` (as `vtg_lib.data.annotations.statistics`), `notes` (kind of oddity -> rows), `words`; where rows have
+        windows `moments` (per query), `seconds` and `relative` (length of a window), `position` (share of the windows that
+        cover each point of the video), `ends` (shares of windows that begin with the video, end with it, and do both); with
+        saliency `votes`; with clip labels `labels` (annotators, clips of a video, scores in use, domains).
+    """
+    found: dict[str, Any] = {
+        "statistics": statistics(rows, dataset),
+        "notes": {note.kind: note.count for note in validate_annotations(rows, dataset)},
+        "words": _shares(np.minimum([len(row["query"].split()) for row in rows], WORDS), WORDS),
+    }
+    windows = [(window, row["duration"]) for row in rows for window in row.get("relevant_windows") or ()]
+    if windows:
+        span = np.array([window for window, _ in windows], dtype=float)
+        duration = np.array([length for _, length in windows], dtype=float) * DATASETS[dataset].duration_unit
+        length = np.ptp(span, axis=1)
+        points = (np.arange(POSITIONS) + 0.5) / POSITIONS * duration[:, None]
+        begins, ends = span[:, 0] <= 0, span[:, 1] >= duration - 1e-3
+        found |= {
+            "moments": _shares(np.minimum([len(row["relevant_windows"]) for row in rows], MOMENTS), MOMENTS),
+            "seconds": _shares(np.searchsorted(SECONDS, length, side="left"), len(SECONDS) - 1),
+            "relative": _shares(np.ceil(np.clip(length / duration, 1e-9, 1) * RELATIVE), RELATIVE),
+            "position": ((points >= span[:, :1]) & (points < span[:, 1:])).mean(0).tolist(),
+            "ends": [float(begins.mean()), float(ends.mean()), float((begins & ends).mean())],
+        }
+    votes = [vote for row in rows for clip in row.get("saliency_scores") or () for vote in clip]
+    if votes:
+        found["votes"] = _shares(np.array(votes) + 1, VOTES)
+    if rows[0].get("label") is not None:
+        label = [np.array(row["label"]) for row in rows]
+        found["labels"] = {
+            "clips": float(np.mean([len(clips) for clips in label])),
+            "annotators": int(label[0].shape[1]),
+            "scores": sorted({float(score) for clips in label for score in np.unique(clips)}),
+            "domains": len({row.get("domain") for row in rows}),
+        }
+    return found
+
+
+def _shares(place: Any, bins: int) -> list[float]:
+    """Share of each place from 1 to `bins`."""
+    count = np.bincount(np.asarray(place, dtype=int), minlength=bins + 1)[1:]
+    return (count / count.sum()).tolist()
+
+
+def generated(spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`shapes` of the training annotations that the generator makes, by default those of kind `sim` with no knob turned."""
+    knobs = resolve({"kind": "sim", **(spec or {})})
+    world = WorldConfig(**{field.name: knobs[field.name] for field in dataclasses.fields(WorldConfig)})
+    timeline = TimelineConfig(**{field.name: knobs[field.name] for field in dataclasses.fields(TimelineConfig)})
+    rows, _, _ = generate(world, timeline, Vocabulary(), "train", knobs["seed"])
+    return shapes(rows, "qvhighlights")
+
+
+def distance(first: Sequence[float], second: Sequence[float]) -> float:
+    """Total variation of two distributions on the same bins: the share of one that would have to move to give the other."""
+    return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
+
+
+def profile(position: Sequence[float]) -> list[float]:
+    """Coverage by position as a distribution: where in the video a moment's clips lie."""
+    return (np.asarray(position) / np.sum(position)).tolist()
