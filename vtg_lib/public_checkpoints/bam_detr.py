@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vtg_lib.layers.boundary_decoder import POINTS
 from vtg_lib.public_checkpoints.common import INPUTS, UNUSED, anchor_decoder, detr_config, encoder_layers, feed_forward
 from vtg_lib.public_checkpoints.rules import Rules, State, count
 
@@ -15,6 +16,7 @@ OPTIONS = {"span_loss_coef": "weight_l1", "giou_loss_coef": "weight_giou", "boun
 WEIGHT = {"quality": "quality_loss_coef", "class": "label_loss_coef"}
 IDLE = "idle."  # put before class heads that no loss has trained
 SIDES = ("start", "end")
+DECODER = r"transformer\.decoder"
 
 
 def _ranking(tensors: Mapping[str, Tensor]) -> str:
@@ -27,22 +29,20 @@ def _config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[s
     found: dict[str, Any] = {ours: options[theirs] for theirs, ours in names.items() if theirs in options}
     if "nms_thd" in options:
         found["nms_threshold"] = options["nms_thd"] if options["nms_thd"] >= 0 else 1.0
-    return detr_config(tensors, options) | found | {
-        "ranking": ranking,
-        "cross_layers": count(tensors, r"transformer\.t2v_encoder\.layers\.(\d+)\."),
-    }
+    found["ranking"], found["cross_layers"] = ranking, count(tensors, r"transformer\.t2v_encoder\.layers\.(\d+)\.")
+    return detr_config(tensors, options) | found
 
 
 def _transform(state: State) -> State:
     """Convolutions as matrices over the taps; channels that heads interleave in the order of the heads."""
     quality = _ranking(state) == "quality"
     heads: dict[str, int] = {}
-    for name, tensor in state.items():  # points per head are fixed in the public code
+    for name, tensor in state.items():
         if match := re.fullmatch(r"(.*)\.point_offsets\.bias", name):
-            heads[match[1]] = len(tensor) // 4
+            heads[match[1]] = len(tensor) // POINTS
     found: State = {}
     for name, tensor in state.items():
-        if re.fullmatch(r"transformer\.decoder\.boundary_conv_(left|right)\.\d+\.weight", name) and tensor.dim() == 3:
+        if re.fullmatch(rf"{DECODER}\.boundary_conv_(left|right)\.\d+\.weight", name) and tensor.dim() == 3:
             tensor = tensor.transpose(1, 2).flatten(1)
         elif (match := re.fullmatch(r"(.*)\.output_proj\.weight", name)) and match[1] in heads:
             tensor = tensor.unflatten(1, (-1, heads[match[1]])).transpose(1, 2).flatten(1)
@@ -53,7 +53,7 @@ def _transform(state: State) -> State:
 
 
 def _border_layer(side: int) -> tuple[tuple[str, str], ...]:
-    layer, own = rf"transformer\.decoder\.boundary_layers\.(\d+)\.{side}", rf"decoder.{SIDES[side]}_layers.\1"
+    layer, own = rf"{DECODER}\.boundary_layers\.(\d+)\.{side}", rf"decoder.{SIDES[side]}_layers.\1"
     parts = {"point_offsets": "offsets", "point_weights": "weights", "value_proj": "value", "output_proj": "out"}
     return (
         *(
@@ -72,12 +72,12 @@ RULES = Rules(
         *INPUTS,
         *encoder_layers(r"transformer\.t2v_encoder", "cross_encoder"),
         *encoder_layers(r"transformer\.encoder", "encoder"),
-        (r"transformer\.decoder\.query_scale\.0\.(.+)", r"decoder.position_scale.\1"),
+        (rf"{DECODER}\.query_scale\.0\.(.+)", r"decoder.position_scale.\1"),
         *anchor_decoder(),
         *_border_layer(0),
         *_border_layer(1),
         *(
-            (rf"transformer\.decoder\.boundary_conv_{theirs}\.{2 * step}\.(weight|bias)", rf"decoder.{ours}_features.convs.{step}.taps.\1")
+            (rf"{DECODER}\.boundary_conv_{theirs}\.{2 * step}\.(weight|bias)", rf"decoder.{ours}_features.convs.{step}.taps.\1")
             for theirs, ours in zip(("left", "right"), SIDES, strict=True)
             for step in range(3)
         ),
@@ -92,13 +92,13 @@ RULES = Rules(
     ),
     unused=(
         *UNUSED,
-        (r"transformer\.decoder\.bbox_embed\..+", "the same tensors as span_embed"),
+        (rf"{DECODER}\.bbox_embed\..+", "the same tensors as span_embed"),
         (r"transformer\.saliency_proj\d\..+", "the same tensors as saliency_proj1 and saliency_proj2"),
         (r"transformer\.txt_encoder\..+", "an encoder of the text whose output the public code does not read"),
         (r"global_rep_(token|pos)_txt", "read by that encoder alone"),
-        (r"transformer\.decoder\.query_scale\.[12]\..+", "positions of the borders, which the public code computes and does not read"),
-        (r"transformer\.decoder\.ref_point_head_boundary\..+", "positions of the borders, which the public code does not compute"),
-        (r"transformer\.decoder\.boundary_layers\.\d+\.\d+\.norm1\..+", "a norm that the public code never calls"),
+        (rf"{DECODER}\.query_scale\.[12]\..+", "positions of the borders, which the public code computes and does not read"),
+        (rf"{DECODER}\.ref_point_head_boundary\..+", "positions of the borders, which the public code does not compute"),
+        (rf"{DECODER}\.boundary_layers\.\d+\.\d+\.norm1\..+", "a norm that the public code never calls"),
         (re.escape(IDLE) + r"class_embed\..+", "class heads beside a quality head: no loss trains them, nothing reads them"),
     ),
     config=_config,

@@ -27,17 +27,18 @@ def _config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[s
         "dummy": "txtproj_encoder",
         "sentence": "scls_encoder",
     }
-    found = {f"{name}_layers": count(tensors, rf"{public}\.layers\.(\d+)\.") for name, public in stacks.items()}
+    found: dict[str, Any] = {f"{name}_layers": count(tensors, rf"{public}\.layers\.(\d+)\.") for name, public in stacks.items()}
     found |= {ours: options[theirs] for theirs, ours in OPTIONS.items() if theirs in options}
     if "lw_distill" in options:  # one option weighs both
         found["weight_orthogonal"] = options["lw_distill"]
     dataset = options.get("dset_name")
-    return detr_config(tensors, options) | found | {
+    found |= {
         "dummies": shape(tensors, "dummy_rep_token")[0],
         "prompts": shape(tensors, "global_rep_token")[0],
         "highlights_only": dataset in ("tvsum", "youtube_uni"),
         "weight_negative": 0.0 if dataset == "youtube_uni" else 1.0,
     }
+    return detr_config(tensors, options) | found
 
 
 def _transform(state: State) -> State:
