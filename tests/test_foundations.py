@@ -8,11 +8,13 @@ import pytest
 
 from tests.test_released import world
 from vtg_lib import plots, recorded
-from vtg_lib.foundations import data, evaluator, figures, gather, measure, page, predictions, rows
+from vtg_lib.foundations import baselines, data, evaluator, figures, gather, measure, page, predictions, rows
 from vtg_lib.foundations.chapter import Foundations
 from vtg_lib.foundations.parts import EXAMPLES, PARTS, worked_query
+from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.parameters import PROFILES, Parameters
 from vtg_lib.released import METHODS
+from vtg_lib.store import Store
 
 VIEWS = [
     *(data.one_query, data.data_table, data.label_table, data.data_oddities, data.data_figure, data.generated_gap),
@@ -163,3 +165,21 @@ def test_figures_are_small(chapter) -> None:
 def test_methods_keep_their_colours() -> None:
     styles = [figures._method_style(name) for name in METHODS]
     assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == len(METHODS)
+
+
+def test_the_order_of_trained_methods_is_shown(chapter) -> None:
+    assert "Not run yet. <code>vtg sweep" in baselines.order_table(chapter).data
+    assert "nothing yet" in baselines.order_figure(chapter).data
+    paper = load_paper("sdst")
+    store = Store(chapter.store.path.parent / "03_sdst.jsonl")
+    for label, level in (("QD-DETR", 30.0), ("Moment-DETR", 20.0), ("SnAG", 25.0)):
+        for seed in (0, 1, 2):
+            spec = row_spec(paper.table("tab1").row(label), paper.profile("sim"), "qvhighlights", seed)
+            value = {"val": {"MR-full-mAP": level + seed}}
+            store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": value})
+    shown = baselines.order_table(chapter).data
+    assert "QD-DETR" in shown and "41.22" in shown and "31.00" in shown and "SnAG" not in shown
+    told = baselines.order_told(chapter).data
+    assert "1 of 1 pairs of methods stand as printed" in told
+    assert "No number is printed for SnAG; ours: 26.00 (sd 1.00, 3 seeds)" in told and "Not run yet: " in told
+    assert "QD-DETR: paper 41.22, ours 31.00" in baselines.order_figure(chapter).data

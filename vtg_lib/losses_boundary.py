@@ -98,7 +98,7 @@ def border_feature_loss(features: Tensor, target: Tensor, target_mask: Tensor, m
     """Border features tell clips at a border from others: binary cross-entropy, both kinds of clips weighing the same.
 
     Args:
-        features: `[2, B, T, D]` of starts and ends, not negative; their mean over channels, each squashed by tanh, is the score.
+        features: `[2, B, T, D]` of starts and ends, not negative; the mean of their tanh over channels is the score.
         target: `[B, M, 2]` (center, width); target_mask: `[B, M]`; mask: `[B, T]`.
     """
     wanted = border_targets(target, target_mask, mask)

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from imported import check_golden
 from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
 
-from vtg_lib import losses_correlation as correlation
 from vtg_lib.inference import autocast
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer, attend_among
-from vtg_lib.losses import hinge_saliency, saliency_pairs
+from vtg_lib.losses import saliency_pairs
+from vtg_lib.losses_correlation import same_video
 from vtg_lib.models import MODELS, cg_detr, count_parameters
 from vtg_lib.models.cg_detr import CGDETR, PAPER, Config
 
@@ -209,82 +209,12 @@ def test_drop_path_drops_whole_samples():
         DropPath(1)
 
 
-def test_guided_saliency_against_a_loop_over_samples():
-    batch = ragged_batch(samples=6)
-    torch.manual_seed(0)
-    own, other = torch.randn(6, 23), torch.randn(6, 23)
-    mask, target, real = batch.video_mask, batch.saliency, torch.tensor([True, True, False, True, False, True])
-    pairs = saliency_pairs(target, mask)
-    surprise = F.softplus(other)
-    found = correlation.guided_saliency((own, other, surprise), target, mask, pairs, real, 0.2, 0.5)
-    contrast, silence = [], []
-    for b in range(6):
-        clips = own[b, mask[b]].tolist() + (other[b, mask[b]].tolist() if real[b] else [])
-        labels = target[b, mask[b]].tolist() + [0.0] * (len(clips) - int(mask[b].sum()))
-        log_probability = (torch.tensor(clips) / 0.5).log_softmax(0)
-        ranks = [[p for p, y in zip(log_probability, labels, strict=True) if y >= rank] for rank in range(1, 12)]
-        contrast.append(sum(-sum(rank) / len(rank) for rank in ranks if rank) / 12)
-        if real[b]:
-            silence.append(sum(-torch.log(1 - x.sigmoid()) for x in other[b, mask[b]]))
-    expected = hinge_saliency(own, *pairs, 0.2) + sum(contrast) / 6 + 0.5 * sum(silence) / 4
-    assert found.item() == pytest.approx(float(expected), rel=1e-4)
-
-
-def test_correlation_losses_against_slow_versions():
-    torch.manual_seed(0)
-    attention, clips, words = torch.rand(3, 6, 5).softmax(-1), torch.randn(3, 6, 8), torch.randn(3, 5, 8)
-    mask = torch.tensor([[True] * 5, [True] * 4 + [False], [True] * 5])
-    moment = torch.rand(3, 6) > 0.5
-    per_clip = []
-    for b in range(3):
-        for t in range(6):
-            if moment[b, t]:
-                teacher = (words[b, mask[b]] @ clips[b, t]).softmax(0)
-                student = attention[b, t, mask[b]] + 1e-6
-                per_clip.append((teacher * (teacher.log() - student.log())).mean())
-    found = correlation.distillation(attention, clips, words, mask, moment)
-    torch.testing.assert_close(found, torch.stack(per_clip).mean())
-
-    first, second, sentence = torch.randn(4, 8), torch.randn(4, 8), torch.randn(4, 8)
-    rows = []
-    for i, wanted in enumerate((1, 0, 0, 3)):
-        logits = [F.cosine_similarity(token, s, dim=0) for token in (first[i], second[i]) for s in sentence]
-        rows.append(-torch.stack(logits).log_softmax(0)[wanted])
-    found = correlation.moment_sentence_alignment(first, second, sentence, torch.tensor([1, 0, 0, 3]))
-    torch.testing.assert_close(found, torch.stack(rows).mean())
-
-    token, valid = torch.randn(3, 8) / 4, torch.arange(6) < torch.tensor([6, 4, 2])[:, None]
-    terms = [
-        -(torch.sigmoid(clips[b, t] @ token[b]) if moment[b, t] else 1 - torch.sigmoid(clips[b, t] @ token[b])).log()
-        for b in range(3)
-        for t in range(6)
-        if valid[b, t]
-    ]
-    torch.testing.assert_close(correlation.membership(token, clips, moment, valid), torch.stack(terms).mean())
-
-    tokens = torch.randn(2, 3, 8, requires_grad=True)
-    cosines = [
-        0.0 if i == j else F.cosine_similarity(tokens[b, i], tokens[b, j], dim=0).abs().item()
-        for b in range(2)
-        for i in range(3)
-        for j in range(3)
-    ]
-    loss = correlation.orthogonality(tokens)
-    assert loss.item() == pytest.approx(sum(cosines) / len(cosines), rel=1e-5)
-    single = correlation.orthogonality(tokens[:, :1])
-    assert single.item() == 0
-
-    share, target = torch.rand(3, 6), torch.tensor([12.0, 0, 3, 0, 0, 1]).expand(3, -1)
-    terms = [-(share[b, t] if target[b, t] > 0 else 1 - share[b, t]).log() for b in range(3) for t in range(6) if valid[b, t]]
-    torch.testing.assert_close(correlation.relevance(share, target, valid), torch.stack(terms).mean())
-
-
 def test_a_sentence_about_the_same_video_is_no_negative():
     batch = ragged_batch()
     video = batch.video.clone()
     mask = batch.video_mask.clone()
     video[2], mask[2] = video[1], mask[1]
-    assert correlation.same_video(video, mask).tolist() == [False, True, False, False, False]
+    assert same_video(video, mask).tolist() == [False, True, False, False, False]
     model = build_small(**STILL)
     batch = dataclasses.replace(batch, video=video, video_mask=mask, saliency=batch.saliency * mask)
     assert model(batch).extras["real_negative"].tolist() == [True, False, True, True, True]

@@ -1,6 +1,7 @@
 """CG-DETR's adaptive cross-attention (Moon et al. 2023) and layers that drop whole residual branches.
 
-Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Axes: B samples, T clips, N dummy tokens, L words, H heads, D channels.
+Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Axes: B samples, T clips, N dummy tokens, L words, H heads, D
+channels.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Config(DetrConfig):
     Attributes:
         cross_layers: of text-to-video cross-attention.
         ranking: a key of `RANKING`: what moments are ranked by.
-        weight_l1, weight_giou: of start and end; weight_ranking: of the loss of `ranking`; weight_border: of the border features.
+        weight_l1, weight_giou: of start and end; weight_ranking: of `ranking`'s loss; weight_border: of the border features.
         nms_threshold, nms_sigma: Gaussian soft-NMS among moments whose IoU is above the threshold; at 1 there is none.
     """
 
@@ -201,5 +201,6 @@ class BAMDETR(nn.Module):
         saliency = hinge_saliency(output.saliency, positive, negative, c.saliency_margin)
         if (other := output.extras.get("negative_saliency")) is not None:
             both, target = torch.cat((output.saliency, other), 1), F.pad(batch.saliency, (0, other.shape[1]))
-            saliency = saliency + rank_contrastive_saliency(both, target, mask.repeat(1, 2)) + negative_pair_saliency(other, mask)
+            saliency = saliency + rank_contrastive_saliency(both, target, mask.repeat(1, 2))
+            saliency = saliency + negative_pair_saliency(other, mask)
         return losses | {"saliency": c.weight_saliency * saliency}

@@ -104,7 +104,8 @@ class CGDETR(nn.Module):
         self.config = c = config
         self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
         self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
-        self.modality = nn.Parameter(torch.randn(2, c.width) * 0.02)  # of words, of clips
+        self.modality = nn.Parameter(torch.empty(2, c.width))  # of words, of clips
+        nn.init.normal_(self.modality, std=0.02)
         sizes, token_sizes = ((c.width, c.heads, c.hidden, p) for p in (c.dropout, c.token_dropout))
         self.dummies = nn.Parameter(torch.randn(c.dummies, c.width))
         self.dummy_position = nn.Parameter(torch.randn(c.dummies, c.width))
@@ -181,7 +182,7 @@ class CGDETR(nn.Module):
     def encode(
         self, video: Tensor, position: Tensor, mask: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Clips `[B, T, D]`, keys and values of the text -> memory `[B, T, D]`, saliency `[B, T]`, attention `[B, T, N + L]`."""
+        """Clips `[B, T, D]`, keys, values of the text -> memory `[B, T, D]`, saliency `[B, T]`, attention `[B, T, N + L]`."""
         x, weights = video, []
         for layer in self.cross_encoder:
             x, layer_weights = layer(x, position, keys, values, key_mask)

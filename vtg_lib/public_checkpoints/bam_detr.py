@@ -77,9 +77,9 @@ RULES = Rules(
         *_border_layer(0),
         *_border_layer(1),
         *(
-            (rf"{DECODER}\.boundary_conv_{theirs}\.{2 * step}\.(weight|bias)", rf"decoder.{ours}_features.convs.{step}.taps.\1")
-            for theirs, ours in zip(("left", "right"), SIDES, strict=True)
-            for step in range(3)
+            (rf"{DECODER}\.boundary_conv_{side}\.{2 * i}\.(weight|bias)", rf"decoder.{ours}_features.convs.{i}.taps.\1")
+            for side, ours in zip(("left", "right"), SIDES, strict=True)
+            for i in range(3)
         ),
         *((rf"span_embed\.(\d+)\.{part}\.(.+)", rf"decoder.refine_{name}.\1.\2") for part, name in enumerate(("anchor", *SIDES))),
         (r"transformer\.tgt_embed\.weight", "decoder.states"),

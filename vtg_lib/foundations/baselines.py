@@ -1,0 +1,58 @@
+"""The methods of the library, trained on the same generated data, beside the order that SDST's Tab. 1 prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vtg_lib import ordering, plots
+from vtg_lib.evidence import TableResults, compare
+from vtg_lib.foundations.chapter import Foundations
+from vtg_lib.foundations.page import items, paragraph, table
+from vtg_lib.papers import load_paper
+from vtg_lib.store import Store
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+PAPER, TABLE, COLUMN, KIND = "sdst", "tab1", "val mAP", "sim"
+COMMAND = f"`vtg sweep --paper {PAPER} --profile sim --seeds 3 --tables {TABLE}` trains them."
+
+
+def _results(chapter: Foundations) -> TableResults:
+    paper = load_paper(PAPER)
+    store = Store(chapter.store.path.parent / f"{paper.chapter}.jsonl")
+    return compare(paper, store, [TABLE])[TABLE]
+
+
+def order_table(chapter: Foundations) -> HTML:
+    """The methods in the printed order, with our mean, spread and rank."""
+    found = ordering.order(_results(chapter), COLUMN, KIND)
+    return table(ordering.frame(found).to_dict("records")) if found.places else paragraph(f"Not run yet. {COMMAND}")
+
+
+def order_figure(chapter: Foundations) -> HTML:
+    """The same as lines from the paper's number to ours."""
+    places = ordering.order(_results(chapter), COLUMN, KIND).places
+    figure = plots.slope_chart(
+        [place.label for place in places],
+        [place.printed for place in places],
+        [place.ours.mean for place in places],
+        metric=COLUMN,
+        ours_sd=[place.ours.sd if place.ours.n > 1 else None for place in places],
+        evidence=KIND,
+    )
+    told = "; ".join(f"{place.label}: paper {place.printed:.2f}, ours {place.ours.mean:.2f}" for place in places) or "nothing yet"
+    return plots.show(figure, f"Slope chart of {COLUMN}, each side on its own scale. {told}", "The printed order beside ours.")
+
+
+def order_told(chapter: Foundations) -> HTML:
+    """What became of the printed order, and methods that have no printed number here."""
+    results = _results(chapter)
+    lines = [ordering.summary(ordering.order(results, COLUMN, KIND))]
+    for row in results.rows:
+        if row.row.paper[COLUMN] is None and KIND in row.runs:
+            ours = row.runs[KIND].summary(COLUMN)
+            lines.append(f"No number is printed for {row.row.label}; ours: {ours.mean:.2f} (sd {ours.sd:.2f}, {ours.n} seeds).")
+    if results.lacking:
+        lines.append(f"Not run yet: {', '.join(results.lacking)}. {COMMAND}")
+    return items(lines)
