@@ -214,6 +214,7 @@ def test_a_sentence_about_the_same_video_is_no_negative():
     video = batch.video.clone()
     mask = batch.video_mask.clone()
     video[2], mask[2] = video[1], mask[1]
+    video[2, ~mask[2]] = 7.0
     assert same_video(video, mask).tolist() == [False, True, False, False, False]
     model = build_small(**STILL)
     batch = dataclasses.replace(batch, video=video, video_mask=mask, saliency=batch.saliency * mask)
