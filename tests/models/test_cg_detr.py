@@ -15,7 +15,7 @@ from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, Grou
 from vtg_lib.losses import saliency_pairs
 from vtg_lib.losses_correlation import same_video
 from vtg_lib.models import MODELS, cg_detr, count_parameters
-from vtg_lib.models.cg_detr import CGDETR, PAPER, Config
+from vtg_lib.models.cg_detr import CGDETR, Config
 
 SMALL = Config(
     video_dim=VIDEO_DIM,
@@ -57,7 +57,7 @@ def test_size_is_that_of_the_public_code_without_what_it_never_uses():
 
 
 def test_presets():
-    for dataset in PAPER:
+    for dataset in Config.presets:
         config = Config.paper(dataset)
         assert (config.encoder_layers, config.decoder_layers, config.queries) == (3, 3, 10)
     assert Config.paper("tacos").dummies == 50 and Config.paper("charades_sta+vgg").video_dim == 4096

@@ -7,7 +7,6 @@ second projection of the text, and learned positions of up to 32 words. The publ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -34,18 +33,6 @@ from vtg_lib.losses_correlation import (
 from vtg_lib.matching import MatchCost
 from vtg_lib.spans import inverse_sigmoid
 
-# What the training scripts set for each data set; "+" names other features of the same.
-PAPER: Mapping[str, Mapping[str, Any]] = {
-    "qvhighlights": {},
-    "qvhighlights+clip": {"video_dim": 512},
-    "charades_sta": {"chosen_prompts": 2, "weight_saliency": 4.0},
-    "charades_sta+vgg": {"video_dim": 4096, "text_dim": 300, "dropout": 0.2, "chosen_prompts": 2, "weight_saliency": 4.0},
-    "tacos": {"dummies": 50, "chosen_prompts": 2, "weight_saliency": 4.0},
-    # For these two the scripts try one and two chosen prompts, video by video domain.
-    "tvsum": {"video_dim": 2048, "dummies": 3, "highlights_only": True},
-    "youtube_highlights": {"dummies": 1, "weight_saliency": 4.0, "weight_negative": 0.0, "highlights_only": True},
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(DetrConfig):
@@ -59,6 +46,17 @@ class Config(DetrConfig):
             silence of clips under another sentence; weight_align, weight_distill, weight_orthogonal: of the correlation losses.
         highlights_only: the data set has no moments; only saliency is learned.
     """
+
+    presets = {  # "+" names other features of the same data set
+        "qvhighlights": {},
+        "qvhighlights+clip": {"video_dim": 512},
+        "charades_sta": {"chosen_prompts": 2, "weight_saliency": 4.0},
+        "charades_sta+vgg": {"video_dim": 4096, "text_dim": 300, "dropout": 0.2, "chosen_prompts": 2, "weight_saliency": 4.0},
+        "tacos": {"dummies": 50, "chosen_prompts": 2, "weight_saliency": 4.0},
+        # For these two the scripts try one and two chosen prompts, video by video domain.
+        "tvsum": {"video_dim": 2048, "dummies": 3, "highlights_only": True},
+        "youtube_highlights": {"dummies": 1, "weight_saliency": 4.0, "weight_negative": 0.0, "highlights_only": True},
+    }
 
     encoder_layers: int = 3
     decoder_layers: int = 3
@@ -83,17 +81,6 @@ class Config(DetrConfig):
                 raise ValueError(f"cg_detr.{name}: expected at least 1, got {getattr(self, name)}")
         if self.chosen_prompts > self.prompts:
             raise ValueError(f"cg_detr.chosen_prompts: expected at most the {self.prompts} prompts, got {self.chosen_prompts}")
-
-    @classmethod
-    def paper(cls, dataset: str = "qvhighlights") -> Config:
-        """The published hyper-parameters.
-
-        Raises:
-            ValueError: no configuration was published for `dataset`.
-        """
-        if dataset not in PAPER:
-            raise ValueError(f"CG-DETR: expected data set {', '.join(PAPER)}; got {dataset!r}; pass a Config of your own")
-        return cls(**PAPER[dataset])
 
 
 class CGDETR(nn.Module):
