@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vtg_lib import world_views
+from vtg_lib import provenance, world_views
 from vtg_lib.data import Output, load_data
 
 pytest.importorskip("matplotlib")
@@ -36,9 +36,13 @@ def test_calibration_compares_with_the_logs(monkeypatch, tmp_path) -> None:
     assert "not run" in world_views.calibration_figure().data
     record = {"hash": "a", "spec": {"model": "qd_detr"}, "metrics": {"last": {"MR-full-mAP": 30.0}}}
     record["curves"] = {"epoch": [5, 10], "MR-full-mAP": [14.0, 40.0]}
+    record["provenance"] = {"source_digest": "another", "code_version": "0123abc"}
     monkeypatch.setattr(world_views, "calibration_runs", lambda: [record])
     table = world_views.calibration_table().data
     assert "within 6" in table and "above" in table  # 13.48 and 24.93 in the log
+    assert "earlier (0123abc)" in table
+    record["provenance"]["source_digest"] = provenance.source_digest("vtg_lib.models.qd_detr")
+    assert "earlier" not in world_views.calibration_table().data
 
 
 def test_text_blind_scores_use_other_sentences() -> None:

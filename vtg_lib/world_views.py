@@ -161,8 +161,18 @@ def calibration_table() -> HTML:
                 gap = ours - theirs
                 close = "within 6" if abs(gap) <= 6 else "above" if gap > 0 else "below"
                 name = record["spec"]["model"]
-                rows.append({"model": name, "epoch": epoch, "log": theirs, "ours": ours, "gap": gap, "verdict": close})
+                row = {"model": name, "epoch": epoch, "log": theirs, "ours": ours, "gap": gap, "verdict": close}
+                rows.append(row | {"code": _code(record)})
     return frame_html(pd.DataFrame(rows) if rows else pd.DataFrame({"runs on real annotations": [f"not run: {COMMAND}"]}))
+
+
+def _code(record: Mapping[str, Any]) -> str:
+    """Whether a run's code is today's, for the model's modules and all that training goes through."""
+    from vtg_lib.models import entry
+    from vtg_lib.provenance import source_digest
+
+    same = record["provenance"].get("source_digest") == source_digest(entry(record["spec"]["model"]).module)
+    return "today's" if same else f"earlier ({record['provenance']['code_version']})"
 
 
 def _at(record: Mapping[str, Any], epoch: int) -> float:
@@ -228,6 +238,7 @@ def real_run_table() -> HTML:
                 **{name: record["metrics"]["val"][key] for name, key in columns.items()},
                 "hours": origin["wall_s"] / 3600,
                 "device": origin["device"],
+                "code": _code(record),
             }
         )
     return (
