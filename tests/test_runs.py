@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import json
+import math
 import pickle
 import resource
 import shutil
@@ -19,7 +20,8 @@ import torch
 
 from vtg_lib import initialisation, models, provenance, runs
 from vtg_lib.checkpoint import load_checkpoint
-from vtg_lib.models import ModelEntry
+from vtg_lib.models import MODELS, ModelEntry
+from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.runs import PausedError, RunSpec, build_model, find, run, run_folder, thin_curves, trained_model
 from vtg_lib.store import Store, StoreError
 from vtg_lib.train import TrainConfig
@@ -398,3 +400,13 @@ def test_pairing_repeats_every_operation_on_a_parameter():
     assert first.zero.abs().sum() == 0 and first.part[:2].abs().sum() == 0
     assert ((first.part[2:] >= 10) & (first.part[2:] <= 20)).all()
     assert not torch.equal(first.part, second.part) and not torch.equal(first.random, second.random)
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_every_method_runs_from_a_row_of_a_table(model: str):
+    paper = load_paper("sdst")
+    row = next(row for table in paper.tables for row in table.rows if row.model == model and row.planned)
+    spec = row_spec(row, paper.profile("smoke"), "qvhighlights", 0)
+    spec = dataclasses.replace(spec, data={**spec.data, "train": 16, "val": 8}, diagnostics=())
+    result = runs.run(spec, None)
+    assert result.provenance["parameters"] > 0 and math.isfinite(result.metrics["val"]["MR-full-mAP"])

@@ -20,7 +20,7 @@ from vtg_lib.nms_greedy import vote
 from vtg_lib.spans import cw_to_se
 
 SMALL = Config(
-    video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, text_width=8, heads=2, levels=3, text_layers=1, loss_norm=7.0
+    video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, text_width=8, heads=2, pyramid_levels=3, text_layers=1, loss_norm=7.0
 )  # fmt: skip
 PUBLIC_SIZES = {  # parameters that the public code counts
     "activitynet": 3_228_042,
@@ -59,7 +59,7 @@ def test_sizes_are_those_of_the_public_code(dataset):
 
 def test_presets_and_refusals():
     tacos, mad = Config.paper("tacos"), Config.paper("mad")
-    assert (tacos.levels, tacos.window, tacos.fusion, tacos.predictions) == (8, 19, "affine", 5)
+    assert (tacos.pyramid_levels, tacos.window, tacos.fusion, tacos.predictions) == (8, 19, "affine", 5)
     assert (mad.stride, mad.text_encoder, mad.predictions) == (2, "pool", 50)
     with pytest.raises(ValueError, match="qvhighlights"):
         Config.paper("qvhighlights")

@@ -37,9 +37,9 @@ HEAD_DEPTH = 3  # convolutions of kernel 3
 NORM_MOMENTUM = 0.9  # of the running number of positive points
 LEAST_SCORE, LEAST_LENGTH = 1e-3, 0.1  # of a prediction; the length in strides of the first level
 # What differs from the defaults, by data set; features as in the authors' files: I3D for Charades-STA, EgoVLP for Ego4D.
-_LONG: dict[str, Any] = {"levels": 8, "window": 19}
+_LONG: dict[str, Any] = {"pyramid_levels": 8, "window": 19}
 _CHARADES: dict[str, Any] = {
-    "text_dim": 300, "width": 256, "stem": 1, "levels": 6, "fusion": "affine", "first_range": 8.0, "fixed_length": 256,
+    "text_dim": 300, "width": 256, "stem": 1, "pyramid_levels": 6, "fusion": "affine", "first_range": 8.0, "fixed_length": 256,
     "loss_norm": 400.0,
 }  # fmt: skip
 _POOLED: dict[str, Any] = {"text_encoder": "pool"}
@@ -51,7 +51,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
               "loss_norm": 10.0},
     "ego4d_slowfast": {**_LONG, "video_dim": 2304, "text_dim": 768, "width": 512, "text_layers": 1, "regression": "iou",
                        "loss_norm": 10.0},
-    "mad": {**_POOLED, "video_dim": 512, "text_dim": 512, "width": 512, "text_width": 512, "stride": 2, "levels": 9,
+    "mad": {**_POOLED, "video_dim": 512, "text_dim": 512, "width": 512, "text_width": 512, "stride": 2, "pyramid_levels": 9,
             "window": 17, "positions": False, "loss_norm": 250.0, "candidates": 200, "predictions": 50},
     "tacos": {**_LONG, "video_dim": 4096, "text_dim": 300, "width": 256, "fusion": "affine", "loss_norm": 100.0},
 }  # fmt: skip
@@ -65,7 +65,7 @@ class Config(Published):
         width: of the pyramid and the heads; text_width: of the text encoder; heads: of every attention.
         text_encoder: a key of `TEXT_ENCODERS`; text_layers: of the transformer.
         fixed_length: clips to which every video is resampled; 0 takes videos as they are.
-        stride: clips per point of the first level; convolutions, stem, levels: see `LocalPyramid`.
+        stride: clips per point of the first level; convolutions, stem, pyramid_levels: see `LocalPyramid`.
         window: clips that a clip of the pyramid attends to; positions: the pyramid has positions.
         fusion: what is done to the clips before words scale and shift them, a key of `FUSION_NORMS`; fusion_layers: of it.
         first_range: first level's longest distance to a border, in strides; doubles by level. overlap: of neighbouring
@@ -89,7 +89,7 @@ class Config(Published):
     stride: int = 1
     convolutions: int = 2
     stem: int = 0
-    levels: int = 7
+    pyramid_levels: int = 7
     window: int = 5
     positions: bool = True
     fusion: str = "adaln"
@@ -111,8 +111,9 @@ class Config(Published):
         for name, allowed in (("text_encoder", TEXT_ENCODERS), ("fusion", FUSION_NORMS), ("regression", REGRESSION)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"snag.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        if self.levels < 1 or not 0 < self.overlap <= 1:
-            raise ValueError(f"snag: expected 1 level or more and an overlap in (0, 1], got {self.levels}, {self.overlap}")
+        if self.pyramid_levels < 1 or not 0 < self.overlap <= 1:
+            got = f"{self.pyramid_levels} and {self.overlap}"
+            raise ValueError(f"snag: expected 1 pyramid level or more and an overlap in (0, 1], got {got}")
 
 
 def resample(video: Tensor, length: Tensor, size: int) -> Tensor:
@@ -175,7 +176,7 @@ class SnAG(nn.Module):
         self.text_net = encoder(c.text_dim, c.text_width, c.heads, c.text_layers, c.dropout, c.droppath)
         self.video_net = LocalPyramid(
             c.video_dim, c.width, c.heads, c.window, stride=c.stride, convolutions=c.convolutions, stem=c.stem,
-            levels=c.levels, positions=c.positions, dropout=c.dropout, droppath=c.droppath,
+            levels=c.pyramid_levels, positions=c.positions, dropout=c.dropout, droppath=c.droppath,
         )  # fmt: skip
         self.fusion = nn.ModuleList(
             ModulationLayer(c.width, c.text_width, c.heads, c.dropout, c.droppath, FUSION_NORMS[c.fusion](c.width))
@@ -184,7 +185,7 @@ class SnAG(nn.Module):
         self.norm = nn.LayerNorm(c.width)
         self.class_head = ConvHead(c.width, 1, HEAD_DEPTH, norm=True)
         self.distance_head = ConvHead(c.width, 2, HEAD_DEPTH, norm=True)
-        self.scale = nn.Parameter(torch.ones(c.levels))
+        self.scale = nn.Parameter(torch.ones(c.pyramid_levels))
         for head in (self.class_head, self.distance_head):
             zero_biases(head)
         self.register_buffer("loss_norm", torch.tensor(c.loss_norm))
@@ -232,8 +233,8 @@ class SnAG(nn.Module):
         """The points of levels with `masks` `[B, T_l]`, in clips."""
         c, device = self.config, masks[0].device
         sizes = torch.tensor([mask.shape[1] for mask in masks], device=device)
-        ranges = torch.tensor(level_ranges(c.levels, c.first_range, c.overlap), device=device) * c.stride
-        strides = c.stride * 2.0 ** torch.arange(c.levels, device=device)
+        ranges = torch.tensor(level_ranges(c.pyramid_levels, c.first_range, c.overlap), device=device) * c.stride
+        strides = c.stride * 2.0 ** torch.arange(c.pyramid_levels, device=device)
         stride = strides.repeat_interleave(sizes)
         position = torch.cat([torch.arange(mask.shape[1], device=device) for mask in masks]) * stride
         low, high = ranges.repeat_interleave(sizes, 0).unbind(-1)
