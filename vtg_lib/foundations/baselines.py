@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 PAPER, TABLE, COLUMN, KIND = "sdst", "tab1", "val mAP", "sim"
+OURS, NAME = "Ours", "SDST"  # what the paper calls its own method, and what it is called here
 COMMAND = f"`vtg sweep --paper {PAPER} --profile sim --seeds 3 --tables {TABLE}` trains them."
 
 
@@ -27,21 +28,26 @@ def _results(chapter: Foundations) -> TableResults:
 def order_table(chapter: Foundations) -> HTML:
     """The methods in the printed order, with our mean, spread and rank."""
     found = ordering.order(_results(chapter), COLUMN, KIND)
-    return table(ordering.frame(found).to_dict("records")) if found.places else paragraph(f"Not run yet. {COMMAND}")
+    rows = ordering.frame(found).to_dict("records")
+    rows = [{**row, "method": row["method"].replace(OURS, NAME)} for row in rows]
+    return table(rows) if rows else paragraph(f"Not run yet. {COMMAND}")
 
 
 def order_figure(chapter: Foundations) -> HTML:
     """The same as lines from the paper's number to ours."""
     places = ordering.order(_results(chapter), COLUMN, KIND).places
     figure = plots.slope_chart(
-        [place.label for place in places],
+        [place.label.replace(OURS, NAME) for place in places],
         [place.printed for place in places],
         [place.ours.mean for place in places],
         metric=COLUMN,
         ours_sd=[place.ours.sd if place.ours.n > 1 else None for place in places],
         evidence=KIND,
     )
-    told = "; ".join(f"{place.label}: paper {place.printed:.2f}, ours {place.ours.mean:.2f}" for place in places) or "nothing yet"
+    told = (
+        "; ".join(f"{place.label.replace(OURS, NAME)}: paper {place.printed:.2f}, ours {place.ours.mean:.2f}" for place in places)
+        or "nothing yet"
+    )
     return plots.show(figure, f"Slope chart of {COLUMN}, each side on its own scale. {told}", "The printed order beside ours.")
 
 
@@ -55,4 +61,4 @@ def order_told(chapter: Foundations) -> HTML:
             lines.append(f"No number is printed for {row.row.label}; ours: {ours.mean:.2f} (sd {ours.sd:.2f}, {ours.n} seeds).")
     if results.lacking:
         lines.append(f"Not run yet: {', '.join(results.lacking)}. {COMMAND}")
-    return items(lines)
+    return items([line.replace(OURS, NAME) for line in lines])
