@@ -1,10 +1,12 @@
-"""A batch of videos, sentences and moments of different lengths, for the tests of methods that predict at every clip."""
+"""What the tests of methods share: a batch of different lengths, models off their initial values, losses that repeat."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch
 
@@ -55,3 +57,23 @@ def with_noise_in_padding(batch: Batch) -> Batch:
         video=torch.where(batch.video_mask[..., None], batch.video, torch.full_like(batch.video, 9.0)),
         text=torch.where(batch.text_mask[..., None], batch.text, torch.full_like(batch.text, -7.0)),
     )
+
+
+def without_moments(batch: Batch) -> Batch:
+    """The same batch with nothing to find."""
+    return dataclasses.replace(batch, spans=batch.spans * 0, span_mask=batch.span_mask & False, saliency=batch.saliency * 0)
+
+
+def moved(model: nn.Module, by: float = 0.1) -> Any:
+    """The model with every parameter off its initial value (some start at zero), so that every branch counts."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(by * torch.randn_like(parameter))
+    return model
+
+
+def losses_of(model: nn.Module, batch: Batch, seed: int = 0) -> dict[str, Tensor]:
+    """Losses with the same random pairs of clips whatever was drawn before."""
+    output = model(batch)
+    torch.manual_seed(seed)
+    return model.loss(output, batch)

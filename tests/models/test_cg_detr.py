@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from imported import check_golden
-from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
+from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding
 
 from vtg_lib.inference import autocast
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer, attend_among
@@ -36,17 +36,7 @@ STILL = {"dropout": 0.0, "input_dropout": 0.0, "token_dropout": 0.0}
 def build_small(**changes) -> CGDETR:
     torch.manual_seed(0)
     model = CGDETR(dataclasses.replace(SMALL, **changes))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def losses_of(model: CGDETR, batch, seed: int = 0) -> dict:
-    """Losses with the same random pairs of clips whatever was drawn before."""
-    output = model(batch)
-    torch.manual_seed(seed)
-    return model.loss(output, batch)
+    return moved(model, 0.1)
 
 
 def test_size_is_that_of_the_public_code_without_what_it_never_uses():

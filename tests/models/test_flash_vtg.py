@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
+from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding, without_moments
 
 from vtg_lib import losses_correlation as correlation
 from vtg_lib.data import load_data
@@ -47,17 +47,7 @@ def build_small(**changes) -> FlashVTG:
     """A small Flash-VTG with every parameter off its initial value."""
     torch.manual_seed(0)
     model = FlashVTG(dataclasses.replace(SMALL, **changes))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def losses_of(model: FlashVTG, batch, seed: int = 0) -> dict:
-    """Losses with the same random pairs of clips whatever was drawn before."""
-    output = model(batch)
-    torch.manual_seed(seed)
-    return model.loss(output, batch)
+    return moved(model, 0.1)
 
 
 @pytest.mark.parametrize("preset", PUBLIC_SIZES)
@@ -209,7 +199,7 @@ def test_weights():
 
 def test_a_batch_without_any_moment():
     model, batch = build_small(), ragged_batch()
-    batch = dataclasses.replace(batch, spans=batch.spans * 0, span_mask=batch.span_mask & False, saliency=batch.saliency * 0)
+    batch = without_moments(batch)
     losses = model.loss(model(batch), batch)
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values()) and losses["distance"] == losses["nce"] == 0

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from imported import public_state
-from ragged import alone, ragged_batch
+from ragged import alone, moved, ragged_batch, without_moments
 from test_public_checkpoints import GOLDEN, TOLERANCE, golden, noise, save
 
 from vtg_lib.data import load_data
@@ -51,10 +51,7 @@ def build_small(**changes) -> R2Tuning:
     """A small R2-Tuning with every parameter off its initial value: some start at zero."""
     torch.manual_seed(0)
     model = R2Tuning(dataclasses.replace(SMALL, **changes))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return moved(model, 0.2)
 
 
 def test_sizes_are_those_of_the_public_code():
@@ -206,7 +203,7 @@ def test_losses_against_slow_versions():
 
 def test_a_batch_without_any_moment():
     model, batch = build_small(), level_batch()
-    batch = dataclasses.replace(batch, spans=batch.spans * 0, span_mask=batch.span_mask & False, saliency=batch.saliency * 0)
+    batch = without_moments(batch)
     losses = model.loss(model(batch), batch)
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values()) and losses["distance"] == losses["saliency"] == 0

@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from ragged import moved as shift
+from ragged import without_moments
 
 from vtg_lib.data.batches import Batch
 from vtg_lib.models import build, count_parameters
@@ -44,11 +46,7 @@ def build_small(seed: int = 0, moved: bool = False, **changes) -> SDST:
     """A small SDST; `moved` shifts every parameter off its initial value (some start at zero)."""
     torch.manual_seed(seed)
     model = SDST(dataclasses.replace(SMALL, **changes))
-    if moved:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
+    return shift(model, 0.05) if moved else model
 
 
 # ------------------------------------------------------------------------------------------------ published numbers
@@ -219,7 +217,7 @@ def test_fewer_clips_than_queries():
 
 def test_a_batch_without_any_moment():
     batch = make_batch()
-    empty = dataclasses.replace(batch, spans=batch.spans * 0, span_mask=batch.span_mask & False, saliency=batch.saliency * 0)
+    empty = without_moments(batch)
     model = build_small()
     losses = model.loss(model(empty), empty)
     sum(losses.values()).backward()

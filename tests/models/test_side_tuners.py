@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from ragged import moved as shift
+from ragged import without_moments
 from torch import nn
 
 from vtg_lib.data.batches import Batch
@@ -51,11 +53,7 @@ def build_small(name: str, moved: bool = True, **changes) -> nn.Module:
     """A small model; `moved` shifts every parameter off its initial value (gates and adapters start at zero)."""
     torch.manual_seed(0)
     model = build(name, SMALL | changes)
-    if moved:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
+    return shift(model, 0.05) if moved else model
 
 
 # ------------------------------------------------------------------------------------------------ published numbers
@@ -192,7 +190,7 @@ def test_a_weight_scales_its_loss(name):
 
 def test_a_batch_without_any_moment():
     batch = make_batch()
-    empty = dataclasses.replace(batch, spans=batch.spans * 0, span_mask=batch.span_mask & False, saliency=batch.saliency * 0)
+    empty = without_moments(batch)
     model = build_small("losa")
     losses = model.loss(model(empty), empty)
     sum(losses.values()).backward()

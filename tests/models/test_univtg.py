@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
+from ragged import moved as shift
 
 from vtg_lib.inference import autocast
 from vtg_lib.losses_contrastive import choose_positive
@@ -23,11 +24,7 @@ SMALL = Config(video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, heads=2, hidden
 def build_small(moved: bool = True, **changes) -> UniVTG:
     torch.manual_seed(0)
     model = UniVTG(dataclasses.replace(SMALL, **changes))
-    if moved:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return shift(model, 0.1) if moved else model
 
 
 def test_size_is_that_of_the_public_code_without_what_it_never_uses():
