@@ -342,6 +342,8 @@ def _diagnose(diagnostics: dict[str, Any], when: str, model: nn.Module, data: An
 def _check_features(spec: RunSpec, data: GroundingData) -> None:
     """Refuse features that the model was not configured for, before anything is computed.
 
+    A config's `levels` are those of the features (a pyramid's go by another name).
+
     Raises:
         ValueError: says which knobs of the config or of the data to set.
     """

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class PReLU(nn.PReLU):
     """`nn.PReLU` with one learned slope: max(x, 0) + slope min(x, 0).
 
-    PyTorch's CPU kernel writes the slope's gradient element by element before it sums it up, a twentieth of a whole training
-    step of QD-DETR; here it is one dot product. On other devices PyTorch's kernel is used.
+    PyTorch's CPU kernel writes the slope's gradient element by element before it sums it up; here it is one dot product. On
+    other devices PyTorch's kernel is used.
     """
 
     def __init__(self) -> None:
