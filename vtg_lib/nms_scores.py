@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from vtg_lib.data.batches import Output
+from vtg_lib.presets import Published
 from vtg_lib.spans import cw_to_se, iou, se_to_cw
 
 Factor = Callable[[Tensor, float], Tensor]  # IoU with a better span, threshold -> factor of the score
@@ -63,3 +68,31 @@ def snap(spans: Tensor, length: Tensor, grid: float, open_ended: bool) -> Tensor
         rounded = (cut / grid).round() * grid
         cut = rounded if open_ended else torch.where(borders[..., 1:] < length, rounded, cut)
     return se_to_cw(cut / length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suppression(Published):
+    """The part of a method's config that says what is done to the spans of all points.
+
+    Attributes:
+        candidates: spans kept before suppression; nms: a key of `FACTORS`, with `nms_threshold`.
+        grid: in clips; borders are rounded to its multiples; 0 does not round; open_ended: see `snap`.
+    """
+
+    open_ended: ClassVar[bool] = False
+
+    candidates: int = 50
+    nms: str = "hard"
+    nms_threshold: float = 0.7
+    grid: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.nms not in FACTORS:
+            method = type(self).__module__.rpartition(".")[2]
+            raise ValueError(f"{method}.nms: expected one of {', '.join(FACTORS)}; got {self.nms!r}")
+
+    def suppress(self, output: Output) -> Output:
+        """The best candidates, cut to the video and rounded, with lowered scores; extras need `length [B]` in clips."""
+        spans, scores = best_spans(output.spans, output.scores, self.candidates)
+        spans = snap(spans, output.extras["length"], self.grid, self.open_ended)
+        return dataclasses.replace(output, spans=spans, scores=lower_scores(spans, scores, self.nms, self.nms_threshold))

@@ -12,9 +12,10 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, w
 
 from vtg_lib.data.batches import Output
 from vtg_lib.inference import autocast
+from vtg_lib.layers import query_encoder
 from vtg_lib.layers.boundary_decoder import POINTS, BorderAttention, BorderFeatures, BoundaryDecoder, borders
 from vtg_lib.losses import saliency_pairs
-from vtg_lib.models import MODELS, bam_detr, count_parameters
+from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.bam_detr import BAMDETR, Config
 
 SMALL = Config(video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, heads=2, hidden=24, queries=5)
@@ -76,7 +77,7 @@ def test_shapes_and_gradients(ranking: str):
 def test_padding_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     model, batch = build_small(**STILL), ragged_batch()
     pairs = saliency_pairs(batch.saliency, batch.video_mask)
-    monkeypatch.setattr(bam_detr, "saliency_pairs", lambda saliency, mask: pairs)
+    monkeypatch.setattr(query_encoder, "saliency_pairs", lambda saliency, mask: pairs)
     longer = dataclasses.replace(
         batch,
         **{name: F.pad(getattr(batch, name), (0, 0, 0, 3)) for name in ("video", "text")},

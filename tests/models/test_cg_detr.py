@@ -64,7 +64,7 @@ def test_shapes_and_gradients():
     model, batch = build_small(), ragged_batch()
     output = model(batch, trace=True)
     assert output.layers["spans"].shape == output.layers["logits"].shape == (2, 5, 5, 2)
-    assert output.saliency.shape == (5, 23) and output.trace["attention"].shape == (5, 23, 4 + batch.text.shape[1])
+    assert output.saliency.shape == (5, 23) and output.trace["text_attention"].shape == (5, 23, 4 + batch.text.shape[1])
     losses = model.loss(output, batch)
     assert set(losses) == {"l1", "giou", "label", "saliency", "attention", "align", "distill", "orthogonal"}
     assert all(loss.isfinite() and loss.dim() == 0 for loss in losses.values())

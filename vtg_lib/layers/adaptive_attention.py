@@ -39,11 +39,22 @@ class DropPath(nn.Module):
 
 
 class PathLayer(AttentionLayer):
-    """`AttentionLayer` with a PReLU and with `DropPath` on both residual branches; starts as PyTorch's attention does."""
+    """`AttentionLayer` with `DropPath` on both residual branches, by default at the rate of the dropout.
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
-        super().__init__(width, heads, hidden, dropout, PReLU)
-        self.dropout = DropPath(dropout)  # type: ignore[assignment]
+    It starts as PyTorch's attention does.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        droppath: float | None = None,
+        activation: type[nn.Module] = PReLU,
+    ) -> None:
+        super().__init__(width, heads, hidden, dropout, activation)
+        self.dropout = DropPath(dropout if droppath is None else droppath)  # type: ignore[assignment]
         for linear in (self.attention.query, self.attention.key, self.attention.value):
             nn.init.xavier_uniform_(linear.weight, gain=math.sqrt(0.5))  # the bound of one matrix of 3 D rows
             nn.init.zeros_(linear.bias)

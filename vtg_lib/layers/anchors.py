@@ -5,7 +5,11 @@ Structure as in wjun0830/QD-DETR @ 56c63b2, which TR-DETR and CG-DETR share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.layers.activation import PReLU
@@ -34,12 +38,26 @@ class ConditionalAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor | None, start: Tensor | None
-    ) -> Tensor:
-        """x, position `[B, Q, D]`; memory, memory_position `[B, S, D]`; mask `[B, S]`; -> `[B, Q, D]`.
+        self,
+        x: Tensor,
+        position: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        mask: Tensor | None = None,
+        start: Tensor | None = None,
+        bias: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One attention.
 
-        start: `[B, Q, D]`, added to the content query of the first decoder layer, with the memory's positions to the
-        content key (split attention only).
+        Args:
+            x, position: `[B, Q, D]`; memory, memory_position: `[B, S, D]`; mask: `[B, S]`, True where it may be read.
+            start: `[B, Q, D]`, added to the content query of the first decoder layer, with the memory's positions to the
+                content key (split attention only).
+            bias: `[B, Q, S]`, added to the logits of every head; in place of a mask.
+
+        Returns:
+            `[B, Q, D]` and, if asked for, the weights `[B, H, Q, S]`.
         """
         query, key = self.query(x), self.key(memory)
         query_position, key_position = self.query_position(position), self.key_position(memory_position)
@@ -52,8 +70,14 @@ class ConditionalAttention(nn.Module):
             query = split_heads(query + query_position, self.heads)
             key = split_heads(key + key_position, self.heads)
         value = split_heads(self.value(memory), self.heads)
-        mixed, _ = attend(query, key, value, mask, self.dropout if self.training else 0.0)
-        return self.out(merge_heads(mixed))
+        dropout = self.dropout if self.training else 0.0
+        if bias is None:
+            mixed, weights = attend(query, key, value, mask, dropout, need_weights)
+        else:
+            assert mask is None and not need_weights
+            bias = bias[:, None].to(query.dtype)
+            mixed, weights = F.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout), None
+        return self.out(merge_heads(mixed)), weights
 
 
 class AnchorDecoderLayer(nn.Module):
@@ -68,12 +92,45 @@ class AnchorDecoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, position: Tensor, sine: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor) -> Tensor:
-        """x, position, sine `[B, Q, D]`; memory, memory_position `[B, T, D]`; mask `[B, T]` -> `[B, Q, D]`."""
-        x = self.norms[0](x + self.dropout(self.self_attention(x, position, x, position, None, None)))
+    def forward(
+        self,
+        x: Tensor,
+        position: Tensor,
+        sine: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        mask: Tensor,
+        bias: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One layer.
+
+        Args:
+            x, position, sine: `[B, Q, D]`; memory, memory_position: `[B, T, D]`; mask: `[B, T]`.
+            bias: `[B, Q, Q]` of the self-attention's logits.
+
+        Returns:
+            `[B, Q, D]` and, if asked for, the attention to the clips `[B, H, Q, T]`.
+        """
+        mixed, _ = self.self_attention(x, position, x, position, bias=bias)
+        x = self.norms[0](x + self.dropout(mixed))
         start = None if self.start is None else self.start(position)
-        x = self.norms[1](x + self.dropout(self.cross_attention(x, sine, memory, memory_position, mask, start)))
-        return self.norms[2](x + self.dropout(self.feed_forward(x)))
+        mixed, weights = self.cross_attention(x, sine, memory, memory_position, mask, start, need_weights=need_weights)
+        x = self.norms[1](x + self.dropout(mixed))
+        return self.norms[2](x + self.dropout(self.feed_forward(x))), weights
+
+
+class Decoded(NamedTuple):
+    """What an `AnchorDecoder` returns.
+
+    Attributes:
+        states: `[S, B, Q, D]` after each layer, normalised; references: `[S, B, Q, 2]` that each layer started from.
+        trace: `references`, and `clip_attention [S, B, Q, T]`, averaged over heads; filled on request.
+    """
+
+    states: Tensor
+    references: Tensor
+    trace: dict[str, Tensor]
 
 
 class AnchorDecoder(nn.Module):
@@ -81,7 +138,13 @@ class AnchorDecoder(nn.Module):
 
     Args:
         queries: Q anchors; layers, width, heads, hidden, dropout: as usual.
+
+    Attributes:
+        relate: None, or what relates the queries to each other between two layers: from the state `[B, Q, D]` after a layer
+            (normalised) and the reference `[B, Q, 2]` that it started from, the bias `[B, Q, Q]` of the next self-attention.
     """
+
+    relate: Callable[[Tensor, Tensor], Tensor] | None
 
     def __init__(self, queries: int, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -94,6 +157,7 @@ class AnchorDecoder(nn.Module):
         self.width_head = MLP(width, width, 1, 2)
         self.refine = MLP(width, width, 2, 3)
         self.anchors = nn.Parameter(torch.empty(queries, 2))
+        self.relate = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -108,16 +172,12 @@ class AnchorDecoder(nn.Module):
         nn.init.zeros_(last.bias)
         nn.init.normal_(self.anchors)
 
-    def forward(self, memory: Tensor, memory_position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """memory, memory_position `[B, T, D]`; mask `[B, T]`.
-
-        Returns:
-            states `[S, B, Q, D]` after each layer (normalised) and the references `[S, B, Q, 2]` each layer started from.
-        """
+    def forward(self, memory: Tensor, memory_position: Tensor, mask: Tensor, trace: bool = False) -> Decoded:
+        """memory, memory_position `[B, T, D]`; mask `[B, T]`."""
         batch, _, width = memory.shape
         reference = self.anchors.sigmoid().expand(batch, -1, -1)
         x = memory.new_zeros(batch, len(self.anchors), width)
-        states, references = [], []
+        bias, states, references, attention = None, [], [], []
         for index, layer in enumerate(self.layers):
             references.append(reference)
             reference = reference.detach() if index else reference
@@ -127,8 +187,18 @@ class AnchorDecoder(nn.Module):
                 sine = sine * self.position_scale(x)
             # Width-modulated positional attention (DAB-DETR, Eq. 6, one axis).
             sine = sine * (self.width_head(x).sigmoid() / reference[..., 1:])
-            x = layer(x, position, sine, memory, memory_position, mask)
+            x, weights = layer(x, position, sine, memory, memory_position, mask, bias, trace)
             states.append(x)
+            attention.append(weights)
             if index < len(self.layers) - 1:
+                bias = None if self.relate is None else self.relate(self.norm(x), reference)
                 reference = (self.refine(x) + inverse_sigmoid(reference)).sigmoid()
-        return self.norm(torch.stack(states)), torch.stack(references)
+        used = torch.stack(references)
+        traced = {"references": used, "clip_attention": torch.stack(attention).mean(2)} if trace else {}
+        return Decoded(self.norm(torch.stack(states)), used, traced)
+
+
+def predictions(span_head: nn.Module, class_head: nn.Module, decoded: Decoded) -> dict[str, Tensor]:
+    """Every layer's `spans [S, B, Q, 2]`, relative to its references, and `logits [S, B, Q, 2]` (class 0 = foreground)."""
+    spans = (span_head(decoded.states).float() + inverse_sigmoid(decoded.references.float())).sigmoid()
+    return {"spans": spans, "logits": class_head(decoded.states).float()}

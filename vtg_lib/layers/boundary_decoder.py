@@ -167,7 +167,7 @@ class BoundaryDecoder(nn.Module):
             if found:
                 sine = sine * self.position_scale(anchor_state)
             sine = sine * (self.width_head(anchor_state).sigmoid() / (end - start)[..., None])
-            anchor_state = anchor_layer(anchor_state, query_position, sine, memory, position, mask)
+            anchor_state, _ = anchor_layer(anchor_state, query_position, sine, memory, position, mask)
             old = inverse_sigmoid(references)
             anchor = (move_anchor(anchor_state).float() + old[..., :1]).sigmoid()
             # The borders start where the new anchor and the old distances put them, which learn nothing from them.

@@ -7,7 +7,6 @@ projections, a feature pyramid, heads, losses. It is R2-Tuning's (yeliudev/R2-Tu
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -24,15 +23,14 @@ from vtg_lib.layers.projections import append_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
 from vtg_lib.losses_contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses_points import at_least_one_clip, clip_borders, point_class_loss, point_distance_loss, point_targets
-from vtg_lib.nms_scores import FACTORS, best_spans, lower_scores, snap
-from vtg_lib.presets import Published
+from vtg_lib.nms_scores import Suppression
 
 RADIUS = 1.5  # strides around the middle of a moment within which points predict it
 
 
 @dataclass(frozen=True, kw_only=True)
-class SideTuningConfig(Published):
-    """Sizes and loss weights; the defaults are R2-Tuning's for QVHighlights, with InternVideo2-1B's channels.
+class SideTuningConfig(Suppression):
+    """Sizes and loss weights, beside `Suppression`; the defaults are R2-Tuning's for QVHighlights, with InternVideo2's channels.
 
     Attributes:
         video_dim, text_dim: channels of a level, without the two that `tef` appends to the video.
@@ -40,8 +38,6 @@ class SideTuningConfig(Published):
         strides: of the feature pyramid.
         dropout: of the projections; droppath: of every residual branch of the tuner.
         weight_*: loss weights.
-        candidates: spans kept before suppression; nms: a key of `FACTORS`, with `nms_threshold`.
-        grid: in clips; borders are rounded to its multiples; 0 does not round.
     """
 
     # What R2-Tuning publishes for a data set besides its defaults.
@@ -65,20 +61,15 @@ class SideTuningConfig(Published):
     weight_saliency: float = 0.1
     weight_video_align: float = 0.1
     weight_layer_align: float = 0.1
-    candidates: int = 50
-    nms: str = "hard"
-    nms_threshold: float = 0.7
-    grid: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.width % self.heads:
             raise ValueError(f"width: expected a multiple of {self.heads} heads, got {self.width}")
         if self.levels < 1:
             raise ValueError(f"levels: expected at least 1, got {self.levels}")
         if not 0 <= self.droppath < 1:
             raise ValueError(f"droppath: expected a probability in [0, 1), got {self.droppath}")
-        if self.nms not in FACTORS:
-            raise ValueError(f"nms: expected one of {', '.join(FACTORS)}; got {self.nms!r}")
 
 
 @dataclass(frozen=True)
@@ -194,11 +185,8 @@ class SideTuned(nn.Module):
         return Levels(clips, batch.video_mask, words, batch.text_mask)
 
     def post_process(self, output: Output) -> Output:
-        """The best candidates, cut to the video and rounded, with scores lowered by suppression."""
-        c = self.config
-        spans, scores = best_spans(output.spans, output.scores, c.candidates)
-        spans = snap(spans, output.extras["length"], c.grid, open_ended=False)
-        return dataclasses.replace(output, spans=spans, scores=lower_scores(spans, scores, c.nms, c.nms_threshold))
+        """See `Suppression`."""
+        return self.config.suppress(output)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """R2-Tuning's losses, weighted: class and distances of the points, saliency, alignment over batch and levels."""

@@ -8,26 +8,16 @@ borders and of words, and norms that are never called.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
-from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.boundary_decoder import BoundaryDecoder, borders
-from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
-from vtg_lib.losses import (
-    foreground_cross_entropy,
-    hinge_saliency,
-    negative_pair_saliency,
-    rank_contrastive_saliency,
-    saliency_pairs,
-)
+from vtg_lib.layers.projections import MLP
+from vtg_lib.layers.query_encoder import QueryEncoder, QueryEncoderConfig
+from vtg_lib.losses import foreground_cross_entropy
 from vtg_lib.losses_boundary import border_feature_loss, border_losses, match_borders, quality_loss
 from vtg_lib.matching import MatchCost, Matches
 from vtg_lib.nms_greedy import greedy_nms
@@ -35,17 +25,15 @@ from vtg_lib.spans import se_to_cw
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(DetrConfig):
-    """`DetrConfig`, and what is BAM-DETR's own.
+class Config(QueryEncoderConfig):
+    """`QueryEncoderConfig`, and what is BAM-DETR's own.
 
     Attributes:
-        cross_layers: of text-to-video cross-attention.
         ranking: a key of `RANKING`: what moments are ranked by.
         weight_l1, weight_giou: of start and end; weight_ranking: of `ranking`'s loss; weight_border: of the border features.
         nms_threshold, nms_sigma: Gaussian soft-NMS among moments whose IoU is above the threshold; at 1 there is none.
     """
 
-    cross_layers: int = 2
     ranking: str = "quality"
     weight_l1: float = 10.0
     weight_giou: float = 1.0
@@ -109,67 +97,33 @@ class ClassRanking(nn.Module):
 RANKING: dict[str, type[QualityRanking] | type[ClassRanking]] = {"quality": QualityRanking, "class": ClassRanking}
 
 
-class BAMDETR(nn.Module):
+class BAMDETR(QueryEncoder):
     """QD-DETR's encoders, dual-pathway decoder, quality head."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = c = config
-        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
-        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
-        sizes = (c.width, c.heads, c.hidden, c.dropout)
-        self.cross_encoder = nn.ModuleList(CrossLayer(*sizes, PReLU) for _ in range(c.cross_layers))
-        self.encoder = nn.ModuleList(AttentionLayer(*sizes, PReLU) for _ in range(c.encoder_layers))
-        xavier_(self.cross_encoder)
-        xavier_(self.encoder)
-        self.decoder = BoundaryDecoder(c.queries, c.decoder_layers, *sizes)
+        self.decoder = BoundaryDecoder(c.queries, c.decoder_layers, c.width, c.heads, c.hidden, c.dropout)
         self.ranking = RANKING[c.ranking](c)
-        self.saliency_clip = nn.Linear(c.width, c.width)
-        self.saliency_global = nn.Linear(c.width, c.width)
-        self.global_token = nn.Parameter(torch.randn(c.width))
-        self.global_position = nn.Parameter(torch.randn(c.width))
-
-    def encode(
-        self, video: Tensor, position: Tensor, video_mask: Tensor, text: Tensor, text_mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Video `[B, T, D]`, text `[B, L, D]` -> memory and, before self-attention, clips `[B, T, D]`, saliency `[B, T]`."""
-        for layer in self.cross_encoder:
-            video = layer(video, position, text_mask, text)
-        count = len(video)
-        memory = torch.cat((self.global_token.to(video.dtype).expand(count, 1, -1), video), 1)
-        positions = torch.cat((self.global_position.to(video.dtype).expand(count, 1, -1), position), 1)
-        mask = torch.cat((torch.ones_like(video_mask[:, :1]), video_mask), 1)
-        for layer in self.encoder:
-            memory = layer(memory, positions, mask)
-        token, memory = memory[:, :1], memory[:, 1:]
-        saliency = (self.saliency_clip(memory) * self.saliency_global(token)).sum(-1) / math.sqrt(memory.shape[-1])
-        return memory, video, saliency
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`.
 
         layers: `spans [S, B, Q, 2]`, which may reach beyond the video, and `quality [S, B, Q]` or `logits [S, B, Q, 2]`.
-        extras: `borders [2, B, T, D]`, features of starts and ends; while training also `negative_saliency [B, T]` with
-        another sample's text. trace: `references [S, B, Q, 3]`, the anchors and distances that each layer started from.
+        extras: the decoder's `states [S, B, Q, 3 D]` and its `memory [B, T, D]`; `borders [2, B, T, D]`, features of starts
+        and ends; while training also `negative_saliency [B, T]` with another sample's text.
+        trace: `references [S, B, Q, 3]`, the anchors and distances that each layer started from.
         """
-        c, count, mask = self.config, len(batch), batch.video_mask
-        video = last_level(batch.video)
-        video = self.project_video(append_endpoints(video, mask) if c.tef else video)
-        text, text_mask = self.project_text(last_level(batch.text)), batch.text_mask
-        position = clip_positions(mask, c.width).to(video.dtype)
-        inputs = [video, position, mask, text, text_mask]
-        if self.training:  # matched and mismatched pairs in one pass; only the matched ones are decoded
-            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]]
-        memory, local, saliency = self.encode(*inputs)
-        found = self.decoder(memory[:count], local[:count], position, mask)
+        encoded = self.encode(batch)
+        found = self.decoder(encoded.memory, encoded.local, encoded.position, batch.video_mask)
         spans = se_to_cw(torch.stack(borders(found.references), -1))
         layers = {"spans": spans} | self.ranking(found.states)
         return Output(
             spans=spans[-1],
             scores=self.ranking.scores(layers)[-1],
-            saliency=saliency[:count],
+            saliency=encoded.saliency,
             layers=layers,
-            extras={"borders": found.features} | ({"negative_saliency": saliency[count:]} if self.training else {}),
+            extras={"states": found.states, "memory": encoded.memory, "borders": found.features} | encoded.negatives,
             trace={"references": found.used} if trace else {},
         )
 
@@ -197,10 +151,4 @@ class BAMDETR(nn.Module):
         if c.weight_border:
             borders_loss = border_feature_loss(output.extras["borders"], batch.spans, batch.span_mask, mask)
             losses["border"] = c.weight_border * borders_loss
-        positive, negative = saliency_pairs(batch.saliency, mask)
-        saliency = hinge_saliency(output.saliency, positive, negative, c.saliency_margin)
-        if (other := output.extras.get("negative_saliency")) is not None:
-            both, target = torch.cat((output.saliency, other), 1), F.pad(batch.saliency, (0, other.shape[1]))
-            saliency = saliency + rank_contrastive_saliency(both, target, mask.repeat(1, 2))
-            saliency = saliency + negative_pair_saliency(other, mask)
-        return losses | {"saliency": c.weight_saliency * saliency}
+        return losses | {"saliency": c.weight_saliency * self.saliency_loss(output, batch)}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer
-from vtg_lib.layers.anchors import AnchorDecoder
+from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import DetrConfig, xavier_
@@ -31,7 +31,6 @@ from vtg_lib.losses_correlation import (
     same_video,
 )
 from vtg_lib.matching import MatchCost
-from vtg_lib.spans import inverse_sigmoid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +115,12 @@ class CGDETR(nn.Module):
         self.saliency_global = nn.Linear(c.width, c.width)
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`; trace: `references [S, B, Q, 2]`, `attention [B, T, N + L]` to dummies and words.
+        """See `Batch` and `Output`; extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`.
 
-        While training it reads `batch.saliency` for the moment tokens; extras: what the losses read, see `correlate`, and
-        with another sample's text `negative_saliency` and `negative_attention` `[B, T]`, `real_negative [B]`.
+        trace: see `Decoded`; and `text_attention [B, T, N + L]` to dummies and words.
+
+        While training it reads `batch.saliency` for the moment tokens; then extras are also what the losses read, see
+        `correlate`, and with another sample's text `negative_saliency` and `negative_attention` `[B, T]`, `real_negative [B]`.
         """
         c, count = self.config, len(batch)
         raw = last_level(batch.video)
@@ -133,12 +134,11 @@ class CGDETR(nn.Module):
         if self.training:  # matched and mismatched pairs in one pass; only the matched ones are decoded
             inputs = [torch.cat((t, t)) for t in inputs[:3]] + [torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]]
         memory, saliency, attention = self.encode(*inputs)
-        states, references = self.decoder(memory[:count], position, batch.video_mask)
-        spans = (self.span_head(states).float() + inverse_sigmoid(references.float())).sigmoid()
-        logits = self.class_head(states).float()
-        extras: dict[str, Any] = {}
+        decoded = self.decoder(memory[:count], position, batch.video_mask, trace)
+        layers = predictions(self.span_head, self.class_head, decoded)
+        extras: dict[str, Any] = {"states": decoded.states, "memory": memory[:count]}
         if self.training:
-            extras = {
+            extras |= {
                 "attention": attention[:count],
                 "negative_saliency": saliency[count:],
                 "negative_attention": attention[count:, :, c.dummies :].sum(-1),
@@ -147,12 +147,12 @@ class CGDETR(nn.Module):
             if not c.highlights_only:
                 extras |= self.correlate(video, position, text, dummies, batch)
         return Output(
-            spans=spans[-1],
-            scores=logits[-1].softmax(-1)[..., 0],
+            spans=layers["spans"][-1],
+            scores=layers["logits"][-1].softmax(-1)[..., 0],
             saliency=saliency[:count],
-            layers={"spans": spans, "logits": logits},
+            layers=layers,
             extras=extras,
-            trace={"references": references, "attention": attention[:count]} if trace else {},
+            trace=decoded.trace | ({"text_attention": attention[:count]} if trace else {}),
         )
 
     def condition(self, text: Tensor, text_mask: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class CGDETR(nn.Module):
         if not c.highlights_only:
             losses = set_losses(output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights())
         pairs = saliency_pairs(batch.saliency, mask)
-        if not extras:
+        if "attention" not in extras:
             return losses | {"saliency": c.weight_saliency * hinge_saliency(output.saliency, *pairs, c.saliency_margin)}
         common = (batch.saliency, mask, pairs, extras["real_negative"], c.saliency_margin, c.weight_negative)
         other = extras["negative_saliency"]

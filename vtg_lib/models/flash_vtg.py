@@ -14,7 +14,6 @@ two parts of one source video; here only equal videos are told apart.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +35,7 @@ from vtg_lib.losses_contrastive import choose_positive, sampled_nce
 from vtg_lib.losses_correlation import guided_saliency, relevance, same_video
 from vtg_lib.losses_highlights import clip_cross_entropy, extreme_pair, own_video_nce, rescaled_error
 from vtg_lib.losses_points import clip_borders, point_class_loss, point_distance_loss, point_targets
-from vtg_lib.nms_scores import FACTORS, best_spans, lower_scores, snap
-from vtg_lib.presets import Published
+from vtg_lib.nms_scores import Suppression
 
 Choice = tuple[Tensor, Tensor]  # of `choose_positive`
 _INTERNVIDEO2 = {"video_dim": 768, "text_dim": 4096}
@@ -59,8 +57,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Published):
-    """Sizes and loss weights; the defaults are published for QVHighlights with SlowFast + CLIP features.
+class Config(Suppression):
+    """Sizes and loss weights, beside `Suppression`; the defaults are published for QVHighlights with SlowFast + CLIP features.
 
     Attributes:
         video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
@@ -71,11 +69,10 @@ class Config(Published):
         saliency_scale: brings a batch's saliency to the loaders' 0..12.
         weight_attention: of the attention's saliency losses, beside `weight_saliency`; weight_negative: of mismatched pairs.
         dropout: also the drop-path rate; dummy_dropout: the same in the dummies' encoder.
-        candidates: spans kept before suppression; nms: a key of `FACTORS`, with `nms_threshold`.
-        grid: in clips; borders are rounded to its multiples; 0 does not round.
     """
 
     presets = PRESETS
+    open_ended = True
 
     video_dim: int = 2816
     text_dim: int = 512
@@ -105,15 +102,11 @@ class Config(Published):
     dropout: float = 0.1
     dummy_dropout: float = 0.1
     tef: bool = True
-    candidates: int = 50
-    nms: str = "hard"
-    nms_threshold: float = 0.7
-    grid: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, known in (("task", TASKS), ("nms", FACTORS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"flash_vtg.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+        super().__post_init__()
+        if self.task not in TASKS:
+            raise ValueError(f"flash_vtg.task: expected one of {', '.join(TASKS)}; got {self.task!r}")
         for name in ("dummies", "dummy_layers", "cross_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"flash_vtg.{name}: expected at least 1, got {getattr(self, name)}")
@@ -263,11 +256,8 @@ class FlashVTG(nn.Module):
         return video, torch.stack(given).mean(0).clamp(0, 1), saliency
 
     def post_process(self, output: Output) -> Output:
-        """The best candidates, cut to the video and rounded, with scores lowered by suppression."""
-        c = self.config
-        spans, scores = best_spans(output.spans, output.scores, c.candidates)
-        spans = snap(spans, output.extras["length"], c.grid, open_ended=True)
-        return dataclasses.replace(output, spans=spans, scores=lower_scores(spans, scores, c.nms, c.nms_threshold))
+        """See `Suppression`."""
+        return self.config.suppress(output)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Class, distance, contrastive (`nce`), score against saliency (`label`) and saliency losses, weighted."""

@@ -42,7 +42,10 @@ class MomentDETR(nn.Module):
         self.saliency_head = nn.Linear(c.width, 1)
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`; layers: `spans` and `logits` `[S, B, Q, 2]` (class 0 = foreground)."""
+        """See `Batch` and `Output`; layers: `spans` and `logits` `[S, B, Q, 2]` (class 0 = foreground).
+
+        extras: the decoder's `states [S, B, Q, D]` and the clips of its `memory [B, T, D]`.
+        """
         video = last_level(batch.video)
         video = append_endpoints(video, batch.video_mask) if self.config.tef else video
         video, text = self.project_video(video), self.project_text(last_level(batch.text))
@@ -54,11 +57,13 @@ class MomentDETR(nn.Module):
             memory = layer(memory, position, mask)
         states = self.decoder(self.queries.expand(len(memory), -1, -1), memory, position, mask)
         spans, logits = self.span_head(states).float().sigmoid(), self.class_head(states).float()
+        memory = memory[:, : video.shape[1]]
         return Output(
             spans=spans[-1],
             scores=logits[-1].softmax(-1)[..., 0],
-            saliency=self.saliency_head(memory[:, : video.shape[1]]).squeeze(-1),
+            saliency=self.saliency_head(memory).squeeze(-1),
             layers={"spans": spans, "logits": logits},
+            extras={"states": states, "memory": memory},
         )
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:

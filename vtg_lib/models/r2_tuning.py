@@ -19,7 +19,6 @@ a time.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +37,7 @@ from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_
 from vtg_lib.losses_contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses_highlights import above_median, clip_cross_entropy, own_video_nce
 from vtg_lib.losses_points import at_least_one_clip, clip_borders, point_class_loss, point_distance_loss, point_targets
-from vtg_lib.nms_scores import FACTORS, best_spans, lower_scores, snap
-from vtg_lib.presets import Published
+from vtg_lib.nms_scores import Suppression
 
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -53,8 +51,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Published):
-    """Sizes and loss weights; the defaults are published for QVHighlights with CLIP-B/32 features.
+class Config(Suppression):
+    """Sizes and loss weights, beside `Suppression`; the defaults are published for QVHighlights with CLIP-B/32 features.
 
     Attributes:
         video_dim: channels of one token, without the two that `tef` appends; text_dim: of a word.
@@ -65,8 +63,6 @@ class Config(Published):
         positive: a key of `POSITIVE`, the clips that contrastive losses draw from.
         saliency_scale: brings a batch's saliency to 0..1 where it is a class target (task "highlights").
         dropout: of the projections; droppath: of every residual branch.
-        candidates: spans kept before suppression; nms: a key of `FACTORS`, with `nms_threshold`.
-        grid: in clips; borders are rounded to its multiples; 0 does not round.
     """
 
     presets = PRESETS
@@ -91,13 +87,10 @@ class Config(Published):
     dropout: float = 0.5
     droppath: float = 0.1
     tef: bool = True
-    candidates: int = 50
-    nms: str = "hard"
-    nms_threshold: float = 0.7
-    grid: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, known in (("pooling", POOLING), ("task", TASKS), ("positive", POSITIVE), ("nms", FACTORS)):
+        super().__post_init__()
+        for name, known in (("pooling", POOLING), ("task", TASKS), ("positive", POSITIVE)):
             if getattr(self, name) not in known:
                 raise ValueError(f"r2_tuning.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
         if self.levels < 1:
@@ -258,11 +251,8 @@ class R2Tuning(nn.Module):
         return state
 
     def post_process(self, output: Output) -> Output:
-        """The best candidates, cut to the video and rounded, with scores lowered by suppression."""
-        c = self.config
-        spans, scores = best_spans(output.spans, output.scores, c.candidates)
-        spans = snap(spans, output.extras["length"], c.grid, open_ended=False)
-        return dataclasses.replace(output, spans=spans, scores=lower_scores(spans, scores, c.nms, c.nms_threshold))
+        """See `Suppression`."""
+        return self.config.suppress(output)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The task's losses and the alignment of clips and text over the videos and over the levels, weighted."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.activation import PReLU
-from vtg_lib.layers.anchors import AnchorDecoder
+from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.context_query import ContextQueryAttention
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
@@ -37,7 +37,7 @@ from vtg_lib.losses_contrastive import info_nce
 from vtg_lib.losses_focal import focal_loss
 from vtg_lib.losses_highlights import above_median, extreme_pair
 from vtg_lib.matching import MatchCost, match
-from vtg_lib.spans import cw_to_se, inverse_sigmoid
+from vtg_lib.spans import cw_to_se
 
 VOTE_SCALE = 3.0  # from TVSum's mean vote, 0..4, to QVHighlights' sum, 0..12
 
@@ -116,9 +116,10 @@ class TRDETR(nn.Module):
         self.reader = MomentReader(c.width)
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`; extras: projected `clips [B, T, D]` and `words [B, L, D]`, for the alignment losses.
+        """See `Batch` and `Output`.
 
-        trace: `references [S, B, Q, 2]`, and `first_saliency [B, T]`, which the decoder's memory is weighed with.
+        extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; projected `clips [B, T, D]` and `words [B, L, D]`.
+        trace: see `Decoded`; and `first_saliency [B, T]`, which the decoder's memory is weighed with.
         """
         video = last_level(batch.video)
         video = append_endpoints(video, batch.video_mask) if self.config.tef else video
@@ -128,20 +129,19 @@ class TRDETR(nn.Module):
         for layer in self.cross_encoder:
             x = layer(x, position, batch.text_mask, words)
         memory, first_saliency = self.weigh_clips(x, position, batch.video_mask)
-        states, references = self.decoder(memory, position, batch.video_mask)
-        spans = (self.span_head(states).float() + inverse_sigmoid(references.float())).sigmoid()
-        logits = self.class_head(states).float()
-        scores = logits[-1].softmax(-1)[..., 0]
-        best = spans[-1].gather(1, scores.argmax(1)[:, None, None].expand(-1, 1, 2)).squeeze(1)
+        decoded = self.decoder(memory, position, batch.video_mask, trace)
+        layers = predictions(self.span_head, self.class_head, decoded)
+        scores = layers["logits"][-1].softmax(-1)[..., 0]
+        best = layers["spans"][-1].gather(1, scores.argmax(1)[:, None, None].expand(-1, 1, 2)).squeeze(1)
         moment = self.reader(clips, batch.video_mask, best)
         similarity = (clips.float() @ moment[..., None]).to(memory.dtype)
         return Output(
-            spans=spans[-1],
+            spans=layers["spans"][-1],
             scores=scores,
             saliency=self.saliency(memory * similarity + memory),
-            layers={"spans": spans, "logits": logits},
-            extras={"clips": clips, "words": words},
-            trace={"references": references, "first_saliency": first_saliency} if trace else {},
+            layers=layers,
+            extras={"states": decoded.states, "memory": memory, "clips": clips, "words": words},
+            trace=decoded.trace | ({"first_saliency": first_saliency} if trace else {}),
         )
 
     def weigh_clips(self, x: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
-from vtg_lib.layers.adaptive_attention import DropPath
+from vtg_lib.layers.adaptive_attention import PathLayer
 from vtg_lib.layers.convolution import ConvHead
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, xavier_
+from vtg_lib.layers.transformer import xavier_
 from vtg_lib.losses_contrastive import choose_positive, info_nce
 from vtg_lib.losses_dense import assign_moments, border_losses, clip_points, foreground_loss, intra_video_nce
 from vtg_lib.nms_greedy import greedy_nms, hard
@@ -65,14 +65,6 @@ class Config(Published):
     predictions: int = 10
 
 
-class PathLayer(AttentionLayer):
-    """`AttentionLayer` with a GELU and with `DropPath` on both residual branches."""
-
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float, droppath: float) -> None:
-        super().__init__(width, heads, hidden, dropout, nn.GELU)
-        self.dropout = DropPath(droppath)  # type: ignore[assignment]
-
-
 class UniVTG(nn.Module):
     """Encoder over clips and words; convolutional heads on the clips; saliency from the projected features before it."""
 
@@ -84,7 +76,7 @@ class UniVTG(nn.Module):
         self.modality = nn.Parameter(torch.empty(2, c.width))  # words, clips
         nn.init.normal_(self.modality, std=0.02)
         self.encoder = nn.ModuleList(
-            PathLayer(c.width, c.heads, c.hidden, c.dropout, c.droppath) for _ in range(c.encoder_layers)
+            PathLayer(c.width, c.heads, c.hidden, c.dropout, c.droppath, nn.GELU) for _ in range(c.encoder_layers)
         )
         xavier_(self.encoder)
         self.border_head = ConvHead(c.width, 2, HEAD_DEPTH)
