@@ -159,9 +159,7 @@ def test_thresholds_are_inclusive():
 def test_window_lengths_on_the_border_belong_to_the_shorter_range():
     annotations = [truth(0, [[0, 10]]), truth(1, [[0, 30]]), truth(2, [[0, 150]])]
     for qid, name in enumerate(("short", "middle", "long")):
-        predictions = [
-            row(q, [[*(annotations[q]["relevant_windows"][0] if q == qid else (140, 141)), 1.0]]) for q in range(3)
-        ]
+        predictions = [row(q, [[*(annotations[q]["relevant_windows"][0] if q == qid else (140, 141)), 1.0]]) for q in range(3)]
         result = evaluate(predictions, annotations)
         assert {n: result["brief"][f"MR-{n}-mAP"] for n in ("short", "middle", "long")} == {
             n: 100.0 if n == name else 0.0 for n in ("short", "middle", "long")
@@ -334,9 +332,7 @@ def test_highlight_map_of_the_labels_themselves_is_perfect(data_root, name, top_
     predictions = [row(a["qid"], scores=np.mean(a["label"], axis=1).tolist()) for a in annotations]
     worst = [row(a["qid"], scores=(-np.mean(a["label"], axis=1)).tolist()) for a in annotations]
     best = highlight_map(predictions, annotations, top_k=top_k)
-    assert (
-        best["mAP"] == 100.0 if top_k is None else best["mAP"] > highlight_map(worst, annotations, top_k=top_k)["mAP"]
-    )
+    assert best["mAP"] == 100.0 if top_k is None else best["mAP"] > highlight_map(worst, annotations, top_k=top_k)["mAP"]
     assert set(best["domains"]) == {a["domain"] for a in annotations}
 
 

@@ -108,9 +108,7 @@ def test_lists_ten_problems_and_counts_the_rest():
         check(bad)
     text = str(error.value).splitlines()
     assert len(error.value.problems) == 14 and len(text) == 11
-    assert text[9].startswith(
-        "predictions[9], qid 9, pred_relevant_windows[0]: expected start <= end, got [4, 1, 0.5]. Fix:"
-    )
+    assert text[9].startswith("predictions[9], qid 9, pred_relevant_windows[0]: expected start <= end, got [4, 1, 0.5]. Fix:")
     assert text[10] == "… and 4 more problems."
 
 

@@ -139,7 +139,9 @@ def test_what_is_not_run_comes_with_its_command():
     compared = tables.compare(SDST, store(ours=[50], cross=[40], deformable=[50], pure=[50]))
     page = tables.render_table(compared["tab5"])
     assert "Not run yet: Def. CA + MixedInit. <code>vtg sweep --paper sdst --profile sim --tables tab5</code>" in page
-    assert "--profile rendered --tables tab2</code>, on a GPU" in tables.render_table(compared["tab2"])
+    large = dataclasses.replace(SDST, profiles={"rendered": SDST.profile("rendered")})
+    page = tables.render_table(tables.compare(large, [], ["tab2"])["tab2"])
+    assert "--profile rendered --tables tab2</code>, on a GPU" in page
     for table in ("tabA", "tabD", "tabK", "tabO"):  # nothing to train, a count only, or all there is
         lacking = compared[table].lacking if table == "tabK" else ()
         assert ("vtg sweep" in tables.render_table(compared[table])) == bool(lacking), table

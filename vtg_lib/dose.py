@@ -107,9 +107,7 @@ def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store:
     judgement = word
     if word in (GROWS, FALLS):
         judgement = AS_CLAIMED if word == dose.claim else AGAINST
-    return Trend(
-        word=word, judgement=judgement, slope=slope, p=p, n=len(points), seeds=len({seed for _, seed, _ in points})
-    )
+    return Trend(word=word, judgement=judgement, slope=slope, p=p, n=len(points), seeds=len({seed for _, seed, _ in points}))
 
 
 def _scores(

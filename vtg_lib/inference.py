@@ -134,8 +134,6 @@ def score(predictions: list[dict[str, Any]], data: GroundingData) -> dict[str, A
     return nested
 
 
-def evaluate_model(
-    model: nn.Module, data: GroundingData, *, batch_size: int = 128, precision: str = "float32"
-) -> dict[str, Any]:
+def evaluate_model(model: nn.Module, data: GroundingData, *, batch_size: int = 128, precision: str = "float32") -> dict[str, Any]:
     """`score` of `predict`: the nested metrics of `model` on `data`."""
     return score(predict(model, data, batch_size=batch_size, precision=precision), data)

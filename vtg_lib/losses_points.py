@@ -40,9 +40,7 @@ def at_least_one_clip(borders: Tensor, length: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def point_targets(
-    points: Points, borders: Tensor, span_mask: Tensor, radius: float, strict: bool = False
-) -> PointTargets:
+def point_targets(points: Points, borders: Tensor, span_mask: Tensor, radius: float, strict: bool = False) -> PointTargets:
     """Gives every point the shortest of the moments it may predict.
 
     It may if it lies in the moment, at most `radius` strides from its middle, and if the farther end of the moment is as far

@@ -80,9 +80,7 @@ def _pack_windows(rows: Sequence[Row]) -> tuple[Floats | None, Ints]:
         )
     flat = list(chain.from_iterable(lists))
     if set(map(len, flat)) != {2}:
-        raise ValueError(
-            "ground truth, relevant_windows: expected [start, end] pairs. Fix: give every window two numbers."
-        )
+        raise ValueError("ground truth, relevant_windows: expected [start, end] pairs. Fix: give every window two numbers.")
     return _floats(list(chain.from_iterable(flat))).reshape(-1, 2), np.concatenate(([0], np.cumsum(count)))
 
 

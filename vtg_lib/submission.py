@@ -125,9 +125,7 @@ def _plain(value: Any) -> Any:
     """NumPy scalars and arrays as JSON can write them."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(
-        f"a submission row holds a {type(value).__name__}, which JSON cannot. Fix: convert it to a number or text."
-    )
+    raise TypeError(f"a submission row holds a {type(value).__name__}, which JSON cannot. Fix: convert it to a number or text.")
 
 
 def _raise_if(problems: Sequence[Problem]) -> None:
@@ -176,9 +174,7 @@ def _read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
                 )
     if not last:
         problems.append(
-            Problem(
-                place=str(path), expected="one line for each query", got="an empty file", fix="run the prediction again"
-            )
+            Problem(place=str(path), expected="one line for each query", got="an empty file", fix="run the prediction again")
         )
     _raise_if(problems)
     return rows
@@ -239,13 +235,9 @@ def _problems(
 
 def _qid_problem(row: Any, seen: Mapping[Any, str], place: str) -> Problem | None:
     if not isinstance(row, Mapping):
-        return Problem(
-            place=place, expected="a mapping, a query", got=_show(row), fix="give one mapping for each query"
-        )
+        return Problem(place=place, expected="a mapping, a query", got=_show(row), fix="give one mapping for each query")
     if "qid" not in row:
-        return Problem(
-            place=place, field="qid", expected="an integer or text", got="no such field", fix="add the query's qid"
-        )
+        return Problem(place=place, field="qid", expected="an integer or text", got="no such field", fix="add the query's qid")
     qid = row["qid"]
     if isinstance(qid, bool) or not isinstance(qid, int | str | np.integer):
         return Problem(
@@ -294,9 +286,7 @@ def _saliency_problems(scores: Any, clips: int | None, place: str) -> list[Probl
         return problem("one number a clip", "an empty list", "score every clip, or leave the field out of all rows")
     if not _all_finite(scores):
         i = next(i for i, score in enumerate(scores) if not _all_finite([score]))
-        return problem(
-            "a finite number", _show(scores[i]), "look for NaN, infinity or text in the model's output", f"[{i}]"
-        )
+        return problem("a finite number", _show(scores[i]), "look for NaN, infinity or text in the model's output", f"[{i}]")
     if clips is not None and abs(len(scores) - clips) > LENGTH_TOLERANCE:
         fix = "score every clip of 2 s of the video of this query, without padding"
         return problem(f"{clips} scores, one a clip", str(len(scores)), fix)

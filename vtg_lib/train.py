@@ -138,9 +138,7 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over the parameters that are trained; the fused kernel (CPU and CUDA have one)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
 
 def train(
@@ -224,9 +222,7 @@ class _Trainer:
         last = config.epochs if stop_after is None else min(stop_after, config.epochs)
         saved_at = time.perf_counter()
         total = config.epochs * self.steps_per_epoch
-        with tqdm(
-            total=total, initial=self.epoch * self.steps_per_epoch, disable=not progress, unit="step", leave=False
-        ) as bar:
+        with tqdm(total=total, initial=self.epoch * self.steps_per_epoch, disable=not progress, unit="step", leave=False) as bar:
             while self.epoch < last:
                 record = self._train_epoch(bar)
                 self.epoch += 1

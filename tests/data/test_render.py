@@ -154,6 +154,14 @@ def test_background_events_fill_unannotated_time_alone() -> None:
     assert sum(len(t.events) for t in empty) == sum(len(row["relevant_windows"]) for row in rows)
 
 
+def test_a_world_without_votes_has_the_same_moments():
+    voted, plain = (load_data({"kind": "sim", "train": 6, "val": 2, "clips": 8, "saliency": votes}) for votes in (True, False))
+    assert all("saliency_scores" in row for row in voted["val"].annotations)
+    assert not any("saliency_scores" in row for row in plain["val"].annotations)
+    assert torch.equal(plain["train"].spans[0], voted["train"].spans[0])
+    assert plain["train"].saliency.unique().tolist() == [0, 1]  # inside a moment or not
+
+
 def test_every_knob_moves_the_fingerprint() -> None:
     prints = {
         load_data({**TINY, **change})["val"].fingerprint

@@ -110,38 +110,3 @@ def test_anchor_decoder_starts_from_its_anchors() -> None:
     assert torch.allclose(references[0], decoder.anchors.sigmoid().expand(2, -1, -1))
     # Without a refinement references stay, up to the clamp of the inverse sigmoid.
     assert torch.allclose(references[0], references[1], atol=2e-3)
-
-
-def test_anchor_decoder_relates_its_queries_between_layers() -> None:
-    torch.manual_seed(0)
-    decoder = AnchorDecoder(queries=3, layers=3, width=8, heads=2, hidden=16, dropout=0.0)
-    memory, mask = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    position = clip_positions(mask, 8)
-    plain = decoder(memory, position, mask, trace=True)
-    attention = plain.trace["clip_attention"]
-    torch.testing.assert_close(attention.sum(-1), torch.ones(3, 2, 3))
-    assert (attention[:, 1, :, 3:] == 0).all() and torch.equal(plain.trace["references"], plain.references)
-
-    seen = []
-
-    def relate(state: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        seen.append((state, reference))
-        return torch.zeros(2, 3, 3)
-
-    decoder.relate = relate
-    same = decoder(memory, position, mask)
-    torch.testing.assert_close(same.states, plain.states)
-    assert len(seen) == 2 and same.trace == {}  # no layer follows the third
-    for layer, (state, reference) in enumerate(seen):
-        torch.testing.assert_close(state, same.states[layer])
-        torch.testing.assert_close(reference, same.references[layer])
-
-    decoder.relate = lambda state, reference: torch.full((3, 3), -1e9).fill_diagonal_(0.0).expand(2, -1, -1)
-    apart = decoder(memory, position, mask)
-    torch.testing.assert_close(apart.states[0], plain.states[0])
-    with torch.no_grad():  # a query that reads only itself does not see what the others start from
-        decoder.anchors[0] += 1.0
-        decoder.layers[0].self_attention.value.weight.zero_()
-    moved = decoder(memory, position, mask)
-    decoder.anchors.data[0] -= 1.0
-    torch.testing.assert_close(moved.states[:, :, 1:], decoder(memory, position, mask).states[:, :, 1:])

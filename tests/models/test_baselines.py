@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ragged import moved
 
 from vtg_lib.data import load_data
 from vtg_lib.models import MODELS, build, count_parameters, resolve
@@ -72,3 +73,52 @@ def test_unknown_names_and_fields_are_refused() -> None:
         resolve("qd_detr", {"widht": 3})
     with pytest.raises(ValueError, match="got 'tacos'"):
         resolve("qd_detr").paper("tacos")
+
+
+DETR_STYLE = ("moment_detr", "qd_detr", "tr_detr", "cg_detr", "bam_detr")
+
+
+@pytest.mark.parametrize("name", DETR_STYLE)
+def test_a_detr_shows_what_its_decoder_does(name: str, data: dict) -> None:
+    torch.manual_seed(0)
+    model = build(name, {**SMALL, "decoder_layers": 3}).eval()
+    batch = data["val"].batch(torch.arange(4))
+    batch.video_mask[0, 9:] = False
+    plain, traced = model(batch), model(batch, trace=True)
+    torch.testing.assert_close(traced.spans, plain.spans)
+    assert plain.trace == {}
+    attention = traced.trace["clip_attention"]
+    assert attention.shape == (3, 4, 5, batch.video_mask.shape[1]) and (attention[:, 0, :, 9:] == 0).all()
+    total = attention.sum(-1)
+    assert (total <= 1 + 1e-5).all()  # Moment-DETR's queries read the words, too
+    assert name == "moment_detr" or torch.allclose(total, torch.ones(()))
+    states, memory = plain.extras["states"], plain.extras["memory"]
+    assert states.shape[:3] == (3, 4, 5) and memory.shape == (*batch.video_mask.shape, SMALL["width"])
+
+
+@pytest.mark.parametrize("name", DETR_STYLE)
+def test_queries_can_be_related_between_decoder_layers(name: str, data: dict) -> None:
+    torch.manual_seed(0)
+    model = moved(build(name, {**SMALL, "decoder_layers": 3})).eval()
+    batch = data["val"].batch(torch.arange(4))
+    plain = model(batch)
+    read = []
+
+    def relate(state: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+        read.append(model.read(state, reference))
+        return torch.zeros(4, 5, 5)
+
+    model.decoder.relate = relate
+    same = model(batch)
+    torch.testing.assert_close(same.spans, plain.spans)
+    assert len(read) == 2  # no layer follows the third
+    for layer, found in enumerate(read):
+        for key, value in found.items():
+            torch.testing.assert_close(value, same.layers[key][layer])
+
+    # A query that reads one other only, in the layers after the first.
+    far = torch.full((5, 5), -1e9).scatter(1, (torch.arange(5)[:, None] + 1) % 5, 0.0)
+    model.decoder.relate = lambda state, reference: far.expand(4, -1, -1)
+    other = model(batch)
+    torch.testing.assert_close(other.layers["spans"][0], plain.layers["spans"][0])
+    assert not torch.allclose(other.layers["spans"][2], plain.layers["spans"][2], atol=1e-4)

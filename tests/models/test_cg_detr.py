@@ -11,7 +11,8 @@ from imported import check_golden
 from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding
 
 from vtg_lib.inference import autocast
-from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer, attend_among
+from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer
+from vtg_lib.layers.attention import attend
 from vtg_lib.losses import saliency_pairs
 from vtg_lib.losses_correlation import same_video
 from vtg_lib.models import MODELS, cg_detr, count_parameters
@@ -174,13 +175,14 @@ def test_groups_are_as_separate_passes(training: bool):
         torch.testing.assert_close(found[part], alone[part])
 
 
-def test_attention_of_groups_drops_weights():
+def test_attention_with_a_bias_drops_weights():
     torch.manual_seed(0)
     query, key, allowed = torch.randn(1, 1, 2000, 4), torch.randn(1, 1, 6, 4), torch.rand(1, 2000, 6) > 0.5
     allowed[..., 0] = True
     value = torch.eye(6)[None, None]
-    weights = attend_among(query, key, value, allowed, 0.0)
-    dropped = attend_among(query, key, value, allowed, 0.25)
+    bias = torch.zeros(allowed.shape).masked_fill_(~allowed, torch.finfo(torch.float32).min)
+    weights, _ = attend(query, key, value, bias=bias)
+    dropped, _ = attend(query, key, value, bias=bias, dropout=0.25)
     assert not weights[~allowed[:, None]].any() and not dropped[~allowed[:, None]].any()
     kept = dropped[allowed[:, None]] / weights[allowed[:, None]]
     assert kept.unique().round(decimals=3).unique().tolist() == pytest.approx([0, 4 / 3], abs=1e-2)

@@ -59,8 +59,7 @@ def unpack(archives: Sequence[str | Path], to: str | Path, *, replace: bool = Fa
         raise ArchiveError(f"{paths[0]}: expected an archive, got an HTML page. Fix: {HTML_FIX}.")
     if to.exists() and not replace:
         raise ArchiveError(
-            f"{to}: expected no such folder before unpacking {paths[0].name}, got one. Fix: move it away, or force the "
-            "fetch."
+            f"{to}: expected no such folder before unpacking {paths[0].name}, got one. Fix: move it away, or force the fetch."
         )
     staging = to.with_name(f".{to.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)
@@ -82,8 +81,7 @@ def unpack(archives: Sequence[str | Path], to: str | Path, *, replace: bool = Fa
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ArchiveError(
-                f"{to}: no space left on the device while unpacking {paths[0].name}. Fix: free space; the archive is "
-                "kept."
+                f"{to}: no space left on the device while unpacking {paths[0].name}. Fix: free space; the archive is kept."
             ) from None
         raise
     finally:

@@ -124,8 +124,7 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
         if not np.isfinite(array).all():
             bad = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise FeatureError(
-                f"{path}: expected finite numbers, got NaN or infinity at item {bad}. Fix: fetch or extract the file "
-                "again."
+                f"{path}: expected finite numbers, got NaN or infinity at item {bad}. Fix: fetch or extract the file again."
             )
         parts.append(array)
     length = min(len(p) for p in parts)
@@ -203,15 +202,13 @@ class FeatureCache:
             raise FeatureError(f"{folder}: expected a feature cache, got {error}. Fix: convert the features again.") from None
         if index.get("format") != FORMAT:
             raise FeatureError(
-                f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it and convert "
-                "again."
+                f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it and convert again."
             )
         spec = FeatureSpec(**index["spec"])
         wanted = sum(index["lengths"]) * spec.levels * spec.dims * np.dtype(spec.dtype).itemsize
         if size != wanted:
             raise FeatureError(
-                f"{folder / 'data.bin'}: expected {wanted:,} bytes, got {size:,}. Fix: delete the folder and convert "
-                "again."
+                f"{folder / 'data.bin'}: expected {wanted:,} bytes, got {size:,}. Fix: delete the folder and convert again."
             )
         return cls(folder, index)
 
@@ -269,8 +266,7 @@ class FeatureCache:
         for row, item in enumerate(self.ids):
             if _digest(self._data[self._start[row] : self._start[row + 1]]) != self.digests[row]:
                 raise FeatureError(
-                    f"{self.folder / 'data.bin'}: {item!r} changed since conversion. Fix: delete the folder and "
-                    "convert again."
+                    f"{self.folder / 'data.bin'}: {item!r} changed since conversion. Fix: delete the folder and convert again."
                 )
 
 

@@ -22,6 +22,7 @@ class WorldConfig:
         train, val: queries (one a video); clips: per video, of 2 seconds.
         subjects, actions, objects, attributes: words of each kind.
         moments: probabilities of 1, 2, … moments per query.
+        saliency: whether annotators voted on the clips of the moments, as in QVHighlights but not in Charades-STA and TACoS.
         window_median: seconds; window_sigma: of the logarithm. QVHighlights has 16 s and 0.95 in videos of 150 s.
     """
 
@@ -35,6 +36,7 @@ class WorldConfig:
     moments: tuple[float, ...] = MOMENTS_PER_QUERY
     window_median: float = 10.0
     window_sigma: float = 0.8
+    saliency: bool = True
 
     def __post_init__(self) -> None:
         if min(self.train, self.val, self.subjects, self.actions, self.objects, self.attributes) < 1 or self.clips < 4:
@@ -64,7 +66,10 @@ def generate(
         windows = _windows(config, duration, rng)
         events = [_event(start, end, concepts, rng) for start, end in windows]
         vid = f"{split}{number}"
-        rows.append(_annotation(vid, number, _sentence(concepts, vocabulary, rng), duration, events, timeline, rng))
+        row = _annotation(vid, number, _sentence(concepts, vocabulary, rng), duration, events, timeline, rng)
+        if not config.saliency:
+            del row["saliency_scores"]
+        rows.append(row)
         timelines.append(complete(vid, duration, [(concepts, events)], others, CLIP_LENGTH, timeline, rng))
     return rows, timelines, np.arange(len(rows))
 

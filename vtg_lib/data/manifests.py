@@ -102,8 +102,7 @@ def manifest_folder() -> Path:
     folder = Path(os.environ.get("VTG_MANIFESTS") or Path(__file__).resolve().parents[2] / "data_manifests")
     if not folder.is_dir():
         raise ManifestError(
-            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set VTG_MANIFESTS "
-            "to it."
+            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set VTG_MANIFESTS to it."
         )
     return folder
 
@@ -135,8 +134,7 @@ def _load(folder: Path) -> dict[str, DataSet]:
             for file in entry.files:
                 if file.path in targets:
                     raise ManifestError(
-                        f"{path}: {entry.name}: path: {file.path} is also a file of {targets[file.path]}. Fix: change "
-                        "one."
+                        f"{path}: {entry.name}: path: {file.path} is also a file of {targets[file.path]}. Fix: change one."
                     )
                 targets[file.path] = entry.name
             found[entry.name] = entry
@@ -166,8 +164,7 @@ def feature_spec(data: DataSet, array: str) -> FeatureSpec:
     raw = next((a for a in data.arrays if a["name"] == array), None)
     if raw is None:
         raise ManifestError(
-            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. Fix: use one "
-            "of these."
+            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. Fix: use one of these."
         )
     if raw["dims"] is None:
         raise ManifestError(f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the manifest.")

@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.attention import FeedForward, attend, merge_heads, split_heads
 from vtg_lib.layers.dense_stream import path_masks
-from vtg_lib.layers.dropout import dropout as drop
 from vtg_lib.layers.transformer import AttentionLayer
 
 
@@ -71,19 +69,10 @@ class GroupLayer(PathLayer):
         attention, query = self.attention, x + position
         q, k, v = (split_heads(t, attention.heads) for t in (attention.query(query), attention.key(query), attention.value(x)))
         allowed = (group[:, :, None] == group[:, None]) & mask[:, None]
-        dropout = attention.dropout if self.training else 0.0
-        mixed = attend_among(q, k, v, allowed, dropout)
+        bias = torch.zeros_like(allowed, dtype=q.dtype).masked_fill_(~allowed, torch.finfo(q.dtype).min)
+        mixed, _ = attend(q, k, v, dropout=attention.dropout if self.training else 0.0, bias=bias)
         x = self.norm_attention(x + self.dropout(attention.out(merge_heads(mixed))))
         return self.norm_feed_forward(x + self.dropout(self.feed_forward(x)))
-
-
-def attend_among(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor, dropout: float) -> Tensor:
-    """`attend` with keys of its own for every query: allowed `[B, N, S]`, some of them True in every row."""
-    if dropout == 0 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, allowed[:, None], dropout_p=dropout)
-    logits = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
-    weights = logits.masked_fill(~allowed[:, None], torch.finfo(logits.dtype).min).softmax(-1)
-    return drop(weights, dropout).to(value.dtype) @ value
 
 
 class AdaptiveCrossLayer(nn.Module):

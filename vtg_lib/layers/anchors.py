@@ -5,11 +5,9 @@ Structure as in wjun0830/QD-DETR @ 56c63b2, which TR-DETR and CG-DETR share.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.layers.activation import PReLU
@@ -17,6 +15,7 @@ from vtg_lib.layers.attention import FeedForward, attend, merge_heads, split_hea
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.layers.positions import reference_positions
 from vtg_lib.layers.projections import MLP
+from vtg_lib.layers.transformer import Relate
 from vtg_lib.spans import inverse_sigmoid
 
 
@@ -71,12 +70,7 @@ class ConditionalAttention(nn.Module):
             key = split_heads(key + key_position, self.heads)
         value = split_heads(self.value(memory), self.heads)
         dropout = self.dropout if self.training else 0.0
-        if bias is None:
-            mixed, weights = attend(query, key, value, mask, dropout, need_weights)
-        else:
-            assert mask is None and not need_weights
-            bias = bias[:, None].to(query.dtype)
-            mixed, weights = F.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout), None
+        mixed, weights = attend(query, key, value, mask, dropout, need_weights, bias)
         return self.out(merge_heads(mixed)), weights
 
 
@@ -140,11 +134,10 @@ class AnchorDecoder(nn.Module):
         queries: Q anchors; layers, width, heads, hidden, dropout: as usual.
 
     Attributes:
-        relate: None, or what relates the queries to each other between two layers: from the state `[B, Q, D]` after a layer
-            (normalised) and the reference `[B, Q, 2]` that it started from, the bias `[B, Q, Q]` of the next self-attention.
+        relate: see `Relate`; it gets the normalised state, and the reference `[B, Q, 2]` that the layer started from.
     """
 
-    relate: Callable[[Tensor, Tensor], Tensor] | None
+    relate: Relate | None
 
     def __init__(self, queries: int, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -198,7 +191,7 @@ class AnchorDecoder(nn.Module):
         return Decoded(self.norm(torch.stack(states)), used, traced)
 
 
-def predictions(span_head: nn.Module, class_head: nn.Module, decoded: Decoded) -> dict[str, Tensor]:
-    """Every layer's `spans [S, B, Q, 2]`, relative to its references, and `logits [S, B, Q, 2]` (class 0 = foreground)."""
-    spans = (span_head(decoded.states).float() + inverse_sigmoid(decoded.references.float())).sigmoid()
-    return {"spans": spans, "logits": class_head(decoded.states).float()}
+def predictions(span_head: nn.Module, class_head: nn.Module, states: Tensor, references: Tensor) -> dict[str, Tensor]:
+    """What states `[..., Q, D]` predict: `spans [..., Q, 2]` from the references, `logits [..., Q, 2]` (class 0 = foreground)."""
+    spans = (span_head(states).float() + inverse_sigmoid(references.float())).sigmoid()
+    return {"spans": spans, "logits": class_head(states).float()}

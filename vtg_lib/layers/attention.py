@@ -19,23 +19,28 @@ def attend(
     key_mask: Tensor | None = None,
     dropout: float = 0.0,
     need_weights: bool = False,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention per head.
 
     Args:
         query: `[B, H, N, D]`; key: `[B, H, S, D]`; value: `[B, H, S, Dv]`; key_mask: `[B, S]`, True on real keys.
-        dropout: on the attention weights.
+        dropout: on the attention weights. bias: `[B, N, S]`, added to the logits of every head; in place of a key_mask.
 
     Returns:
         `[B, H, N, Dv]` and, if asked for, the weights `[B, H, N, S]` before dropout.
     """
+    assert key_mask is None or bias is None
     if not need_weights and (dropout == 0 or query.device.type != "cpu"):
         mask = None if key_mask is None else key_mask[:, None, None, :]
+        mask = mask if bias is None else bias[:, None].to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout), None
     logits = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
     if key_mask is not None:
         lowest = torch.finfo(logits.dtype).min
         logits += torch.zeros_like(key_mask, dtype=logits.dtype).masked_fill_(~key_mask, lowest)[:, None, None, :]
+    if bias is not None:
+        logits = logits + bias[:, None]
     weights = logits.softmax(-1)
     return drop(weights, dropout).to(value.dtype) @ value, weights
 
@@ -69,9 +74,15 @@ class MultiHeadAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None, need_weights: bool = False
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_mask: Tensor | None = None,
+        need_weights: bool = False,
+        bias: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """query `[B, N, D]`, key and value `[B, S, D]`, key_mask `[B, S]` -> `[B, N, D]` (and weights `[B, H, N, S]`)."""
+        """query `[B, N, D]`, key and value `[B, S, D]` -> `[B, N, D]` (and weights `[B, H, N, S]`); the rest as in `attend`."""
         mixed, weights = attend(
             split_heads(self.query(query), self.heads),
             split_heads(self.key(key), self.heads),
@@ -79,6 +90,7 @@ class MultiHeadAttention(nn.Module):
             key_mask,
             self.dropout if self.training else 0.0,
             need_weights,
+            bias,
         )
         mixed = self.out(merge_heads(mixed))
         if not need_weights:

@@ -7,7 +7,7 @@ Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Axes: S layers, B s
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from vtg_lib.layers.deformable import sampling_matrix
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.layers.positions import reference_positions
 from vtg_lib.layers.projections import MLP
+from vtg_lib.layers.transformer import Relate
 from vtg_lib.spans import inverse_sigmoid
 
 POINTS = 4  # clips that a border reads, per head
@@ -102,18 +103,26 @@ class Decoded(NamedTuple):
 
     Attributes:
         states: `[S, B, Q, 3 D]`, of anchor, start and end; references: `[S, B, Q, 3]`, what each layer refined them to.
-        used: `[S, B, Q, 3]`, the references that each layer started from.
         features: `[2, B, T, D]` of starts and of ends.
+        trace: the `references [S, B, Q, 3]` that each layer started from, and the anchors' `clip_attention [S, B, Q, T]`,
+            averaged over heads; filled on request.
     """
 
     states: Tensor
     references: Tensor
-    used: Tensor
     features: Tensor
+    trace: dict[str, Tensor]
 
 
 class BoundaryDecoder(nn.Module):
-    """Layers that move the anchors by attention to all clips, then the borders by attention around them."""
+    """Layers that move the anchors by attention to all clips, then the borders by attention around them.
+
+    Attributes:
+        relate: see `Relate`; it gets the state `[B, Q, 3 D]` of anchor, start and end, and what the layer refined the reference
+            `[B, Q, 3]` to.
+    """
+
+    relate: Relate | None
 
     def __init__(self, queries: int, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -133,6 +142,7 @@ class BoundaryDecoder(nn.Module):
         self.refine_anchor, self.refine_start, self.refine_end = (_refinements(layers, width) for _ in range(3))
         self.anchors = nn.Parameter(torch.randn(queries, 3))  # logits of anchor and distances
         self.states = nn.Parameter(torch.randn(queries, 3 * width))
+        self.relate = None
 
     def first_references(self) -> Tensor:
         """`[Q, 3]`: the learned anchors, whose moments stay inside the video.
@@ -146,7 +156,7 @@ class BoundaryDecoder(nn.Module):
             self.anchors.data.copy_(limited)
         return (self.anchors + (limited - self.anchors).detach()).sigmoid()
 
-    def forward(self, memory: Tensor, local: Tensor, position: Tensor, mask: Tensor) -> Decoded:
+    def forward(self, memory: Tensor, local: Tensor, position: Tensor, mask: Tensor, trace: bool = False) -> Decoded:
         """memory, position `[B, T, D]`; local `[B, T, D]`, the clips before they exchanged information; mask `[B, T]`."""
         count, width = memory.shape[0], memory.shape[-1]
         features = torch.stack((self.start_features(local, mask), self.end_features(local, mask)))
@@ -155,9 +165,11 @@ class BoundaryDecoder(nn.Module):
         references = self.first_references().float().expand(count, -1, -1)
         states = self.states.to(memory.dtype).expand(count, -1, -1)
         anchor_state, start_state, end_state = states.chunk(3, -1)
+        bias: Tensor | None = None
         found: list[Tensor] = []
         refined: list[Tensor] = []
         used: list[Tensor] = []
+        attention: list[Any] = []
         layers = zip(self.layers, self.start_layers, self.end_layers, strict=True)
         moves = zip(self.refine_anchor, self.refine_start, self.refine_end, strict=True)
         for (anchor_layer, start_layer, end_layer), (move_anchor, move_start, move_end) in zip(layers, moves, strict=True):
@@ -167,7 +179,7 @@ class BoundaryDecoder(nn.Module):
             if found:
                 sine = sine * self.position_scale(anchor_state)
             sine = sine * (self.width_head(anchor_state).sigmoid() / (end - start)[..., None])
-            anchor_state, _ = anchor_layer(anchor_state, query_position, sine, memory, position, mask)
+            anchor_state, weights = anchor_layer(anchor_state, query_position, sine, memory, position, mask, bias, trace)
             old = inverse_sigmoid(references)
             anchor = (move_anchor(anchor_state).float() + old[..., :1]).sigmoid()
             # The borders start where the new anchor and the old distances put them, which learn nothing from them.
@@ -178,10 +190,14 @@ class BoundaryDecoder(nn.Module):
             steps = torch.cat((move_start(start_state), move_end(end_state)), -1).float()
             distances = (steps + inverse_sigmoid(old[..., 1:].sigmoid())).sigmoid()
             used.append(references)
+            attention.append(weights)
             found.append(torch.cat((anchor_state, start_state, end_state), -1))
             refined.append(torch.cat((anchor, distances), -1))
             references = torch.cat((old[..., :1].sigmoid(), distances), -1).detach()
-        return Decoded(torch.stack(found), torch.stack(refined), torch.stack(used), features)
+            if self.relate is not None and len(found) < len(self.layers):
+                bias = self.relate(found[-1], refined[-1])
+        traced = {"references": torch.stack(used), "clip_attention": torch.stack(attention).mean(2)} if trace else {}
+        return Decoded(torch.stack(found), torch.stack(refined), features, traced)
 
 
 def _refinements(layers: int, width: int) -> nn.ModuleList:

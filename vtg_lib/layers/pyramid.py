@@ -116,9 +116,7 @@ class DistanceHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
         """Levels `[B, T_s, D]`, masks `[B, T_s]` -> `[B, P, 2]` in strides."""
-        return torch.cat(
-            [self.head(x, mask).exp() * scale for x, mask, scale in zip(levels, masks, self.scale, strict=False)], 1
-        )
+        return torch.cat([self.head(x, mask).exp() * scale for x, mask, scale in zip(levels, masks, self.scale, strict=False)], 1)
 
 
 def best_over_levels(scores: Sequence[Tensor], masks: Sequence[Tensor], mask: Tensor) -> Tensor:

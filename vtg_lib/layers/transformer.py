@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.presets import Published
+
+# What relates a decoder's queries to each other between two layers: from the state `[B, Q, D]` after a layer and the reference
+# that belongs to it, if there are references, the bias `[B, Q, Q]` of the next layer's self-attention.
+Relate = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,25 +118,61 @@ class DecoderLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor) -> Tensor:
-        """x, query_position `[B, Q, D]`; memory, memory_position `[B, T, D]`; mask `[B, T]` -> `[B, Q, D]`."""
-        query = x + query_position
-        x = self.norm(x + self.dropout(self.self_attention(query, query, x)))
-        return self.cross(x, query_position, mask, memory, memory_position)
+    def forward(
+        self,
+        x: Tensor,
+        query_position: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        mask: Tensor,
+        bias: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One layer.
+
+        Args:
+            x, query_position: `[B, Q, D]`; memory, memory_position: `[B, T, D]`; mask: `[B, T]`.
+            bias: `[B, Q, Q]` of the self-attention's logits.
+
+        Returns:
+            `[B, Q, D]` and, if asked for, the attention to the memory `[B, H, Q, T]`.
+        """
+        query, weights = x + query_position, None
+        x = self.norm(x + self.dropout(self.self_attention(query, query, x, bias=bias)))
+        if need_weights:
+            _, weights = self.cross.attention(x + query_position, memory + memory_position, memory, mask, need_weights=True)
+        return self.cross(x, query_position, mask, memory, memory_position), weights
 
 
 class Decoder(nn.Module):
-    """A stack of `DecoderLayer`; returns the normalised state after each, `[S, B, Q, D]`."""
+    """A stack of `DecoderLayer`.
+
+    Attributes:
+        relate: see `Relate`; it gets the normalised state, and no reference.
+    """
+
+    relate: Relate | None
 
     def __init__(self, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
+        self.relate = None
 
-    def forward(self, query_position: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor) -> Tensor:
-        """query_position `[B, Q, D]` (content starts at zero); the rest as in `DecoderLayer`."""
-        x, states = torch.zeros_like(query_position), []
-        for layer in self.layers:
-            x = layer(x, query_position, memory, memory_position, mask)
+    def forward(
+        self, query_position: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """query_position `[B, Q, D]` (content starts at zero); the rest as in `DecoderLayer`.
+
+        Returns:
+            The normalised state after each layer `[S, B, Q, D]` and, if asked for, the attention to the memory `[S, B, Q, T]`,
+            averaged over heads.
+        """
+        x, bias, states, attention = torch.zeros_like(query_position), None, [], []
+        for index, layer in enumerate(self.layers, 1):
+            x, weights = layer(x, query_position, memory, memory_position, mask, bias, need_weights)
             states.append(x)
-        return self.norm(torch.stack(states))
+            attention.append(weights)
+            if self.relate is not None and index < len(self.layers):
+                bias = self.relate(self.norm(x), None)
+        return self.norm(torch.stack(states)), torch.stack(attention).mean(2) if need_weights else None

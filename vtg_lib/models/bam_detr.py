@@ -112,19 +112,18 @@ class BAMDETR(QueryEncoder):
         layers: `spans [S, B, Q, 2]`, which may reach beyond the video, and `quality [S, B, Q]` or `logits [S, B, Q, 2]`.
         extras: the decoder's `states [S, B, Q, 3 D]` and its `memory [B, T, D]`; `borders [2, B, T, D]`, features of starts
         and ends; while training also `negative_saliency [B, T]` with another sample's text.
-        trace: `references [S, B, Q, 3]`, the anchors and distances that each layer started from.
+        trace: see `Decoded`.
         """
         encoded = self.encode(batch)
-        found = self.decoder(encoded.memory, encoded.local, encoded.position, batch.video_mask)
-        spans = se_to_cw(torch.stack(borders(found.references), -1))
-        layers = {"spans": spans} | self.ranking(found.states)
+        found = self.decoder(encoded.memory, encoded.local, encoded.position, batch.video_mask, trace)
+        layers = self.read(found.states, found.references)
         return Output(
-            spans=spans[-1],
+            spans=layers["spans"][-1],
             scores=self.ranking.scores(layers)[-1],
             saliency=encoded.saliency,
             layers=layers,
             extras={"states": found.states, "memory": encoded.memory, "borders": found.features} | encoded.negatives,
-            trace={"references": found.used} if trace else {},
+            trace=found.trace,
         )
 
     def post_process(self, output: Output) -> Output:
@@ -136,6 +135,10 @@ class BAMDETR(QueryEncoder):
 
         spans, scores = greedy_nms(output.spans, output.scores, output.scores.shape[1], decay)
         return dataclasses.replace(output, spans=spans, scores=scores)
+
+    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
+        """What the decoder's states `[..., Q, 3 D]` say: `spans [..., Q, 2]`, those of the references, and what ranks them."""
+        return {"spans": se_to_cw(torch.stack(borders(references), -1))} | self.ranking(states)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Borders and ranking of every decoder layer, matched on its own; border features; QD-DETR's saliency. Weighted."""

@@ -135,7 +135,7 @@ class CGDETR(nn.Module):
             inputs = [torch.cat((t, t)) for t in inputs[:3]] + [torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]]
         memory, saliency, attention = self.encode(*inputs)
         decoded = self.decoder(memory[:count], position, batch.video_mask, trace)
-        layers = predictions(self.span_head, self.class_head, decoded)
+        layers = self.read(decoded.states, decoded.references)
         extras: dict[str, Any] = {"states": decoded.states, "memory": memory[:count]}
         if self.training:
             extras |= {
@@ -231,6 +231,10 @@ class CGDETR(nn.Module):
             "words": torch.cat((empty[:, 1:], words[:, 1:]), 1),
             "dummies": dummies,
         }
+
+    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
+        """What the decoder's states say, see `predictions`."""
+        return predictions(self.span_head, self.class_head, states, references)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction; saliency, also of the attention; alignment, distillation and orthogonality. Weighted."""

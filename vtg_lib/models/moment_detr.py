@@ -44,7 +44,7 @@ class MomentDETR(nn.Module):
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`; layers: `spans` and `logits` `[S, B, Q, 2]` (class 0 = foreground).
 
-        extras: the decoder's `states [S, B, Q, D]` and the clips of its `memory [B, T, D]`.
+        extras: the decoder's `states [S, B, Q, D]` and the clips of its `memory [B, T, D]`. trace: `clip_attention [S, B, Q, T]`.
         """
         video = last_level(batch.video)
         video = append_endpoints(video, batch.video_mask) if self.config.tef else video
@@ -55,16 +55,21 @@ class MomentDETR(nn.Module):
         position = torch.cat((clip_positions(batch.video_mask, video.shape[-1]).to(video.dtype), torch.zeros_like(text)), 1)
         for layer in self.encoder:
             memory = layer(memory, position, mask)
-        states = self.decoder(self.queries.expand(len(memory), -1, -1), memory, position, mask)
-        spans, logits = self.span_head(states).float().sigmoid(), self.class_head(states).float()
+        states, attention = self.decoder(self.queries.expand(len(memory), -1, -1), memory, position, mask, trace)
+        layers = self.read(states)
         memory = memory[:, : video.shape[1]]
         return Output(
-            spans=spans[-1],
-            scores=logits[-1].softmax(-1)[..., 0],
+            spans=layers["spans"][-1],
+            scores=layers["logits"][-1].softmax(-1)[..., 0],
             saliency=self.saliency_head(memory).squeeze(-1),
-            layers={"spans": spans, "logits": logits},
+            layers=layers,
             extras={"states": states, "memory": memory},
+            trace={"clip_attention": attention[..., : video.shape[1]]} if attention is not None else {},
         )
+
+    def read(self, states: Tensor, references: Tensor | None = None) -> dict[str, Tensor]:
+        """What the decoder's states `[..., Q, D]` say: `spans [..., Q, 2]`, `logits [..., Q, 2]`; there are no references."""
+        return {"spans": self.span_head(states).float().sigmoid(), "logits": self.class_head(states).float()}
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction losses of every decoder layer and the saliency hinge loss (Eq. 5), weighted."""

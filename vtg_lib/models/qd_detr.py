@@ -40,7 +40,7 @@ class QDDETR(QueryEncoder):
         """
         encoded = self.encode(batch)
         decoded = self.decoder(encoded.memory, encoded.position, batch.video_mask, trace)
-        layers = predictions(self.span_head, self.class_head, decoded)
+        layers = self.read(decoded.states, decoded.references)
         return Output(
             spans=layers["spans"][-1],
             scores=layers["logits"][-1].softmax(-1)[..., 0],
@@ -49,6 +49,10 @@ class QDDETR(QueryEncoder):
             extras={"states": decoded.states, "memory": encoded.memory} | encoded.negatives,
             trace=decoded.trace,
         )
+
+    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
+        """What the decoder's states say, see `predictions`."""
+        return predictions(self.span_head, self.class_head, states, references)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction and saliency losses, weighted."""

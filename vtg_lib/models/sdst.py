@@ -20,6 +20,7 @@ from vtg_lib.layers.branch import BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import SAMPLING, initial_offsets
 from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
 from vtg_lib.layers.positions import clip_positions, reference_positions
+from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import MLP, append_endpoints
 from vtg_lib.layers.roi import roi_pool
 from vtg_lib.layers.sparse_stream import (
@@ -100,11 +101,6 @@ class Config(Published):
                 raise ValueError(f"sdst.{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.droppath < 1:
             raise ValueError(f"sdst.droppath: expected a probability in [0, 1), got {self.droppath}")
-
-
-def full_precision(x: Tensor) -> torch.autocast:
-    """Switches autocast off, for what is ranked or compared: half precision would tie scores and round boundaries."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 class SideTuner(nn.Module):

@@ -130,7 +130,7 @@ class TRDETR(nn.Module):
             x = layer(x, position, batch.text_mask, words)
         memory, first_saliency = self.weigh_clips(x, position, batch.video_mask)
         decoded = self.decoder(memory, position, batch.video_mask, trace)
-        layers = predictions(self.span_head, self.class_head, decoded)
+        layers = self.read(decoded.states, decoded.references)
         scores = layers["logits"][-1].softmax(-1)[..., 0]
         best = layers["spans"][-1].gather(1, scores.argmax(1)[:, None, None].expand(-1, 1, 2)).squeeze(1)
         moment = self.reader(clips, batch.video_mask, best)
@@ -167,6 +167,10 @@ class TRDETR(nn.Module):
     def saliency(self, memory: Tensor) -> Tensor:
         """`[B, T, D]` -> `[B, T]`."""
         return self.saliency_head(memory).sum(-1) / math.sqrt(memory.shape[-1])
+
+    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
+        """What the decoder's states say, see `predictions`."""
+        return predictions(self.span_head, self.class_head, states, references)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction with a focal class loss; hinge and rank-contrastive saliency; local and global alignment. Weighted."""
