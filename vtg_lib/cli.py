@@ -144,6 +144,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dry-run", action="store_true", help="only list what would be trained")
     _add_running(command)
 
+    command = add("replay", "commands:replay", "does today's code still make the numbers of stored runs? (on a CPU)")
+    command.add_argument("--paper", required=True)
+    command.add_argument("--workers", type=int, help="processes; default: one a core")
+    command.add_argument("--store", metavar="FILE", help="default: results/<chapter>.jsonl")
+    command.add_argument("--dry-run", action="store_true", help="only list what would be replayed")
+    _add_data_root(command)
+
     command = add("import-checkpoint", "public_checkpoints.commands:import_checkpoint", "convert a published checkpoint")
     command.add_argument("source", metavar="THEIRS", help="a file that the authors' code saved; none of its code is run")
     command.add_argument("target", metavar="OURS", help="the safetensors file to write")

@@ -277,6 +277,27 @@ def sweep(options: argparse.Namespace) -> Reply:
     return Reply(value=value, text="\n".join([*failures, report.summary()]), code=int(bool(report.failed)))
 
 
+def replay(options: argparse.Namespace) -> Reply:
+    """`vtg replay`: exit code 1 if a number changed."""
+    from vtg_lib.papers import load_paper
+    from vtg_lib.provenance import usable_cores
+    from vtg_lib.replay import RECORD, due, replay_all
+    from vtg_lib.store import Store
+
+    records = due(_store(options, load_paper(options.paper)))
+    if options.dry_run:
+        lines = [f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}" for r in records]
+        return Reply(value=[r["hash"] for r in records], text="\n".join([*lines, f"{len(records)} to replay"]))
+    workers = options.workers or usable_cores()
+    value, lines = [], []
+    for found in replay_all(records, Store(RECORD), workers=workers, data_root=options.data_root):
+        value.append(dataclasses.asdict(found))
+        differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
+        lines.append(f"{found.hash}  {found.model:12} {found.earlier} -> {found.now}  {differs or 'same numbers'}")
+    changed = sum(bool(row["differs"]) for row in value)
+    return Reply(value=value, text="\n".join([*lines, f"{len(value)} replayed, {changed} changed"]), code=int(changed > 0))
+
+
 def bench(options: argparse.Namespace) -> Reply:
     """`vtg bench`."""
     from vtg_lib.bench import describe, run_benchmarks

@@ -7,7 +7,8 @@ published, scored by our evaluator) and `counted` (parameters of the published s
 
 Pairs. Two runs are compared when they have the same profile, seed and type of device (CPU or GPU). Versions of the code may
 differ, but it is counted where they do (`Verdict.mixed`, `TableResults.versions`): by `vtg_lib.provenance.source_digest`,
-which covers a model's own modules beside the shared ones, and so says nothing about two runs of different models.
+which covers a model's own modules beside the shared ones, and so says nothing about two runs of different models. Versions
+that `vtg_lib.replay` found to make the same numbers count as one.
 
 Verdicts compare the sign of row - reference row, in the paper and in ours, column by column. The words, first match:
 
@@ -225,11 +226,13 @@ def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[
 
 
 def _origin(record: Mapping[str, Any]) -> Origin:
+    from vtg_lib.replay import same_code
+
     known = record.get("provenance", {})
-    device = known.get("device")
+    device, digest = known.get("device"), known.get("source_digest")
     if device is not None:  # `provenance.device_name` counts the threads of a CPU only
         device = "cpu" if device.endswith("thread(s)") else "cuda"
-    return Origin(device=device, model=record["spec"]["model"], digest=known.get("source_digest"))
+    return Origin(device=device, model=record["spec"]["model"], digest=digest and same_code().of(digest))
 
 
 def _metric(metrics: Mapping[str, Mapping[str, float]], column: Column) -> float | None:

@@ -200,7 +200,7 @@ class _Loop:
             pool = ProcessPoolExecutor(
                 1 if suspects else workers,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
+                initializer=start_worker,
             )
             with _stopping(pool):
                 self.through(pool, 1 if suspects else workers, bar)
@@ -267,7 +267,7 @@ def _execute(spec: RunSpec, path: Path | None, rerun: bool, options: dict[str, A
     return run(spec, store, rerun=rerun, progress=progress, append=False, **options).to_dict()
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers

@@ -170,8 +170,10 @@ def _code(record: Mapping[str, Any]) -> str:
     """Whether a run's code is today's, for the model's modules and all that training goes through."""
     from vtg_lib.models import entry
     from vtg_lib.provenance import source_digest
+    from vtg_lib.replay import same_code
 
-    same = record["provenance"].get("source_digest") == source_digest(entry(record["spec"]["model"]).module)
+    code = same_code()
+    same = code.of(record["provenance"]["source_digest"]) == code.of(source_digest(entry(record["spec"]["model"]).module))
     return "today's" if same else f"earlier ({record['provenance']['code_version']})"
 
 
