@@ -55,6 +55,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "r2_tuning": ModelEntry(module="vtg_lib.models.r2_tuning", class_name="R2Tuning", published_parameters=2.7),
     "tr_detr": ModelEntry(module="vtg_lib.models.tr_detr", class_name="TRDETR", published_parameters=7.9),
+    "sim_detr": ModelEntry(module="vtg_lib.models.sim_detr", class_name="SimDETR", published_parameters=None),
     "sdst": ModelEntry(
         module="vtg_lib.models.sdst",
         class_name="SDST",
