@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import GroundingData
+from vtg_lib.diagnostics_queries import attention_mass, global_local, matching_consistency, query_similarity
 from vtg_lib.inference import evaluation_mode
 
 OFFSET_BINS = np.linspace(-2, 2, 41)  # half widths; what lies outside counts in the first or last bin
@@ -75,4 +76,10 @@ def _rounded(values: Tensor) -> list:
     return np.round(values.numpy().astype(float), 4).tolist()
 
 
-DIAGNOSTICS: dict[str, Callable[[nn.Module, GroundingData], dict[str, Any]]] = {"offsets": offset_statistics}
+DIAGNOSTICS: dict[str, Callable[[nn.Module, GroundingData], dict[str, Any]]] = {
+    "offsets": offset_statistics,
+    "matching": matching_consistency,
+    "similarity": query_similarity,
+    "global_local": global_local,
+    "attention": attention_mass,
+}

@@ -9,11 +9,11 @@ import pytest
 import torch
 from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding, without_moments
 
-from vtg_lib.layers.query_relation import DISTANCES, QueryRelation
+from vtg_lib.layers.query_relation import DISTANCES, QueryRelation, class_score
 from vtg_lib.losses_bridge import bridging_loss, clip_similarity, clips_inside
 from vtg_lib.matching import Matches
 from vtg_lib.models import bam_detr, cg_detr, count_parameters, moment_detr, qd_detr, tr_detr
-from vtg_lib.models.sim_detr import Config, PartsConfig, SimDETR, SimParts, class_score
+from vtg_lib.models.sim_detr import Config, PartsConfig, SimDETR, SimParts
 
 SMALL = {"video_dim": VIDEO_DIM, "text_dim": TEXT_DIM, "width": 16, "heads": 2, "hidden": 24, "queries": 5, "decoder_layers": 3}
 STILL = {"input_dropout": 0.0, "dropout": 0.0}

@@ -5,7 +5,7 @@ Choices that the text leaves open are numbered in `vtg_lib/papers/simdetr_deviat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,11 @@ RANKINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "class": lambda score, quality: score,
     "iou": lambda score, quality: quality,
 }
+
+
+def class_score(layers: Mapping[str, Tensor]) -> Tensor:
+    """`[..., Q]` in 0..1: the foreground probability, or what a method without classes ranks its moments by."""
+    return layers["logits"].softmax(-1)[..., 0] if "logits" in layers else layers["quality"]
 
 
 class QueryRelation(nn.Module):

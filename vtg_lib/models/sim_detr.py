@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.projections import MLP
-from vtg_lib.layers.query_relation import DISTANCES, RANKINGS, QueryRelation
+from vtg_lib.layers.query_relation import DISTANCES, RANKINGS, QueryRelation, class_score
 from vtg_lib.losses_boundary import quality_loss
 from vtg_lib.losses_bridge import bridging_loss, clip_similarity
 from vtg_lib.matching import MatchCost, match
@@ -63,6 +63,7 @@ class SimParts:
 
     parts: PartsConfig
     decoder: Any
+    _related: list[tuple[Tensor, Tensor]]
 
     def add_parts(self, parts: PartsConfig, width: int, states: int | None = None) -> None:
         """Make the parts; states: channels of the decoder's states, if not `width`. The first `width` of them are the query."""
@@ -123,11 +124,6 @@ class SimParts:
             bridge = bridging_loss(output.extras["clip_similarity"], matches, batch.spans, batch.video_mask)
             losses["bridge"] = self.parts.weight_bridge * bridge.sum()
         return losses
-
-
-def class_score(layers: dict[str, Tensor]) -> Tensor:
-    """`[..., Q]` in 0..1: the foreground probability, or what a method without classes ranks its moments by."""
-    return layers["logits"].softmax(-1)[..., 0] if "logits" in layers else layers["quality"]
 
 
 @dataclass(frozen=True, kw_only=True)
