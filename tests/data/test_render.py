@@ -162,6 +162,16 @@ def test_a_world_without_votes_has_the_same_moments():
     assert plain["train"].saliency.unique().tolist() == [0, 1]  # inside a moment or not
 
 
+def test_a_world_may_have_a_test_split():
+    data = load_data({"kind": "sim", "train": 4, "val": 3, "test": 2, "clips": 8})
+    plain = load_data({"kind": "sim", "train": 4, "val": 3, "clips": 8})
+    assert {name: len(split) for name, split in data.items()} == {"train": 4, "val": 3, "test": 2} and set(plain) == {
+        "train",
+        "val",
+    }
+    assert torch.equal(data["val"].video, plain["val"].video) and data["test"].annotations[0] != data["val"].annotations[0]
+
+
 def test_every_knob_moves_the_fingerprint() -> None:
     prints = {
         load_data({**TINY, **change})["val"].fingerprint

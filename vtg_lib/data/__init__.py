@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from vtg_lib.data.batches import Batch, GroundingData, Output
-from vtg_lib.data.generate import CLIP_LENGTH, WorldConfig, generate
+from vtg_lib.data.generate import CLIP_LENGTH, SPLITS, WorldConfig, generate
 from vtg_lib.data.render import Embeddings, RenderConfig, render
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, from_annotations
 
@@ -26,7 +26,6 @@ REAL = {
     "charades_sta": ("charades_sta/charades_{}.jsonl", ("train_release", None, "test_release"), 1.0),
     "tacos": ("tacos/tacos_{}.jsonl", ("train_release", "val_release", "test_release"), 2.0),
 }
-SPLITS = ("train", "val", "test")
 # By kind, what differs from the knobs' defaults.
 WORLDS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "worlds.yaml").read_text())
 MAX_WORDS = {"qvhighlights": 32}  # tokens of a query that the public loaders keep (max_q_l)
@@ -92,7 +91,7 @@ def feature_dims(spec: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = None) -> dict[str, GroundingData]:
-    """The splits of a data specification: `train`, `val` and, for real annotations that have one, `test`.
+    """The splits of a data specification: `train`, `val` and, where there is one, `test`.
 
     Args:
         spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with
@@ -115,7 +114,7 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
     vocabulary = Vocabulary()
     parts = {}
     real = {} if kind == "sim" else real_rows(spec["dataset"], root, spec.get("limit"))
-    for number, split in enumerate(("train", "val") if kind == "sim" else real):
+    for number, split in enumerate(SPLITS[: 3 if world.test else 2] if kind == "sim" else real):
         own = timeline
         if split == "train" and "train_scene_action" in spec:
             own = dataclasses.replace(timeline, scene_action=spec["train_scene_action"])

@@ -9,6 +9,7 @@ import numpy as np
 
 from vtg_lib.data.timeline import FIRST_WORD, Event, Timeline, TimelineConfig, Vocabulary, complete
 
+SPLITS = ("train", "val", "test")
 CLIP_LENGTH = 2.0  # seconds, as in QVHighlights
 # Windows per query in QVHighlights train (67 % one, 17 % two, 6 % three, the rest four or five)
 MOMENTS_PER_QUERY = (0.67, 0.17, 0.08, 0.05, 0.03)
@@ -19,7 +20,7 @@ class WorldConfig:
     """Sizes and statistics of a generated world.
 
     Attributes:
-        train, val: queries (one a video); clips: per video, of 2 seconds.
+        train, val, test: queries (one a video); without test there is no such split. clips: per video, of 2 seconds.
         subjects, actions, objects, attributes: words of each kind.
         moments: probabilities of 1, 2, … moments per query.
         saliency: whether annotators voted on the clips of the moments, as in QVHighlights but not in Charades-STA and TACoS.
@@ -28,6 +29,7 @@ class WorldConfig:
 
     train: int = 4096
     val: int = 512
+    test: int = 0
     clips: int = 32
     subjects: int = 6
     actions: int = 6
@@ -39,7 +41,11 @@ class WorldConfig:
     saliency: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.train, self.val, self.subjects, self.actions, self.objects, self.attributes) < 1 or self.clips < 4:
+        if (
+            min(self.train, self.val, self.subjects, self.actions, self.objects, self.attributes) < 1
+            or self.test < 0
+            or self.clips < 4
+        ):
             raise ValueError("world: expected at least one query and word of each kind, and 4 clips")
         if abs(sum(self.moments) - 1) > 1e-6 or min(self.moments) < 0:
             raise ValueError(f"world: expected moment probabilities that sum to 1, got {self.moments}")
@@ -48,19 +54,20 @@ class WorldConfig:
 def generate(
     config: WorldConfig, timeline: TimelineConfig, vocabulary: Vocabulary, split: str, seed: int
 ) -> tuple[list[dict[str, Any]], list[Timeline], np.ndarray]:
-    """Annotations, timelines and the timeline of each annotation, for `split` train or val.
+    """Annotations, timelines and the timeline of each annotation, for `split` train, val or test.
 
-    Both splits share words and grammar; their videos are independent draws.
+    The splits share words and grammar; their videos are independent draws.
     """
     kinds = [
         [vocabulary.add(f"{kind}{number}") for number in range(getattr(config, f"{kind}s"))]
         for kind in ("subject", "action", "object", "attribute")
     ]
-    draw = np.random.default_rng([seed, 21, split == "val", 1])
+    part = SPLITS.index(split)
+    draw = np.random.default_rng([seed, 21, part, 1])
     others = [tuple(int(c) for c in words) for words in np.stack([draw.choice(kind, 256) for kind in kinds], 1)]
     rows, timelines = [], []
     for number in range(getattr(config, split)):
-        rng = np.random.default_rng([seed, 22, split == "val", number, 1])
+        rng = np.random.default_rng([seed, 22, part, number, 1])
         concepts = tuple(int(rng.choice(kind)) for kind in kinds)
         duration = config.clips * CLIP_LENGTH
         windows = _windows(config, duration, rng)
