@@ -165,11 +165,25 @@ def test_a_world_without_votes_has_the_same_moments():
 def test_a_world_may_have_a_test_split():
     data = load_data({"kind": "sim", "train": 4, "val": 3, "test": 2, "clips": 8})
     plain = load_data({"kind": "sim", "train": 4, "val": 3, "clips": 8})
-    assert {name: len(split) for name, split in data.items()} == {"train": 4, "val": 3, "test": 2} and set(plain) == {
-        "train",
-        "val",
-    }
+    assert {name: len(split) for name, split in data.items()} == {"train": 4, "val": 3, "test": 2}
+    assert set(plain) == {"train", "val"}
     assert torch.equal(data["val"].video, plain["val"].video) and data["test"].annotations[0] != data["val"].annotations[0]
+
+
+def test_worlds_like_other_data_sets():
+    assert resolve({"kind": "sim", "dataset": "qvhighlights"}) == resolve({"kind": "sim"})
+    charades, tacos = (
+        load_data({"kind": "sim", "train": 400, "val": 2, "dataset": name})["train"] for name in ("charades_sta", "tacos")
+    )
+    for split, share in ((charades, 0.25), (tacos, 0.06)):  # of the video, in the median
+        assert (split.span_count == 1).all() and split.saliency.max() == 1
+        assert split.spans[:, 0, 1].median() == pytest.approx(share, abs=0.035)
+    assert tacos.video.shape[1] == 2 * charades.video.shape[1]
+    assert resolve({"kind": "sim", "dataset": "tacos", "clips": 40})["clips"] == 40
+    with pytest.raises(ValueError, match="world like qvhighlights, charades_sta, tacos; got 'activitynet'"):
+        resolve({"kind": "sim", "dataset": "activitynet"})
+    with pytest.raises(ValueError, match="expected kind"):
+        resolve({"kind": "sim like tacos"})
 
 
 def test_every_knob_moves_the_fingerprint() -> None:
@@ -183,7 +197,7 @@ def test_every_knob_moves_the_fingerprint() -> None:
 def test_spelling_does_not_matter() -> None:
     assert resolve({"kind": "sim", "window_median": 10}) == resolve({"window_median": 10.0, "seed": None})
     assert resolve({"moments": [0.5, 0.5]}) == resolve({"moments": (0.5, 0.5)})
-    for spec in ({"kind": "rendered", "window_median": 5.0}, {"kind": "sim", "dataset": "tacos"}):
+    for spec in ({"kind": "rendered", "window_median": 5.0}, {"kind": "sim", "limit": 5}):
         with pytest.raises(ValueError, match="has no knobs"):
             resolve(spec)
     for value in (2.5, float("inf"), float("nan")):

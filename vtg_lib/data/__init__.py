@@ -28,6 +28,7 @@ REAL = {
 }
 # By kind, what differs from the knobs' defaults.
 WORLDS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "worlds.yaml").read_text())
+PLAIN, LIKE = "qvhighlights", "sim like "  # what a generated world resembles by itself, and the names of the others
 MAX_WORDS = {"qvhighlights": 32}  # tokens of a query that the public loaders keep (max_q_l)
 _KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
 
@@ -48,17 +49,30 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     kind = spec.pop("kind", "sim")
     if kind == "official":
         return {"kind": kind, "dataset": "qvhighlights", **spec}
-    if kind not in WORLDS:
+    if kind not in ("sim", "rendered"):
         raise ValueError(f"data: expected kind 'sim', 'rendered' or 'official', got {kind!r}")
     configs = (WorldConfig, TimelineConfig, RenderConfig) if kind == "sim" else (TimelineConfig, RenderConfig)
     knobs = {"seed": 0, **{name: value for config in configs for name, value in _KNOBS[config].items()}, **WORLDS[kind]}
+    optional: dict[str, Any] = {"train_scene_action": 0.0}
     if kind == "rendered":
-        knobs["dataset"] = "qvhighlights"
-    optional = {"train_scene_action": 0.0} | ({"limit": 0} if kind == "rendered" else {})
+        knobs["dataset"], optional["limit"] = "qvhighlights", 0
+    elif spec.get("dataset", PLAIN) == PLAIN:
+        spec.pop("dataset", None)
+    else:
+        optional["dataset"] = PLAIN
+        knobs |= {name: cast_like(name, knobs[name], value) for name, value in _world_like(spec["dataset"]).items()}
     if unknown := sorted(set(spec) - set(knobs) - set(optional)):
         raise ValueError(f"data: kind {kind!r} has no knobs {unknown}; it has {sorted({**knobs, **optional})}")
     cast = {name: cast_like(f"data.{name}", {**knobs, **optional}[name], value) for name, value in spec.items()}
     return {"kind": kind, **knobs, **cast}
+
+
+def _world_like(dataset: str) -> dict[str, Any]:
+    """Knobs of the generated world that resembles another data set than QVHighlights."""
+    known = {name.removeprefix(LIKE): knobs for name, knobs in WORLDS.items() if name.startswith(LIKE)}
+    if dataset not in known:
+        raise ValueError(f"data: expected a world like {', '.join([PLAIN, *known])}; got {dataset!r}")
+    return known[dataset]
 
 
 def cast_like(name: str, default: Any, value: Any) -> Any:
@@ -96,9 +110,9 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
     Args:
         spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with
             downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to join, and
-            `text`); any field of `TimelineConfig` and `RenderConfig`, and for `sim` of `WorldConfig`; `seed` of the world (0);
-            `limit`: rows kept of each real split; `train_scene_action`: the scene-action correlation in train, where it
-            differs from val's.
+            `text`); any field of `TimelineConfig` and `RenderConfig`, and for `sim` of `WorldConfig`, with `dataset` for a
+            world like that data set; `seed` of the world (0); `limit`: rows kept of each real split; `train_scene_action`:
+            the scene-action correlation in train, where it differs from val's.
         root: see `data_root`.
 
     Raises:
