@@ -47,7 +47,8 @@ def test_every_study_names_rows_and_a_knob_that_exist():
     for key in paper_keys():
         for study in load_paper(key).doses:
             specs = dose.dose_specs(key, "smoke", [0], [study.key])
-            assert all(spec.resolved["data"][study.knob] in study.values for _, spec in specs)
+            settings = [setting for _, setting in study.points]
+            assert all(spec.resolved["data"][study.knob] in settings for _, spec in specs)
 
 
 def test_unknown_study_is_refused():

@@ -35,7 +35,8 @@ def test_what_is_due(record):
     today = record["provenance"]["source_digest"]
     assert due([record]) == []
     old = of_digest(record, "old")
-    assert due([of_digest(record, today), old]) == [old]
+    assert due([of_digest(record, today), old]) == [old] == due([old], models=["moment_detr"])
+    assert due([old], models=["sdst"]) == []
     assert len(due([old, of_digest(record, "older")])) == 2
     elsewhere = copy.deepcopy(old)
     elsewhere["provenance"]["versions"]["torch"] = "1.0"

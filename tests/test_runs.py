@@ -21,7 +21,7 @@ import torch
 from vtg_lib import initialisation, models, provenance, runs
 from vtg_lib.checkpoint import load_checkpoint
 from vtg_lib.models import MODELS, ModelEntry
-from vtg_lib.papers import load_paper, row_spec
+from vtg_lib.papers import load_paper, paper_keys, row_spec
 from vtg_lib.runs import PausedError, RunSpec, build_model, find, run, run_folder, thin_curves, trained_model
 from vtg_lib.store import Store, StoreError
 from vtg_lib.train import TrainConfig
@@ -404,8 +404,9 @@ def test_pairing_repeats_every_operation_on_a_parameter():
 
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_every_method_runs_from_a_row_of_a_table(model: str):
-    paper = load_paper("sdst")
-    row = next(row for table in paper.tables for row in table.rows if row.model == model and row.planned)
+    papers = (load_paper(key) for key in paper_keys())
+    rows = ((paper, row) for paper in papers for table in paper.tables for row in table.rows)
+    paper, row = next((paper, row) for paper, row in rows if row.model == model and row.planned and "smoke" in paper.profiles)
     spec = row_spec(row, paper.profile("smoke"), "qvhighlights", 0)
     spec = dataclasses.replace(spec, data={**spec.data, "train": 16, "val": 8}, diagnostics=())
     result = runs.run(spec, None)

@@ -257,3 +257,11 @@ def test_on_a_gpu(precision: str, tmp_path: Path):
     outcome = fit(config, device="cuda", checkpoint_dir=tmp_path)
     assert outcome.finished and outcome.resumed_from == 2
     assert 0 < outcome.memory["peak_memory_mb"] and "process_peak_mb" not in outcome.memory
+
+
+def test_what_is_observed_after_every_evaluation():
+    seen = []
+    config = dataclasses.replace(CONFIG, epochs=4, eval_every=2)
+    outcome = fit(config, observe=lambda model: seen.append(model) or len(seen))
+    assert [row.get("observed") for row in outcome.curves] == [None, 1, None, 2] and len(seen) == 2
+    assert losses(outcome) == losses(fit(config))  # looking changes nothing

@@ -146,6 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add("replay", "commands:replay", "does today's code still make the numbers of stored runs? (on a CPU)")
     command.add_argument("--paper", required=True)
+    command.add_argument("--models", help="names, comma-separated; default: all")
     command.add_argument("--workers", type=int, help="processes; default: one a core")
     command.add_argument("--store", metavar="FILE", help="default: results/<chapter>.jsonl")
     command.add_argument("--dry-run", action="store_true", help="only list what would be replayed")

@@ -284,7 +284,7 @@ def replay(options: argparse.Namespace) -> Reply:
     from vtg_lib.replay import RECORD, due, replay_all
     from vtg_lib.store import Store
 
-    records = due(_store(options, load_paper(options.paper)))
+    records = due(_store(options, load_paper(options.paper)), options.models and options.models.split(","))
     if options.dry_run:
         lines = [f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}" for r in records]
         return Reply(value=[r["hash"] for r in records], text="\n".join([*lines, f"{len(records)} to replay"]))

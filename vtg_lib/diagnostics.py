@@ -83,3 +83,4 @@ DIAGNOSTICS: dict[str, Callable[[nn.Module, GroundingData], dict[str, Any]]] = {
     "global_local": global_local,
     "attention": attention_mass,
 }
+OBSERVED = ("matching",)  # also computed after every evaluation of a run that asks for them

@@ -67,11 +67,11 @@ def dose_specs(
     found: dict[str, tuple[RowRef, RunSpec]] = {}
     for seed in seeds:
         for key in chosen:
-            for value in studies[key].values:
+            for value, setting in studies[key].points:
                 for table, label in (studies[key].treated, studies[key].control):
                     row = paper.table(table).row(label)
                     base = row_spec(row, paper.profile(profile), "qvhighlights", seed)
-                    spec = dataclasses.replace(base, data={**base.data, studies[key].knob: value})
+                    spec = dataclasses.replace(base, data={**base.data, studies[key].knob: setting})
                     ref = RowRef(
                         paper=paper_key, table=key, label=f"{label}, {studies[key].knob}={value:g}", dataset="qvhighlights"
                     )
@@ -119,13 +119,13 @@ def _scores(
     paper = load_paper(paper_key)
     seeds = list(seeds)
     found = []
-    for value in dose.values:
+    for _, setting in dose.points:
         sides: list[dict[int, float]] = []
         for table, label in (dose.treated, dose.control):
             scores = {}
             for seed in seeds:
                 base = row_spec(paper.table(table).row(label), paper.profile(profile), "qvhighlights", seed)
-                spec = dataclasses.replace(base, data={**base.data, dose.knob: value}, diagnostics=())
+                spec = dataclasses.replace(base, data={**base.data, dose.knob: setting}, diagnostics=())
                 if (result := find(store, spec)) is not None:
                     scores[seed] = result.metrics["val"][METRIC]
             sides.append(scores)

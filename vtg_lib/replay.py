@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,15 @@ class Replay:
     provenance: Mapping[str, Any]
 
 
-def due(records: Iterable[Mapping[str, Any]], device: str = "cpu") -> list[Mapping[str, Any]]:
+def due(
+    records: Iterable[Mapping[str, Any]], models: Collection[str] | None = None, device: str = "cpu"
+) -> list[Mapping[str, Any]]:
     """The stored runs to replay: of each model and earlier version, so many that every choice that a spec can make occurs.
 
     Runs of another processor, number of threads or version of torch are left out: these alone change the last digits.
+
+    Args:
+        models: names; default all.
     """
     here = provenance(device)
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -58,7 +63,8 @@ def due(records: Iterable[Mapping[str, Any]], device: str = "cpu") -> list[Mappi
         known = record["provenance"]
         model, digest = record["spec"]["model"], known.get("source_digest")
         comparable = known["device"] == _one_thread(here["device"]) and known["versions"]["torch"] == here["versions"]["torch"]
-        if comparable and digest is not None and digest != _today(model):
+        wanted = models is None or model in models
+        if wanted and comparable and digest is not None and digest != _today(model):
             groups.setdefault((model, digest), []).append(record)
     return [record for group in groups.values() for record in cover(group)]
 

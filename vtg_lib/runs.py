@@ -17,7 +17,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +113,8 @@ class RunResult:
 
     metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of the last
     one, "test" where the data has a test split (scored once, with the selected epoch). curves: {column: [a value per
-    kept epoch]}. diagnostics: {name: {"before": …, "after": …}}. provenance: see `vtg_lib.provenance`.
+    kept epoch]}. diagnostics: {name: {"before": …, "after": …}}, and for those that
+    are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see `vtg_lib.provenance`.
     """
 
     hash: str
@@ -292,10 +293,14 @@ def _train(
         progress=progress,
         deadline=deadline,
         identity=f"{spec.hash} {digest}",
+        observe=_observer(diagnostics, splits["val"]),
     )
     if not outcome.finished:
         raise PausedError(f"run {spec.hash} paused after epoch {len(outcome.curves)} of {spec.train.epochs}")
     _diagnose(diagnostics, "after", model, splits["val"])
+    for row in outcome.curves:
+        for name, found in row.get("observed", {}).items():
+            diagnostics[name].setdefault("by_epoch", {})[str(row["epoch"])] = found
     metrics = {"val": outcome.best, "last": outcome.last}
     if "test" in splits:
         metrics["test"] = evaluate_model(model, splits["test"], precision=spec.train.precision)
@@ -337,6 +342,14 @@ def _diagnose(diagnostics: dict[str, Any], when: str, model: nn.Module, data: An
         if name not in DIAGNOSTICS:
             raise ValueError(f"diagnostics: expected some of {', '.join(sorted(DIAGNOSTICS))}; got {name!r}")
         values[when] = DIAGNOSTICS[name](model, data)
+
+
+def _observer(diagnostics: Mapping[str, Any], data: Any) -> Callable[[nn.Module], dict[str, Any]] | None:
+    """What looks at the model after every evaluation: those of the run's diagnostics that are about the course of training."""
+    from vtg_lib.diagnostics import DIAGNOSTICS, OBSERVED
+
+    names = [name for name in diagnostics if name in OBSERVED]
+    return (lambda model: {name: DIAGNOSTICS[name](model, data) for name in names}) if names else None
 
 
 def _check_features(spec: RunSpec, data: GroundingData) -> None:

@@ -14,6 +14,7 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -155,6 +156,7 @@ def train(
     stop_after: int | None = None,
     deadline: float | None = None,
     identity: str = "",
+    observe: Callable[[nn.Module], Any] | None = None,
 ) -> TrainOutcome:
     """Train `model` and leave it with the weights of the selected epoch.
 
@@ -167,6 +169,8 @@ def train(
         stop_after: stop, with a checkpoint, after this many epochs (counted from the start of the training).
         deadline: stop, with a checkpoint, at the first end of an epoch after this `time.time()`.
         identity: belongs to the checkpoint; another value is refused (a run's hash).
+        observe: looks at the model after every evaluation, without drawing random numbers; the curves keep what it returns as
+            `observed`.
 
     Raises:
         NonFiniteLossError: names epoch, step and term; the last checkpoint is kept.
@@ -176,7 +180,7 @@ def train(
     if len(data_train) == 0 or len(data_val) == 0:
         raise ValueError(f"training needs samples, got {len(data_train)} for training, {len(data_val)} for validation")
     return _Trainer(
-        model, data_train, data_val, config, seed, torch.device(device), checkpoint_dir, checkpoint_every_s, identity
+        model, data_train, data_val, config, seed, torch.device(device), checkpoint_dir, checkpoint_every_s, identity, observe
     ).fit(progress, stop_after, deadline)
 
 
@@ -194,6 +198,7 @@ class _Trainer:
         checkpoint_dir: Path | str | None,
         checkpoint_every_s: float,
         identity: str,
+        observe: Callable[[nn.Module], Any] | None,
     ) -> None:
         self.config, self.device, self.seed, self.identity = config, device, seed, identity
         self.model: Any = model.to(device)  # its `loss` is beyond what nn.Module declares
@@ -206,7 +211,7 @@ class _Trainer:
         self.order = torch.Generator().manual_seed(seed)
         self.steps_per_epoch = math.ceil(len(data_train) / config.batch_size)
         self.checkpoint = Path(checkpoint_dir) / "checkpoint.pt" if checkpoint_dir is not None else None
-        self.checkpoint_every_s = checkpoint_every_s
+        self.checkpoint_every_s, self.observe = checkpoint_every_s, observe
         self.outcome = TrainOutcome()
         self.epoch = 0
         self.best_value = -math.inf
@@ -228,6 +233,8 @@ class _Trainer:
                 self.epoch += 1
                 if self.epoch % config.eval_every == 0 or self.epoch == config.epochs:
                     record["val"] = self._evaluate()
+                    if self.observe is not None:
+                        record["observed"] = self.observe(self.model)
                 outcome.curves.append(record)
                 late = deadline is not None and time.time() > deadline
                 due = time.perf_counter() - saved_at >= self.checkpoint_every_s

@@ -222,8 +222,10 @@ def _dose(file: str, value: Any, tables: Mapping[str, Table]) -> Dose:
     value = _mapping(value, where)
     names = {field.name for field in dataclasses.fields(Dose)}
     _known(value, names, where)
-    if missing := sorted(names - set(value)):
+    if missing := sorted(names - {"settings"} - set(value)):
         raise ValueError(f"{where}: field {missing[0]!r} is missing")
+    if len(value.get("settings", value["values"])) != len(value["values"]):
+        raise ValueError(f"{where}, {value['key']}: field 'settings': expected one for each of the {len(value['values'])} values")
     if value["claim"] not in ("grows", "falls"):
         raise ValueError(f"{where}, {value['key']}: field 'claim': expected grows or falls, got {value['claim']!r}")
     for side in ("treated", "control"):
@@ -231,7 +233,8 @@ def _dose(file: str, value: Any, tables: Mapping[str, Table]) -> Dose:
         if table not in tables or label not in {row.label for row in tables[table].rows}:
             raise ValueError(f"{where}, {value['key']}: field {side!r}: there is no row {label!r} in table {table!r}")
     sides = {side: tuple(value[side]) for side in ("treated", "control")}
-    return Dose(**{**value, **sides, "values": tuple(map(float, value["values"]))})
+    lists = {"values": tuple(map(float, value["values"])), "settings": tuple(value.get("settings", ()))}
+    return Dose(**{**value, **sides, **lists})
 
 
 def _overrides(value: Any, where: str, allowed: set[str]) -> Overrides:

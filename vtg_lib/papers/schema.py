@@ -163,7 +163,8 @@ class Dose:
     Attributes:
         key: its name.
         question: what it asks, as a sentence.
-        knob: field of the data specification; values: what it is set to; unit: of the values.
+        knob: field of the data specification; values: what it is set to, or what `settings` mean in numbers; unit: of the values.
+        settings: what the knob is set to at each value, where that is no number.
         treated, control: (table, row label) of the two rows compared.
         gain: what the difference is called on the axis.
         claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives it.
@@ -179,6 +180,12 @@ class Dose:
     gain: str
     claim: Literal["grows", "falls"]
     place: str
+    settings: tuple[Any, ...] = ()
+
+    @property
+    def points(self) -> list[tuple[float, Any]]:
+        """Every value, and what the knob is set to for it."""
+        return list(zip(self.values, self.settings or self.values, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
