@@ -198,7 +198,7 @@ class _Trainer:
         checkpoint_dir: Path | str | None,
         checkpoint_every_s: float,
         identity: str,
-        observe: Callable[[nn.Module], Any] | None,
+        observe: Callable[[nn.Module], Any] | None = None,
     ) -> None:
         self.config, self.device, self.seed, self.identity = config, device, seed, identity
         self.model: Any = model.to(device)  # its `loss` is beyond what nn.Module declares
