@@ -116,7 +116,6 @@ def test_convergence():
     assert epochs_to_share([2, 4, 6], [1.0, 9.5, 10.0]) == 4
     assert epochs_to_share([2, 4, 6], [1.0, 8.9, 10.0]) == 6
     assert epochs_to_share([2, 4], [12.0, 10.0]) == 2
-    assert epochs_to_share([], []) is None
 
 
 @pytest.mark.parametrize("name", ["moment_detr", "qd_detr", "tr_detr", "cg_detr", "bam_detr", "sim_detr"])

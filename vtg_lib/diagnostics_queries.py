@@ -6,6 +6,7 @@ in a trace where a function says so. Axes: S decoder layers, N rows, M moments, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,9 +211,9 @@ def attention_mass(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     }
 
 
-def epochs_to_share(epochs: list[int], values: list[float], share: float = 0.9) -> int | None:
-    """The first evaluated epoch at which a curve reaches `share` of its last value; None without values."""
-    return next((epoch for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1]), None)
+def epochs_to_share(epochs: Sequence[float], values: Sequence[float], share: float = 0.9) -> float:
+    """The first evaluated epoch at which a curve reaches `share` of its last value."""
+    return next(float(epoch) for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1])
 
 
 def _auc(higher: np.ndarray, lower: np.ndarray) -> float | None:

@@ -175,9 +175,9 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
         return not_run(chapter, "Convergence", f"--tables {table}")
     rows = []
     for label, runs in found.items():
-        reached = [epochs_to_share(run.curves["epoch"], run.curves["MR-full-mAP"]) for run in runs]
-        last = summarise([run.curves["MR-full-mAP"][-1] for run in runs])
-        whole = summarise([float(epoch) for epoch in reached if epoch is not None])
+        curves = [np.array([run.curves["epoch"], run.curves["MR-full-mAP"]], dtype=float) for run in runs]
+        whole = summarise([epochs_to_share(*curve) for curve in curves])
+        last = summarise([curve[1, -1] for curve in curves])
         rows.append({"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd, "last mAP": last.mean, "n": last.n})
     return frame_html(pd.DataFrame(rows), digits=1)
 
