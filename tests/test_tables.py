@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 
 from vtg_lib import cli, evidence, tables
@@ -215,6 +216,16 @@ def test_agreement():
     # paper: cross < pure < deformable < ours; ours: cross < pure < ours < deformable
     assert got["spearman"] == pytest.approx(0.8) and got["kendall"] == pytest.approx(4 / 6)
     assert set(tables.agreement_table(compared)["table"]) >= {"tab1", "tab5", "tabN"}
+
+
+def test_spread_over_rows():
+    compared = tables.compare(SDST, store(ours=[50, 52], cross=[40, 42], deformable=[48, 56]))
+    spread = tables.spread_over_rows(compared["tab5"]).set_index("column").loc["mAP"]
+    assert spread["rows"] == 3 and spread["ours"] == pytest.approx((51 + 41 + 52) / 3)
+    assert spread["our sd"] == pytest.approx(np.std([51, 41, 52], ddof=1))
+    assert spread["paper sd"] == pytest.approx(np.std([55.60, 42.72, 54.27], ddof=1))
+    assert spread["seed sd"] == pytest.approx(np.sqrt((2 + 2 + 32) / 3))
+    assert tables.spread_over_rows(tables.compare(SDST, [])["tab5"]).empty
 
 
 def test_json_contract():

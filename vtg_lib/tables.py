@@ -112,6 +112,30 @@ def agreement_table(compared: Mapping[str, TableResults]) -> pd.DataFrame:
     return pd.DataFrame([agreement(results) for results in compared.values() if results.table.reference is not None])
 
 
+def spread_over_rows(results: TableResults) -> pd.DataFrame:
+    """How far a table's rows lie apart, as printed and in our runs, beside how far our seeds do, column by column.
+
+    Of the rows that have runs: mean and sd over rows, of the printed numbers and of our means; `seed sd`, the root mean square
+    of their sd over seeds (NaN where none has two); `rows`, how many there are.
+    """
+    import pandas as pd
+
+    lines = []
+    for column in results.table.columns:
+        pairs = [
+            (row.row.paper[column.name], row.best_run.summary(column.name)) for row in results.rows if row.best_run is not None
+        ]
+        known = [(printed, ours) for printed, ours in pairs if printed is not None and ours.n]
+        if len(known) < 2:
+            continue
+        paper, mine = (stats.summarise(values) for values in zip(*((p, ours.mean) for p, ours in known), strict=True))
+        squares = [ours.sd**2 for _, ours in known if not math.isnan(ours.sd)]
+        seed_sd = math.sqrt(sum(squares) / len(squares)) if squares else math.nan
+        cells = {"paper": paper.mean, "paper sd": paper.sd, "ours": mine.mean, "our sd": mine.sd, "seed sd": seed_sd}
+        lines.append({"column": column.name, **cells, "rows": len(known)})
+    return pd.DataFrame(lines, columns=["column", "paper", "paper sd", "ours", "our sd", "seed sd", "rows"])
+
+
 def released_check(compared: Mapping[str, TableResults]) -> pd.DataFrame:
     """Released predictions by our evaluator beside the printed number: table, row, column, paper, ours, equal."""
     import pandas as pd

@@ -138,7 +138,8 @@ def _code_versions(results: TableResults) -> list[str]:
     rows = [row.row.label for row in results.rows if primary in row.verdicts and row.verdicts[primary].mixed]
     told = ", ".join(f"{model} {len(digests)}" for model, digests in several.items())
     pairs = f"two sides of a pair differ in: {'; '.join(rows)}" if rows else "the two sides of every pair are of one version"
-    return [f"Mixed code versions of runs ({told}; any change to a source file counts as one, unless a replay made the same numbers): {pairs}."]
+    means = "any change to a source file counts as one, unless a replay made the same numbers"
+    return [f"Mixed code versions of runs ({told}; {means}): {pairs}."]
 
 
 def _number(value: float) -> str:
