@@ -111,8 +111,9 @@ def decoder_layer(picture: LayerPicture) -> Figure:
     """The predictions of a layer from best to worst, what they attend to, and who will read whom."""
     order = np.argsort(-picture.rank, kind="stable")
     figure, (left, middle, right) = subplots(1, 3, size=(7.4, 0.17 * len(order) + 1.5), width_ratios=(5, 3, 2.2))
-    for start, end in picture.moments:
+    for number, (start, end) in enumerate(picture.moments):
         left.axvspan(start, end, color=TRUTH, alpha=0.15, linewidth=0)
+        left.plot([start, end], [-0.45, -0.45], color=SERIES[number % len(SERIES)], linewidth=3, solid_capstyle="butt")
     for place, query in enumerate(order):
         moment = int(picture.served[query])
         start, end = picture.spans[query]
