@@ -19,6 +19,8 @@ STYLE = (
     ".vtg-table{overflow-x:auto;max-width:100%;margin:.5em 0 1em}"
     ".vtg-table table{border-collapse:collapse;font-size:.85em;white-space:nowrap;font-variant-numeric:tabular-nums}"
     ".vtg-table caption{caption-side:top;text-align:left;white-space:normal;font-weight:600;padding:.2em 0}"
+    # Of the box, not of the table, which may be wider than what is seen of it.
+    ".vtg-table caption span{position:sticky;left:0;display:inline-block;max-width:min(42rem,calc(100vw - 3rem))}"
     ".vtg-table th,.vtg-table td{padding:.15em .55em;border-bottom:1px solid #8884;text-align:right}"
     ".vtg-table th.label,.vtg-table td.word{text-align:left}"
     ".vtg-table th.label{position:sticky;left:0;background:var(--pst-color-background,#fff);font-weight:500;"
@@ -45,7 +47,7 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
     """
     table = results.table
     names = [table.column(name).name for name in columns] if columns is not None else [c.name for c in table.columns]
-    title = f"<caption>{_e(table.title)} ({_e(table.place)}). {_e(table.caption)}</caption>"
+    title = f"<caption><span>{_e(table.title)} ({_e(table.place)}). {_e(table.caption)}</span></caption>"
     listed = _notes(results) if notes else ""
     if not names:
         see = f" The numbers are in {_e('Tab. ' + table.see[3:])}." if table.see else ""
