@@ -66,7 +66,7 @@ def test_stored_diagnostics_by_row(chapter):
     found = query_views.records(chapter, "tab3", "matching")
     assert list(found) == list(ROWS)
     flow = query_views.consistency(chapter, found).data
-    assert "Sim" not in flow and "+ QGR + GLB (n = 2)" in flow and "data:image/png" in flow
+    assert "+ QGR + GLB (n = 2)" in flow and "data:image/png" in flow
     table = query_views.consistency_table(chapter, found).data
     assert "1 → 2" in table and "2 → 3" in table and "3+" not in table  # no query has three moments
     over = query_views.records(chapter, "tab3", "matching", "by_epoch")

@@ -182,7 +182,7 @@ def test_few_samples_can_be_learned():
 def test_sizes_and_refusals():
     parts = count_parameters(SimDETR(Config())) - count_parameters(tr_detr.TRDETR(tr_detr.Config(decoder_layers=6)))
     assert parts == (2 * (256 * 256 + 256) + 257) + (2 * 64 + 65) + 1  # IoU head, relation, tau
-    assert Config.paper("tacos").decoder_layers == 6
+    assert Config.paper().decoder_layers == 6
     for field in ("distance", "ranking"):
         with pytest.raises(ValueError, match=rf"sim_detr.{field}: expected one of .*; got 'other'"):
             Config(**{field: "other"})

@@ -130,7 +130,7 @@ class SimParts:
 class Config(PartsConfig, tr_detr.Config):
     """`PartsConfig` on TR-DETR's; six decoder layers, as published."""
 
-    presets = {"qvhighlights": {}, "charades_sta": {}, "tacos": {}}
+    presets = {"qvhighlights": {}}
 
     decoder_layers: int = 6
 
