@@ -66,6 +66,16 @@ def test_a_few_samples_can_be_learned(name: str, data: dict) -> None:
     assert history[-1] < 0.5 * history[0]
 
 
+def test_compiled_training_steps_have_gradients(data: dict) -> None:
+    """Dropout and PReLU of our own give way to PyTorch's, whose kernels a compiler can fuse."""
+    torch.manual_seed(0)
+    model = build("qd_detr", {**SMALL, "encoder_layers": 1, "decoder_layers": 1}).train()
+    batch = data["train"].batch(torch.arange(4))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    sum(model.loss(compiled(batch), batch).values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_unknown_names_and_fields_are_refused() -> None:
     with pytest.raises(ValueError, match="moment_detr, qd_detr"):
         build("no_such_model")

@@ -13,14 +13,14 @@ class PReLU(nn.PReLU):
     """`nn.PReLU` with one learned slope: max(x, 0) + slope min(x, 0).
 
     PyTorch's CPU kernel writes the slope's gradient element by element before it sums it up; here it is one dot product. On
-    other devices PyTorch's kernel is used.
+    other devices and in compiled code PyTorch's kernel is used.
     """
 
     def __init__(self) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.prelu(x, self.weight.to(x.dtype))
         return _PReLU.apply(x, self.weight)
 

@@ -31,11 +31,11 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
     PyTorch's CPU kernel draws one Bernoulli variable per element; here an element takes a random byte, eight from every
     64-bit draw, and the bytes are all that the backward pass keeps. The probability is rounded to a multiple of 1/256. On
-    other devices PyTorch's kernel is used.
+    other devices PyTorch's kernel is used, and in compiled code, which fuses it with its neighbours.
     """
     if p == 0:
         return x
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return nn.functional.dropout(x, p)
     return _Dropout.apply(x, min(round(p * LEVELS), LEVELS - 1))
 
