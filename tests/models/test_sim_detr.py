@@ -176,7 +176,7 @@ def test_few_samples_can_be_learned():
         best = output.trace["clip_similarity"][-1, row, class_score(output.layers)[-1, row].argmax()]
         real = batch.video_mask[row]
         assert best[real & inside[row]].mean() > best[real & ~inside[row]].mean() + 0.2
-    assert model.bridge_scale != 10.0
+    assert model.bridge_scale != Config.first_scale
 
 
 def test_sizes_and_refusals():

@@ -22,8 +22,6 @@ from vtg_lib.losses_bridge import bridging_loss, clip_similarity
 from vtg_lib.matching import MatchCost, match
 from vtg_lib.models import tr_detr
 
-FIRST_SCALE = 10.0  # of tau, which is learned
-
 
 @dataclass(frozen=True, kw_only=True)
 class PartsConfig:
@@ -34,7 +32,7 @@ class PartsConfig:
         grouping: adjust the self-attention of all decoder layers but the first by distance and rank, which needs the IoU head
             unless `ranking` is "class".
         distance: a key of `DISTANCES`; ranking: of `RANKINGS`.
-        bridging: the loss that ties matched queries to the clips of their moment.
+        bridging: the loss that ties matched queries to the clips of their moment; first_scale: what the learned tau starts at.
         weight_iou, weight_bridge: of the losses.
     """
 
@@ -44,6 +42,7 @@ class PartsConfig:
     distance: str = "border_l2"
     ranking: str = "class_iou"
     bridging: bool = True
+    first_scale: float = 1.0
     weight_iou: float = 1.0
     weight_bridge: float = 1.0
 
@@ -70,7 +69,7 @@ class SimParts:
         self.parts, self._related, self._width = parts, [], width
         self.iou_net = MLP(states or width, width, 1, 3) if parts.iou_head else None
         self.relation = QueryRelation(parts.distance) if parts.grouping else None
-        self.bridge_scale = nn.Parameter(torch.tensor(FIRST_SCALE)) if parts.bridging else None
+        self.bridge_scale = nn.Parameter(torch.tensor(parts.first_scale)) if parts.bridging else None
         if parts.grouping:
             self.decoder.relate = self.relate
 
