@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from vtg_lib import bench, bench_steps, commands
+from vtg_lib import bench, bench_accuracy, bench_steps, commands
 from vtg_lib.cli import main
+from vtg_lib.layers.dropout import Dropout
 from vtg_lib.store import Store
 
 SMALL = [
@@ -211,6 +213,19 @@ def test_bench_evaluator_and_description(tmp_path: Path):
     found = bench.evaluator(tmp_path)
     assert found["file"] == "generated" and not found["reference_measured_here"] and found["ours_s"] > 0
     assert "times_faster" in bench.describe({"evaluator": found})
+
+
+def test_bench_of_dropout_and_accuracy(monkeypatch: pytest.MonkeyPatch):
+    found = bench_accuracy.accuracy("sdst", "cpu", seeds=2, profile="smoke")
+    assert len(found["pytorch"]) == len(found["fast"]) == 2
+    differences = [fast - slow for fast, slow in zip(found["fast"], found["pytorch"], strict=True)]
+    mean, low, high = found["fast_minus_pytorch"]
+    assert mean == pytest.approx(sum(differences) / 2) and low <= mean <= high
+    with pytest.raises(ValueError, match=r"a row in SDST's Tab. 1, got 'nobody'"):
+        bench_accuracy.accuracy("nobody", "cpu")
+    monkeypatch.setattr("torch.nn.functional.dropout", lambda x, p: x * 0)
+    with bench_steps.pytorch_dropout():  # else a comparison would compare nothing
+        assert not Dropout(0.5)(torch.ones(64)).any()
 
 
 def test_bench_splits_a_step(monkeypatch: pytest.MonkeyPatch):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vtg_lib import bench_steps
+from vtg_lib.bench_accuracy import accuracy
 from vtg_lib.provenance import provenance
 
 # Not measured here: the public evaluator (jayleicn/moment_detr @ b7e553a, standalone_eval) on a released QVHighlights
@@ -30,6 +31,7 @@ result = eval_submission(predictions, truth, verbose=False)
 print(json.dumps([time.perf_counter() - started, result["brief"]]))
 """
 QUERIES, CLIPS = 1550, 75  # the QVHighlights validation split
+LONG = ("accuracy",)  # minutes, so only when asked for
 
 
 def run_benchmarks(
@@ -44,7 +46,7 @@ def run_benchmarks(
     """{part: numbers} and the provenance of the machine.
 
     Args:
-        only: parts; default all.
+        only: parts; default all but the `LONG` ones.
         size: "sim" (model and batch of the profile `sim`) or "paper" (published sizes, batch 32 of 75 clips).
         reference: a checkout of jayleicn/moment_detr, whose evaluator is then timed too.
 
@@ -58,8 +60,9 @@ def run_benchmarks(
         "dropout": lambda: bench_steps.dropout(model, size, device),
         "seeds": lambda: bench_steps.seeds(model, size, device),
         "inference": lambda: bench_steps.inference(model, size, device),
+        "accuracy": lambda: accuracy(model, device),
     }
-    chosen = list(parts) if only is None else list(only)
+    chosen = [part for part in parts if part not in LONG] if only is None else list(only)
     if unknown := sorted(set(chosen) - set(parts)):
         raise ValueError(f"--only: unknown part {', '.join(unknown)}; there are {', '.join(parts)}")
     found: dict[str, Any] = {"machine": provenance(device)}
