@@ -13,7 +13,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,13 @@ class Reply:
     value: Any
     text: str
     code: int = 0
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: None takes its place, in mappings of any depth."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_knobs(command, "data", "e.g. kind=rendered, dataset=qvhighlights, layout=levels, train=1024")
     _add_data_root(command)
 
-    command = add("run", "commands:run", "train one run, or show it if it is stored")
+    command = add("run", "commands_runs:run", "train one run, or show it if it is stored")
     command.add_argument("--spec", metavar="FILE", help="a run spec as JSON, as in a line of the store under `spec`")
     command.add_argument("--paper", help="take the run from a paper: with --profile, --table and --row")
     command.add_argument("--profile", default="sim")
@@ -131,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--predictions", metavar="FILE", help="also write the validation predictions as a submission")
     _add_running(command)
 
-    command = add("sweep", "commands:sweep", "train what a paper's tables lack; resumable")
+    command = add("sweep", "commands_runs:sweep", "train what a paper's tables lack; resumable")
     command.add_argument("--paper", required=True)
     command.add_argument("--profile", default="sim")
     command.add_argument("--seeds", default="3", help="how many, from 0 (3), or which (0,2,5); default: %(default)s")
@@ -144,7 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dry-run", action="store_true", help="only list what would be trained")
     _add_running(command)
 
-    command = add("replay", "commands:replay", "does today's code still make the numbers of stored runs? (on a CPU)")
+    command = add("replay", "commands_runs:replay", "does today's code still make the numbers of stored runs? (on a CPU)")
     command.add_argument("--paper", required=True)
     command.add_argument("--models", help="names, comma-separated; default: all")
     command.add_argument("--workers", type=int, help="processes; default: one a core")
@@ -167,7 +174,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     _add_data_root(command)
 
-    command = add("bench", "commands:bench", "measure this machine: evaluator, loading, training steps, inference")
+    command = add("bench", "commands_runs:bench", "measure this machine: evaluator, loading, training steps, inference")
     command.add_argument("--only", help="parts, comma-separated: evaluator, loading, step, dropout, seeds, inference")
     command.add_argument("--model", default="sdst", help="for the parts that train (default: %(default)s)")
     command.add_argument("--size", choices=("sim", "paper"), help="of model and batch (default: sim; paper with --record)")

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.cli import Reply
-from vtg_lib.commands import _device, _knobs, _without_nan
+from vtg_lib.cli import Reply, without_nan
+from vtg_lib.options import device_of, knobs
 
 if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
@@ -19,7 +19,7 @@ def import_checkpoint(options: argparse.Namespace) -> Reply:
     from vtg_lib import public_checkpoints
     from vtg_lib.models import count_parameters
 
-    done, notes = public_checkpoints.import_checkpoint(options.model, options.source, options.target, _knobs(options.config))
+    done, notes = public_checkpoints.import_checkpoint(options.model, options.source, options.target, knobs(options.config))
     value = {
         **{name: notes[f"{public_checkpoints.PREFIX}{name}"] for name in ("model", "rules", "source", "source_sha256")},
         "config": json.loads(notes[f"{public_checkpoints.PREFIX}config"]),
@@ -52,12 +52,12 @@ def predict(options: argparse.Namespace) -> Reply:
 
     notes = imported_notes(options.model)
     model = load_imported(options.model)
-    splits = load_data(_knobs(options.data), root=options.data_root)
+    splits = load_data(knobs(options.data), root=options.data_root)
     if options.split not in splits:
         raise ValueError(f"--split: expected one of {', '.join(splits)}; got {options.split!r}")
     data = splits[options.split]
     _check_features(notes["model"], model.config, data)
-    rows = inference.predict(model.to(_device(options.device)), data)
+    rows = inference.predict(model.to(device_of(options.device)), data)
     if options.authors_rounding:
         rows = authors_rounding(rows, data.clip_length)
     write_submission(options.out, rows)
@@ -69,7 +69,7 @@ def predict(options: argparse.Namespace) -> Reply:
         "queries": len(rows),
         "authors_rounding": options.authors_rounding,
         "predictions": str(options.out),
-        "metrics": _without_nan(brief),
+        "metrics": without_nan(brief),
     }
     lines = [f"{name:24} {number:6.2f}" for name, number in brief.items()]
     return Reply(value=value, text="\n".join([*lines, f"{len(rows)} predictions written to {options.out}"]))
