@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from vtg_lib import bench, bench_accuracy, bench_steps, commands
+from vtg_lib import bench, bench_accuracy, bench_steps, commands, world_views
 from vtg_lib.cli import main
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.store import Store
@@ -144,6 +144,7 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
         (["run", "--paper", "sdst", "--table", "tab5", "--row", "x"], "tab5 has no row 'x'"),
         (["sweep", "--paper", "sdst", "--seeds", "many"], "how many"),
         (["sweep", "--paper", "sdst", "--tables", "tab99"], "tab99"),
+        (["sweep", "--paper", "sdst", "--models", "sdst,nobody"], "unknown nobody"),
         (["sweep", "--paper", "sdst", "--profile", "smoke"], "--store"),
         (["bench", "--only", "nothing"], "unknown part"),
         (["bench", "--only", "step", "--model", "nobody"], "nobody"),
@@ -191,6 +192,13 @@ def test_sweep_dry_run_lists_the_runs(tmp_path: Path, capsys):
     assert {row["seed"] for row in read(capsys)} == {1}
     assert main([*arguments, "--dose", "all", "--seeds", "1", "--dry-run", "--json"]) == 0
     assert len(read(capsys)) > len(rows) / 2
+    assert main([*arguments, "--dose", "all", "--models", "qd_detr", "--dry-run", "--json"]) == 0
+    assert read(capsys) == []
+
+
+def test_the_calibration_command_of_the_page_plans_its_three_runs(capsys):
+    assert main([*world_views.COMMAND.split()[1:], "--dry-run", "--json"]) == 0
+    assert sorted(row["model"] for row in read(capsys)) == ["moment_detr", "qd_detr", "sdst"]
 
 
 def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):

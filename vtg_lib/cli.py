@@ -143,6 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--profile", default="sim")
     command.add_argument("--seeds", default="3", help="how many, from 0 (3), or which (0,2,5); default: %(default)s")
     command.add_argument("--tables", help="ids, such as tab5,tab7; default: all")
+    command.add_argument("--models", help="names, comma-separated, to leave out the rows of others; default: all")
     command.add_argument("--dose", help="dose-response studies by key, or `all`; with --tables in addition to them")
     command.add_argument("--time-budget", type=float, metavar="SECONDS", help="begin nothing that will not fit")
     command.add_argument("--partial", action="store_true", help="begin it nevertheless; it pauses when the time is up")

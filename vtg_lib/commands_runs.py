@@ -79,6 +79,7 @@ def _row_value(options: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(options: argparse.Namespace) -> Reply:
     """`vtg sweep`: exit code 1 if a run failed."""
+    from vtg_lib.models import MODELS
     from vtg_lib.papers import load_paper, plan
     from vtg_lib.provenance import usable_cores
     from vtg_lib.runs import find
@@ -89,12 +90,16 @@ def sweep(options: argparse.Namespace) -> Reply:
         raise ValueError(f"profile {options.profile} only exercises code; its runs are no evidence: name a --store for them")
     seeds = seeds_of(options.seeds)
     chosen = options.tables.split(",") if options.tables else None
-    specs = [] if options.dose and not chosen else [p.spec for p in plan(paper, options.profile, seeds, chosen)]
+    models = options.models.split(",") if options.models else None
+    if unknown := sorted(set(models or ()) - set(MODELS)):
+        raise ValueError(f"--models: unknown {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    specs = [] if options.dose and not chosen else [p.spec for p in plan(paper, options.profile, seeds, chosen, models)]
     if options.dose:
         from vtg_lib.dose import dose_specs
 
         studies = None if options.dose == "all" else options.dose.split(",")
-        specs += [spec for _, spec in dose_specs(paper.key, options.profile, seeds, studies)]
+        dosed = [spec for _, spec in dose_specs(paper.key, options.profile, seeds, studies)]
+        specs += [spec for spec in dosed if models is None or spec.model in models]
         specs.sort(key=lambda spec: seeds.index(spec.seed))  # stable: a whole set of fewer seeds before more of them
     store = store_of(options, paper)
     if options.dry_run:

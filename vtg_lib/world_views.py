@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from vtg_lib.chapter import Chapter
 
-COMMAND = "vtg sweep --paper sdst --profile calibration --tables tab1 --seeds 1 --store results/calibration.jsonl"
+COMMAND = (
+    "vtg sweep --paper sdst --profile calibration --tables tab1 --models moment_detr,qd_detr,sdst --seeds 1 "
+    "--store results/calibration.jsonl"
+)
 CALIBRATION = Path(__file__).resolve().parents[1] / "results" / "calibration.jsonl"
 SHARES = (("1", "one moment (%)"), ("2", "two (%)"), ("3", "three (%)"))
 
