@@ -214,3 +214,8 @@ def test_read_paper(tmp_path):
 def test_faults_are_named(tmp_path, old, new, message):
     with pytest.raises(ValueError, match=message):
         read_paper(_write(tmp_path, old, new))
+
+
+def test_tables_without_a_number_go_by_their_name():
+    titles = {table.id: table.title for key in ("sdst", "simdetr") for table in load_paper(key).tables}
+    assert titles["tab5"] == "Tab. 5" and titles["figA"] == "Fig. A" and titles["queries"] == "Queries"

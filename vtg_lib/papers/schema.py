@@ -130,8 +130,9 @@ class Table:
 
     @property
     def title(self) -> str:
-        """ "Tab. 5" for `tab5`."""
-        return f"{'Fig' if self.kind == 'figure' else 'Tab'}. {self.id[3:]}"
+        """ "Tab. 5" for `tab5`; "Queries" for `queries`, which the paper does not number."""
+        kind, number = self.id[:3], self.id[3:]
+        return f"{kind.capitalize()}. {number}" if kind in ("tab", "fig") else self.id.capitalize()
 
     def row(self, label: str) -> Row:
         """The row with this label.
