@@ -154,13 +154,14 @@ def test_dask(tmp_path: Path):
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from test_sweep import SMALL, seeds, go
 from pathlib import Path
 import dataclasses
 from vtg_lib.store import Store
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     long = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, epochs=100_000, eval_every=100_000))
     folder = Path(sys.argv[1])
     go([*seeds(1), long], Store(folder / "s.jsonl"), folder, workers=2)
@@ -180,7 +181,11 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path):
     while len(store) < 1 and process.poll() is None and time.time() < limit:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does, to parent and workers
-    _, error = process.communicate(timeout=60)
+    try:
+        _, error = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert b"KeyboardInterrupt" in error and len(Store(store.path)) == 1
     with pytest.raises(ProcessLookupError):  # nobody of the session is left
         for _ in range(50):
