@@ -16,7 +16,11 @@ from vtg_lib import plots
 if TYPE_CHECKING:
     import ipywidgets
 
+# A widget has 2 px of margin on either side: without room for them every box around it gets a scroll bar.
+WIDE = "min(100% - 4px, 34rem)"
+FULL = {"width": "calc(100% - 4px)", "min_width": "0"}
 _STYLE = f"""<style>
+.widget-html-content:has(.vtg-x) {{ min-width: 0; }}
 .vtg-x {{ font: 13px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; padding: 10px 12px; border-radius: 4px;
   box-sizing: border-box; max-width: 100%; overflow-x: auto; }}
 .vtg-x table {{ display: table; border-collapse: collapse; width: 100%; min-width: 30rem; font-variant-numeric: tabular-nums; }}
@@ -42,7 +46,7 @@ def _selector(options: Sequence[str], stack: ipywidgets.Stack, description: str)
     selector = ipywidgets.Dropdown(
         options=list(options),
         description=description,
-        layout={"width": "min(100%, 34rem)"},
+        layout={"width": WIDE},
         style={"description_width": "6.5rem"},
     )
     stack.selected_index = 0
@@ -126,7 +130,7 @@ def table_explorer(tables: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
         columns = [c for c in table["columns"] if any(row.get("paper", {}).get(c) is not None for row in rows)]
         if not columns:
             continue
-        pages = [ipywidgets.HTML(metric_panel(rows, c, caption=table["caption"]), layout={"width": "auto"}) for c in columns]
+        pages = [ipywidgets.HTML(metric_panel(rows, c, caption=table["caption"]), layout=FULL) for c in columns]
         stack = ipywidgets.Stack(pages)
         names.append(str(table["table"]))
         panels.append(ipywidgets.VBox([_selector(columns, stack, "metric"), stack]))
@@ -149,14 +153,14 @@ def picture_explorer(pictures: Mapping[str, str], *, description: str) -> ipywid
 
     if not pictures:
         raise ValueError("no pictures to explore: expected at least one")
-    stack = ipywidgets.Stack([ipywidgets.HTML(element, layout={"width": "auto"}) for element in pictures.values()])
+    stack = ipywidgets.Stack([ipywidgets.HTML(element, layout=FULL) for element in pictures.values()])
     selector = _selector(list(pictures), stack, description)
     slider = ipywidgets.IntSlider(
         min=0,
         max=max(len(pictures) - 1, 1),
         description="step",
         readout=False,
-        layout={"width": "min(100%, 34rem)"},
+        layout={"width": WIDE},
         style={"description_width": "6.5rem"},
         disabled=len(pictures) == 1,
     )
