@@ -1,4 +1,4 @@
-"""What the commands of `vtg` do; the command line itself is `vtg_lib.cli`. Everything heavy is imported where used."""
+"""What the commands of `vtg` do, but for those of `vtg_lib.commands_runs`. Everything heavy is imported where used."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import argparse
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vtg_lib.cli import Reply, without_nan
 from vtg_lib.options import knobs, store_of
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(options: argparse.Namespace) -> Reply:

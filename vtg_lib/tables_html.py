@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from vtg_lib import stats
 from vtg_lib.evidence import COUNTED, NOT_RUN, Evidence, RowResults, TableResults
+from vtg_lib.papers.schema import title_of
 
 SIGNS = {"same direction": "✓", "reversed": "✗", "within noise": "≈", "one seed": "·"}
 STYLE = (
@@ -50,7 +51,7 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
     title = f"<caption><span>{_e(table.title)} ({_e(table.place)}). {_e(table.caption)}</span></caption>"
     listed = _notes(results) if notes else ""
     if not names:
-        see = f" The numbers are in {_e('Tab. ' + table.see[3:])}." if table.see else ""
+        see = f" The numbers are in {_e(title_of(table.see))}." if table.see else ""
         return f'{STYLE}<div class="vtg-table"><table>{title}</table><p>No printed numbers.{see}</p></div>{listed}'
     body = "".join(_row(results, row, names) for row in results.rows)
     parts = [

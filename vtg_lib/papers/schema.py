@@ -104,6 +104,12 @@ class Row:
     diagnostics: tuple[str, ...] = ()
 
 
+def title_of(table_id: str) -> str:
+    """ "Tab. 5" for `tab5`; "Queries" for `queries`, which the paper does not number."""
+    kind, number = table_id[:3], table_id[3:]
+    return f"{kind.capitalize()}. {number}" if kind in ("tab", "fig") else table_id.capitalize()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """A table or figure of a paper.
@@ -130,9 +136,8 @@ class Table:
 
     @property
     def title(self) -> str:
-        """ "Tab. 5" for `tab5`; "Queries" for `queries`, which the paper does not number."""
-        kind, number = self.id[:3], self.id[3:]
-        return f"{kind.capitalize()}. {number}" if kind in ("tab", "fig") else self.id.capitalize()
+        """See `title_of`."""
+        return title_of(self.id)
 
     def row(self, label: str) -> Row:
         """The row with this label.
