@@ -7,8 +7,8 @@ import ipywidgets
 import pytest
 
 from tests.test_released import world
-from vtg_lib import plots, recorded
-from vtg_lib.foundations import baselines, data, evaluator, figures, gather, measure, page, predictions, rows
+from vtg_lib import markup, plots, recorded
+from vtg_lib.foundations import baselines, data, evaluator, figures, gather, measure, predictions, rows
 from vtg_lib.foundations.chapter import Foundations
 from vtg_lib.foundations.parts import EXAMPLES, PARTS, worked_query
 from vtg_lib.papers import load_paper, row_spec
@@ -143,11 +143,11 @@ def test_the_worked_query_fits_its_rule() -> None:
 
 
 def test_tables_are_escaped_turned_and_headed() -> None:
-    lines = [{page.GROUP: "<g>"}, {"a": "<b>", "x": 1.234, "n": 5}, {"a": "c", "x": None}]
-    shown = page.table(lines).data
+    lines = [{markup.GROUP: "<g>"}, {"a": "<b>", "x": 1.234, "n": 5}, {"a": "c", "x": None}]
+    shown = markup.table(lines).data
     assert "&lt;b&gt;" in shown and "&lt;g&gt;" in shown and 'colspan="3"' in shown
     assert "<td>1.23</td><td>5</td>" in shown and "<td>–</td><td>–</td>" in shown
-    turned = page.table([{"a": "p", "x": 1.0}, {"a": "q", "x": 2.0}], across=True, digits=1).data
+    turned = markup.table([{"a": "p", "x": 1.0}, {"a": "q", "x": 2.0}], across=True, digits=1).data
     assert '<th scope="col">p</th><th scope="col">q</th>' in turned and "<td>1.0</td><td>2.0</td>" in turned
 
 

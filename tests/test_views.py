@@ -79,7 +79,7 @@ def test_live_runs_stay_out_of_the_store(chapter):
     assert list(records) == ["RDSA"]  # standard attention has no offsets
     assert re.search(r'alt="Histograms of weighted offsets[^"]+RDSA: mean distance', views.offset_figure(records).data)
     levels = chapter.spec("tab5", "Ours").resolved["config"]["levels"]
-    assert views.offset_table(records).data.count("<td>RDSA</td>") == levels
+    assert views.offset_table(records).data.count('<th scope="row">RDSA</th>') == levels
     record = chapter.provenance()
     assert record["live_specs"] == [result.hash] and record["store_specs"] == []
     assert set(record["data"].values()) == {split.fingerprint for split in splits.values()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib import plots
+from vtg_lib import markup, plots
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -76,12 +76,10 @@ def _code(text: str) -> str:
     return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
-def frame_html(frame: pd.DataFrame, *, digits: int = 2, index: bool = False) -> HTML:
-    """A data frame as an HTML table that scrolls inside its own box; numbers with `digits` decimals, gaps as a dash."""
-    from IPython.display import HTML
-
-    table = frame.to_html(index=index, border=0, na_rep="–", float_format=lambda value: f"{value:.{digits}f}")
-    return HTML(f"<div class='vtg-scroll'>{table}</div>")
+def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
+    """A data frame as a `vtg_lib.markup.table`; columns with words flush left."""
+    words = [name for name in frame if any(isinstance(value, str) for value in frame[name])]
+    return markup.table(frame.to_dict("records"), digits=digits, text=words)
 
 
 # ---------------------------------------------------------------------------------------------------------- paper | ours

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vtg_lib import ordering, plots
 from vtg_lib.evidence import TableResults, compare
 from vtg_lib.foundations.chapter import Foundations
-from vtg_lib.foundations.page import items, paragraph, table
+from vtg_lib.foundations.page import items, paragraph
+from vtg_lib.markup import table
 from vtg_lib.papers import load_paper
 from vtg_lib.store import Store
 
@@ -22,14 +24,16 @@ COMMAND = f"`vtg sweep --paper {PAPER} --profile sim --seeds 3 --tables {TABLE}`
 def _results(chapter: Foundations) -> TableResults:
     paper = load_paper(PAPER)
     store = Store(chapter.store.path.parent / f"{paper.chapter}.jsonl")
-    return compare(paper, store, [TABLE])[TABLE]
+    found = compare(paper, store, [TABLE])[TABLE]
+    names = {OURS: NAME}
+    rows = [replace(row, row=replace(row.row, label=names.get(row.row.label, row.row.label))) for row in found.rows]
+    return replace(found, rows=tuple(rows), lacking=tuple(names.get(label, label) for label in found.lacking))
 
 
 def order_table(chapter: Foundations) -> HTML:
     """The methods in the printed order, with our mean, spread and rank."""
     found = ordering.order(_results(chapter), COLUMN, KIND)
     rows = ordering.frame(found).to_dict("records")
-    rows = [{**row, "method": row["method"].replace(OURS, NAME)} for row in rows]
     return table(rows) if rows else paragraph(f"Not run yet. {COMMAND}")
 
 
@@ -37,17 +41,14 @@ def order_figure(chapter: Foundations) -> HTML:
     """The same as lines from the paper's number to ours."""
     places = ordering.order(_results(chapter), COLUMN, KIND).places
     figure = plots.slope_chart(
-        [place.label.replace(OURS, NAME) for place in places],
+        [place.label for place in places],
         [place.printed for place in places],
         [place.ours.mean for place in places],
         metric=COLUMN,
         ours_sd=[place.ours.sd if place.ours.n > 1 else None for place in places],
         evidence=KIND,
     )
-    told = (
-        "; ".join(f"{place.label.replace(OURS, NAME)}: paper {place.printed:.2f}, ours {place.ours.mean:.2f}" for place in places)
-        or "nothing yet"
-    )
+    told = "; ".join(f"{place.label}: paper {place.printed:.2f}, ours {place.ours.mean:.2f}" for place in places) or "nothing yet"
     return plots.show(figure, f"Slope chart of {COLUMN}, each side on its own scale. {told}", "The printed order beside ours.")
 
 
@@ -61,4 +62,4 @@ def order_told(chapter: Foundations) -> HTML:
             lines.append(f"No number is printed for {row.row.label}; ours: {ours.mean:.2f} (sd {ours.sd:.2f}, {ours.n} seeds).")
     if results.lacking:
         lines.append(f"Not run yet: {', '.join(results.lacking)}. {COMMAND}")
-    return items([line.replace(OURS, NAME) for line in lines])
+    return items(lines)

@@ -9,8 +9,9 @@ from vtg_lib import plots
 from vtg_lib.annotation_shapes import GENERATED, distance, generated, profile
 from vtg_lib.foundations import figures
 from vtg_lib.foundations.chapter import Foundations
-from vtg_lib.foundations.page import items, joined, paragraph, part, percent, table, wrapped
+from vtg_lib.foundations.page import items, joined, paragraph, part, percent, wrapped
 from vtg_lib.foundations.parts import NEEDS
+from vtg_lib.markup import table
 from vtg_lib.views import record_html
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import numpy as np
 from vtg_lib import plots
 from vtg_lib.foundations import figures
 from vtg_lib.foundations.chapter import Foundations
-from vtg_lib.foundations.page import items, joined, paragraph, part, percent, source, table
+from vtg_lib.foundations.page import items, joined, paragraph, part, percent, source
+from vtg_lib.markup import table
 from vtg_lib.released import METHODS
 
 if TYPE_CHECKING:

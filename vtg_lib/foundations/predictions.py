@@ -12,8 +12,9 @@ import numpy as np
 from vtg_lib import plots, printed
 from vtg_lib.foundations import figures
 from vtg_lib.foundations.chapter import Foundations
-from vtg_lib.foundations.page import items, paragraph, part, percent, source, table
+from vtg_lib.foundations.page import items, paragraph, part, percent, source
 from vtg_lib.foundations.rows import RERUN, checked, released_epochs
+from vtg_lib.markup import table
 from vtg_lib.released import COUNTS, LENGTH_EDGES, METHODS, RIGHT
 
 if TYPE_CHECKING:

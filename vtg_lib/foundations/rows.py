@@ -10,7 +10,8 @@ import numpy as np
 from vtg_lib import plots, printed, recorded
 from vtg_lib.foundations import figures
 from vtg_lib.foundations.chapter import Foundations
-from vtg_lib.foundations.page import GROUP, items, joined, paragraph, part, source, table
+from vtg_lib.foundations.page import items, joined, paragraph, part, source
+from vtg_lib.markup import GROUP, table
 from vtg_lib.papers.metrics_of import METRICS
 from vtg_lib.released import METHODS
 
