@@ -17,6 +17,7 @@ import torch
 from vtg_lib import bench, bench_accuracy, bench_steps, commands, world_views
 from vtg_lib.cli import main
 from vtg_lib.layers.dropout import Dropout
+from vtg_lib.papers import load_paper
 from vtg_lib.store import Store
 
 SMALL = [
@@ -234,6 +235,11 @@ def test_bench_of_dropout_and_accuracy(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.nn.functional.dropout", lambda x, p: x * 0)
     with bench_steps.pytorch_dropout():  # else a comparison would compare nothing
         assert not Dropout(0.5)(torch.ones(64)).any()
+
+
+def test_a_method_is_timed_at_the_size_that_its_own_paper_gives_it() -> None:
+    timed = bench_steps.prepare("sim_detr", "sim", "cpu")
+    assert timed.model.config.width == load_paper("simdetr").profiles["sim"].overrides("sim_detr", "qvhighlights").config["width"]
 
 
 def test_bench_splits_a_step(monkeypatch: pytest.MonkeyPatch):

@@ -78,16 +78,16 @@ def prepare(model: str, size: str, device: str) -> Bench:
 
 
 def _profile(model: str, name: str) -> tuple[tuple[dict[str, Any], dict[str, Any]], int]:
-    """((config, data) overrides, batch size) that the first paper with such a profile gives `model`."""
+    """((config, data) overrides, batch size) that the first paper with such a profile and rows of `model` gives it."""
     from vtg_lib.papers import load_paper, paper_keys
 
     for key in paper_keys():
-        profiles = load_paper(key).profiles
-        if name in profiles:
-            overrides = profiles[name].overrides(model, "qvhighlights")
+        paper = load_paper(key)
+        if name in paper.profiles and any(row.model == model for table in paper.tables for row in table.rows):
+            overrides = paper.profiles[name].overrides(model, "qvhighlights")
             data = {k: v for k, v in overrides.data.items() if k not in ("dataset", "limit")}
             return (dict(overrides.config), data), int(overrides.train.get("batch_size", 32))
-    raise ValueError(f"no paper has a profile {name}")
+    raise ValueError(f"no paper has a profile {name} and a row of {model}")
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts
