@@ -172,14 +172,15 @@ def test_the_order_of_trained_methods_is_shown(chapter) -> None:
     assert "nothing yet" in baselines.order_figure(chapter).data
     paper = load_paper("sdst")
     store = Store(chapter.store.path.parent / "03_sdst.jsonl")
-    for label, level in (("QD-DETR", 30.0), ("Moment-DETR", 20.0), ("SnAG", 25.0)):
+    for label, level in (("QD-DETR", 30.0), ("Moment-DETR", 20.0), ("SnAG", 25.0), ("Ours†", 40.0)):
         for seed in (0, 1, 2):
             spec = row_spec(paper.table("tab1").row(label), paper.profile("sim"), "qvhighlights", seed)
             value = {"val": {"MR-full-mAP": level + seed}}
             store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": value})
     shown = baselines.order_table(chapter).data
     assert "QD-DETR" in shown and "41.22" in shown and "31.00" in shown and "SnAG" not in shown
+    assert "SDST†" in shown and "Ours" not in shown and shown.count("<td>18</td>") == 1  # epochs of QD-DETR
     told = baselines.order_told(chapter).data
-    assert "1 of 1 pairs of methods stand as printed" in told
+    assert "3 of 3 pairs of methods stand as printed" in told
     assert "No number is printed for SnAG; ours: 26.00 (sd 1.00, 3 seeds)" in told and "Not run yet: " in told
     assert "QD-DETR: paper 41.22, ours 31.00" in baselines.order_figure(chapter).data

@@ -212,6 +212,7 @@ def spread_table(chapter: Chapter, seeds: Iterable[int] = range(5), limit: float
         rows.append(
             {
                 "model": row.model,
+                "epochs": specs[0].train.epochs,
                 "seeds": summary.n,
                 "mAP": summary.mean,
                 "sd": summary.sd,
