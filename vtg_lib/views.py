@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PAPERS = Path(__file__).resolve().parent / "papers"
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
+SENTENCE = 18  # characters from which on a cell of a table wraps
 
 
 # ---------------------------------------------------------------------------------------------------------- the chapter
@@ -77,8 +78,8 @@ def _code(text: str) -> str:
 
 
 def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
-    """A data frame as a `vtg_lib.markup.table`; columns with words flush left."""
-    words = [name for name in frame if any(isinstance(value, str) for value in frame[name])]
+    """A data frame as a `vtg_lib.markup.table`; columns with sentences flush left."""
+    words = [name for name in frame if any(isinstance(value, str) and len(value) > SENTENCE for value in frame[name])]
     return markup.table(frame.to_dict("records"), digits=digits, text=words)
 
 
