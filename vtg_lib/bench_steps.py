@@ -63,15 +63,20 @@ def prepare(model: str, size: str, device: str) -> Bench:
         config_class: Any = models.entry(model).config_class
         published = config_class.paper("qvhighlights")
         config, batch_size = dataclasses.asdict(published), 32
-        knobs = {**knobs, "clips": 75, "semantic_dim": published.text_dim}
-        if published.video_dim > published.text_dim:
-            knobs["motion_dim"] = published.video_dim - published.text_dim
+        if knobs.get("layout") == "levels":  # rendered at one width for clips and words; cut to the published ones below
+            sizes = {"semantic_dim": max(published.video_dim, published.text_dim)}
+        else:
+            sizes = {"semantic_dim": published.text_dim, "motion_dim": published.video_dim - published.text_dim}
+        knobs = {**knobs, "clips": 75, **sizes}
+    else:
+        config["video_dim"], config["text_dim"] = data.feature_dims(knobs)
     knobs = {**knobs, "kind": "sim", "train": 2 * batch_size, "val": 2 * batch_size}
-    config["video_dim"], config["text_dim"] = data.feature_dims(knobs)
+    split = data.load_data(knobs)["train"]
+    split.video, split.text = split.video[..., : config["video_dim"]], split.text[..., : config["text_dim"]]
     torch.manual_seed(0)
     return Bench(
         model=models.build(model, config).to(device).train(),
-        data=data.load_data(knobs)["train"].to(device),
+        data=split.to(device),
         batch_size=batch_size,
         device=device,
     )

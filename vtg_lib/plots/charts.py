@@ -148,7 +148,11 @@ def curves(
         axes.plot(along, heights, color=PAPER, linestyle=dashes, linewidth=1.3, label=label)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    axes.legend(fontsize=8)
+    lines = axes.get_legend_handles_labels()
+    if len(lines[0]) > 4:  # inside the axes they would cover curves
+        figure.legend(*lines, loc="outside lower center", ncols=2, fontsize=8)
+    else:
+        axes.legend(fontsize=8)
     return figure
 
 
