@@ -8,9 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-import torch
-
-from vtg_lib.bench_steps import pytorch_dropout
+from vtg_lib.bench_steps import precisions, pytorch_dropout
 
 COLUMN = "MR-full-mAP"
 Variant = tuple[Callable[[], AbstractContextManager[None]], Literal["float32", "bfloat16"]]
@@ -37,7 +35,7 @@ def accuracy(model: str, device: str, seeds: int = 3, profile: str = "sim") -> d
         "pytorch": (pytorch_dropout, "float32"),
         "fast": (contextlib.nullcontext, "float32"),
     }
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # elsewhere it is emulated
+    if "bfloat16" in precisions(device):
         variants["bfloat16"] = (contextlib.nullcontext, "bfloat16")
     values: dict[str, dict[int, float]] = {name: {} for name in variants}
     for seed in range(seeds):

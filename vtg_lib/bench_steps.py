@@ -31,6 +31,12 @@ def median_s(function: Callable[[], Any], repeats: int = REPEATS, warmup: int = 
     return statistics.median(times)
 
 
+def precisions(device: str) -> tuple[str, ...]:
+    """float32, and bfloat16 where the processor computes in it; where it is emulated a step takes several times as long."""
+    fast = device.startswith("cuda") or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return ("float32", "bfloat16") if fast else ("float32",)
+
+
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
@@ -99,7 +105,7 @@ def _profile(model: str, name: str) -> tuple[tuple[dict[str, Any], dict[str, Any
 
 
 def step(model: str, size: str, device: str) -> dict[str, Any]:
-    """A training step in milliseconds, split into its parts, in float32 and bfloat16."""
+    """A training step in milliseconds, split into its parts, in each of `precisions`."""
     from vtg_lib.efficiency import peak_resident_mb
     from vtg_lib.models import count_parameters
 
@@ -110,7 +116,7 @@ def step(model: str, size: str, device: str) -> dict[str, Any]:
         "parameters": count_parameters(bench.model),
         "batch": {"samples": bench.batch_size, "video": str(list(bench.batch().video.shape))},
     }
-    for precision in ("float32", "bfloat16"):
+    for precision in precisions(device):
         parts = split_step(bench, precision)
         total = sum(parts.values())
         found[precision] = {"step_ms": total, **{f"{name}_ms": value for name, value in parts.items()}}
@@ -201,15 +207,16 @@ def pytorch_dropout() -> Iterator[None]:
 
 
 def dropout(model: str, size: str, device: str) -> dict[str, Any]:
-    """A training step with fast dropout masks and with PyTorch's, in float32 and bfloat16, on a CPU."""
+    """A training step with fast dropout masks and with PyTorch's, in each of `precisions`, on a CPU."""
     bench, found = prepare(model, size, device), {}
     for name, patch in (("pytorch", pytorch_dropout), ("fast", contextlib.nullcontext)):
         with patch():
-            for precision in ("float32", "bfloat16"):
+            for precision in precisions(device):
                 found[f"{name}_{precision}_ms"] = sum(split_step(bench, precision, 20).values())
     found["fast_times_faster"] = found["pytorch_float32_ms"] / found["fast_float32_ms"]
-    found["bfloat16_times_faster"] = found["fast_float32_ms"] / found["fast_bfloat16_ms"]
-    found["both_times_faster"] = found["pytorch_float32_ms"] / found["fast_bfloat16_ms"]
+    if "fast_bfloat16_ms" in found:
+        found["bfloat16_times_faster"] = found["fast_float32_ms"] / found["fast_bfloat16_ms"]
+        found["both_times_faster"] = found["pytorch_float32_ms"] / found["fast_bfloat16_ms"]
     return found
 
 
