@@ -44,7 +44,7 @@ class PartsConfig:
     bridging: bool = True
     first_scale: float = 1.0
     weight_iou: float = 1.0
-    weight_bridge: float = 1.0
+    weight_bridge: float = 0.3
 
     def __post_init__(self) -> None:
         for name, known in (("distance", DISTANCES), ("ranking", RANKINGS)):
