@@ -8,7 +8,8 @@ import pytest
 from vtg_lib import replay as module
 from vtg_lib.provenance import device_name
 from vtg_lib.replay import SameCode, cover, due, replay, replay_all
-from vtg_lib.runs import RunSpec, run
+from vtg_lib.run_spec import RunSpec
+from vtg_lib.runs import run
 from vtg_lib.store import Store
 
 SPEC = {

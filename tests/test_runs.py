@@ -18,7 +18,8 @@ from vtg_lib import initialisation, models, provenance, runs
 from vtg_lib.checkpoint import load_checkpoint
 from vtg_lib.models import MODELS, ModelEntry
 from vtg_lib.papers import load_paper, paper_keys, row_spec
-from vtg_lib.runs import PausedError, RunSpec, build_model, find, run, run_folder, thin_curves, trained_model
+from vtg_lib.run_spec import RunSpec
+from vtg_lib.runs import PausedError, build_model, find, run, run_folder, thin_curves, trained_model
 from vtg_lib.store import Store
 from vtg_lib.train import TrainConfig
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vtg_lib.runs import RunSpec
+from vtg_lib.run_spec import RunSpec
 from vtg_lib.store import Store
 from vtg_lib.sweep import sweep
 from vtg_lib.train import TrainConfig

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
     from vtg_lib.evidence import TableResults
     from vtg_lib.papers import Profile
-    from vtg_lib.runs import RunResult, RunSpec
+    from vtg_lib.run_spec import RunSpec
+    from vtg_lib.runs import RunResult
     from vtg_lib.store import Store
 
 PROVENANCE = "vtg_provenance"  # the key of the footer's record in its output's metadata

@@ -12,7 +12,7 @@ from vtg_lib.cli import Reply
 from vtg_lib.options import device_of, knobs, seeds_of, store_of
 
 if TYPE_CHECKING:
-    from vtg_lib.runs import RunSpec
+    from vtg_lib.run_spec import RunSpec
 
 
 def run(options: argparse.Namespace) -> Reply:
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> Reply:
 
 def _spec(options: argparse.Namespace) -> RunSpec:
     """The run that `vtg run`'s options describe."""
-    from vtg_lib.runs import RunSpec
+    from vtg_lib.run_spec import RunSpec
 
     if (options.spec is not None) + (options.paper is not None) + (options.model is not None) != 1:
         raise ValueError("give one of --spec FILE, --paper P --table T --row R, or --model M")

@@ -23,7 +23,7 @@ from vtg_lib.papers import Dose, RowRef, load_paper, row_spec
 from vtg_lib.stats import Interval, paired_difference
 
 if TYPE_CHECKING:
-    from vtg_lib.runs import RunSpec
+    from vtg_lib.run_spec import RunSpec
     from vtg_lib.store import Store
 
 METRIC = "MR-full-mAP"

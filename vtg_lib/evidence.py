@@ -174,7 +174,7 @@ class TableResults:
 
 def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
     """The store's runs by everything but the seed. Runs of models or settings that are gone are left out."""
-    from vtg_lib.runs import RunSpec
+    from vtg_lib.run_spec import RunSpec
 
     index: dict[str, dict[int, Mapping[str, Any]]] = {}
     for record in store:

@@ -21,7 +21,8 @@ from typing import Any
 
 from vtg_lib.parameters import ROOT
 from vtg_lib.provenance import provenance, source_digest
-from vtg_lib.runs import RunSpec, build_model, canonical, load_data, thin_curves
+from vtg_lib.run_spec import RunSpec, canonical
+from vtg_lib.runs import build_model, load_data, thin_curves
 from vtg_lib.store import Store
 
 RECORD = ROOT / "results" / "replays.jsonl"

@@ -23,7 +23,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from vtg_lib.runs import PausedError, RunResult, RunSpec, discard_checkpoint, find, locked, run, run_folder
+from vtg_lib.run_spec import RunSpec
+from vtg_lib.runs import PausedError, RunResult, discard_checkpoint, find, locked, run, run_folder
 from vtg_lib.store import Store, StoreError
 
 MARGIN = 1.1  # a run is expected to take this much longer than the longest alike
