@@ -53,6 +53,7 @@ def chapter(tmp_path, model, data):
         for seed in (0, 1):
             spec = row_spec(PAPER.table("tab3").row(label), PAPER.profile("sim"), "qvhighlights", seed)
             curves = {"epoch": [4, 8, 12], "MR-full-mAP": [20.0, 39.0 - seed * 10, 40.0]}
+            curves["HL-min-VeryGood-mAP"] = [30.0, 30.0, 41.0 + seed]
             made.store.append(
                 RunResult(hash=spec.hash, spec=spec.resolved, metrics={}, curves=curves, diagnostics=after).to_dict()
             )
@@ -77,6 +78,7 @@ def test_stored_diagnostics_by_row(chapter):
     assert "layer 3" in query_views.attention_table(chapter, query_views.records(chapter, "tab3", "attention")).data
     convergence = query_views.convergence_table(chapter, "tab3").data
     assert "10.0" in convergence  # epochs 8 and 12
+    assert "41.5" in convergence and "41.0" in convergence  # highlights at the end: the mean and the lower of 41 and 42
 
 
 def test_what_is_not_run_says_so(tmp_path):

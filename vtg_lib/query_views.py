@@ -167,7 +167,10 @@ def attention_table(chapter: Chapter, found: Records) -> HTML:
 
 
 def convergence_table(chapter: Chapter, table: str) -> HTML:
-    """Epochs until a run reaches 90 % of its last validation mAP, of those that were evaluated."""
+    """Epochs until a run reaches 90 % of its last validation mAP, of those that were evaluated; and where runs ended.
+
+    Highlights are learned first, and from the sentence: the run of a row that ranks clips worst shows whether it was read.
+    """
     import pandas as pd
 
     found = stored_runs(chapter, table)
@@ -175,10 +178,15 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
         return not_run(chapter, "Convergence", f"--tables {table}")
     rows = []
     for label, runs in found.items():
-        curves = [np.array([run.curves["epoch"], run.curves["MR-full-mAP"]], dtype=float) for run in runs]
-        whole = summarise([epochs_to_share(*curve) for curve in curves])
-        last = summarise([curve[1, -1] for curve in curves])
-        rows.append({"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd, "last mAP": last.mean, "n": last.n})
+        epochs, moments, highlights = (
+            [np.array(run.curves[name], dtype=float) for run in runs] for name in ("epoch", "MR-full-mAP", "HL-min-VeryGood-mAP")
+        )
+        whole = summarise([epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)])
+        cells: dict[str, Any] = {"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd}
+        for name, curves in (("mAP", moments), ("HL mAP", highlights)):
+            last = [curve[-1] for curve in curves]
+            cells |= {f"last {name}": np.mean(last), f"lowest {name}": min(last)}
+        rows.append(cells | {"n": whole.n})
     return frame_html(pd.DataFrame(rows), digits=1)
 
 
