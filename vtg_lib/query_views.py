@@ -179,7 +179,8 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
     rows = []
     for label, runs in found.items():
         epochs, moments, highlights = (
-            [np.array(run.curves[name], dtype=float) for run in runs] for name in ("epoch", "MR-full-mAP", "HL-min-VeryGood-mAP")
+            [np.array(run.curves[name], dtype=float).tolist() for run in runs]
+            for name in ("epoch", "MR-full-mAP", "HL-min-VeryGood-mAP")
         )
         whole = summarise([epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)])
         cells: dict[str, Any] = {"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd}
