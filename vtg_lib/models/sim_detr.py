@@ -33,7 +33,7 @@ class PartsConfig:
             unless `ranking` is "class".
         distance: a key of `DISTANCES`; ranking: of `RANKINGS`.
         bridging: the loss that ties matched queries to the clips of their moment; first_scale: what the learned tau starts at.
-        weight_iou, weight_bridge: of the losses.
+        weight_iou, weight_bridge: of the losses; bridging is averaged over decoder layers, so that depth does not scale it.
     """
 
     iou_head: bool = True
@@ -44,7 +44,7 @@ class PartsConfig:
     bridging: bool = True
     first_scale: float = 1.0
     weight_iou: float = 1.0
-    weight_bridge: float = 0.3
+    weight_bridge: float = 1.0
 
     def __post_init__(self) -> None:
         for name, known in (("distance", DISTANCES), ("ranking", RANKINGS)):
@@ -121,7 +121,7 @@ class SimParts:
         if self.bridge_scale is not None:
             matches = match(spans, class_score(output.layers), batch.spans, batch.span_mask, MatchCost())
             bridge = bridging_loss(output.extras["clip_similarity"], matches, batch.spans, batch.video_mask)
-            losses["bridge"] = self.parts.weight_bridge * bridge.sum()
+            losses["bridge"] = self.parts.weight_bridge * bridge.mean()
         return losses
 
 
