@@ -120,7 +120,7 @@ def test_every_part_on_every_method(name: str):
 
     model = built["all"].train()
     losses = losses_of(model, batch)
-    assert {"iou", "bridge"} <= set(losses) and -3 <= losses["bridge"] <= 0 <= losses["iou"]
+    assert {"iou", "bridge"} <= set(losses) and -1 <= losses["bridge"] <= 0 <= losses["iou"]
     sum(losses.values()).backward()
     mine = [n for n, _ in model.named_parameters() if n.split(".")[0] in ("iou_net", "relation", "bridge_scale")]
     gradients = dict(model.named_parameters())
@@ -152,6 +152,20 @@ def test_padding_changes_nothing():
         torch.testing.assert_close(one.trace["relation"][:, 0], whole.trace["relation"][:, row], atol=1e-5, rtol=1e-4)
 
 
+def test_depth_does_not_scale_bridging():
+    torch.manual_seed(0)
+    model, batch = SimDETR(Config(**SMALL, **STILL)), ragged_batch()
+    output = model(batch)
+    twice = dataclasses.replace(
+        output,
+        layers={name: torch.cat([layer, layer]) for name, layer in output.layers.items()},
+        extras={**output.extras, "clip_similarity": torch.cat([output.extras["clip_similarity"]] * 2)},
+    )
+    once, doubled = model.loss(output, batch), model.loss(twice, batch)
+    torch.testing.assert_close(doubled["bridge"], once["bridge"])
+    torch.testing.assert_close(doubled["iou"], 2 * once["iou"])
+
+
 def test_a_batch_without_moments_trains():
     model = SimDETR(Config(**SMALL))
     losses = losses_of(model, without_moments(ragged_batch()))
@@ -161,7 +175,7 @@ def test_a_batch_without_moments_trains():
 
 def test_few_samples_can_be_learned():
     torch.manual_seed(0)
-    model, batch = SimDETR(Config(**SMALL, **STILL, weight_bridge=1.0)), ragged_batch()
+    model, batch = SimDETR(Config(**SMALL, **STILL, weight_bridge=3.0)), ragged_batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     first = losses_of(model, batch)
     for _ in range(150):
