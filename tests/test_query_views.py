@@ -68,6 +68,9 @@ def test_stored_diagnostics_by_row(chapter):
     assert list(found) == list(ROWS)
     flow = query_views.consistency(chapter, found).data
     assert "+ QGR + GLB (n = 2)" in flow and "data:image/png" in flow
+    found[ROWS[0]][0]["kept"]["all"] = [None, *found[ROWS[0]][1]["kept"]["all"][1:]]  # a seed without matches in the first layers
+    share = found[ROWS[0]][1]["kept"]["all"][0]
+    assert f"{ROWS[0]} (n = 2): {share:.0%}, " in query_views.consistency(chapter, found).data
     table = query_views.consistency_table(chapter, found).data
     assert "1 → 2" in table and "2 → 3" in table and "3+" not in table  # no query has three moments
     over = query_views.records(chapter, "tab3", "matching", "by_epoch")

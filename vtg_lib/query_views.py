@@ -252,9 +252,9 @@ def layer_explorer(models: Mapping[str, nn.Module], data: GroundingData, rows: S
 
 
 def _mean(values: Sequence[Sequence[float | None]]) -> list[float]:
-    """Mean over seeds, position by position; NaN as nothing."""
+    """Mean over the seeds that have a value, position by position; 0 where none has."""
     array = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
-    return np.nan_to_num(array.mean(0)).tolist()
+    return np.ma.masked_invalid(array).mean(0).filled(0.0).tolist()
 
 
 def _plain_mean(values: Sequence[float | None]) -> float:
