@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from vtg_lib import dose, views
+from vtg_lib import dose, dose_views
 from vtg_lib.chapter import Chapter
 from vtg_lib.papers import load_paper, paper_keys, row_spec
 from vtg_lib.parameters import Parameters
@@ -102,10 +102,32 @@ def test_the_trend_stands_under_the_figure(tmp_path):
     chapter = Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
     low = STUDY.values[0]
     filled(chapter.store.path, {(0, low): 1.0}, "sim")
-    shown = views.dose(chapter, STUDY.key).data.rpartition("<p>")[2]
+    shown = dose_views.dose(chapter, STUDY.key).data.rpartition("<p>")[2]
     assert "was not run at two values or more (1 single-seed gain(s) from 1 seed)" in shown
     assert "<strong>not run</strong>" in shown
     filled(chapter.store.path, {(s, v): 0.2 * v + 0.1 * s for s in range(3) for v in STUDY.values}, "sim")
-    figure, _, shown = views.dose(chapter, STUDY.key).data.rpartition("<p>")
+    figure, _, shown = dose_views.dose(chapter, STUDY.key).data.rpartition("<p>")
     assert "<img" in figure and "slope +0.2 mAP per unit of <code>window_median</code>, p = " in shown
     assert "By the paper (Sec. 6.2, App. K) it grows: <strong>as claimed</strong>" in shown
+
+
+def test_a_table_that_varies_a_setting_is_judged_by_its_scores(tmp_path):
+    chapter = Chapter("simdetr", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    assert "--tables queries" in dose_views.varied(chapter, "queries").data  # not run
+    table, profile = chapter.paper.table("queries"), chapter.paper.profile("sim")
+    for seed in range(3):
+        for row in table.rows:
+            method, number = table.varied.point(row.label)
+            if (method, number) != ("Sim-DETR", 40.0):
+                score = 40.0 + (-0.3 if method == "TR-DETR" else 0.2) * number + 0.1 * seed
+                spec = row_spec(row, profile, "qvhighlights", seed)
+                line = {"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": {dose.METRIC: score}}}
+                Store(chapter.store.path).append(line)
+    filled_chapter = Chapter("simdetr", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    kind, points = dose.table_points(filled_chapter.compared["queries"])
+    assert kind == "sim" and len(points["TR-DETR"]) == 12 and len(points["Sim-DETR"]) == 9
+    shown = dose_views.varied(filled_chapter, "queries").data
+    assert "TR-DETR: 37.1 at 10, 34.1 at 20" in shown and "46.1 at 30." in shown and "Evidence: sim" in shown
+    baseline, ours = shown.split("<li>")[1:]
+    assert "mAP falls (slope -0.3 mAP per unit of <code>queries</code>" in baseline and "as claimed" in baseline
+    assert "mAP grows (slope +0.2" in ours and "9 single-seed number(s) from 3 seeds" in ours and "as claimed" in ours

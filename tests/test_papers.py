@@ -202,6 +202,9 @@ def test_read_paper(tmp_path):
         ("label: b", "label: b, added: maybe", r"row 'b': field 'added': expected true or false"),
         ("reference: a", "reference: z", r"t1: field 'reference': expected one of \['a', 'b'\]"),
         ("reference: a", "primary: z", r"t1: field 'primary'"),
+        ("reference: a", "varied: {knob: k}", r"t1: field 'varied': expected knob, unit and claims, got knob"),
+        ("reference: a", "varied: {knob: k, unit: u, claims: {a: rises}}", r"claims to be grows or falls, got 'rises'"),
+        ("reference: a", "varied: {knob: k, unit: u, claims: {a: falls}}", r"t1: field 'label': expected a label such as 'a, 4'"),
         ("caption: C", "captoin: C", r"t1: unknown field 'captoin'"),
         ("evidence: sim", "evidence: guess", r"profile 'sim': field 'evidence'"),
         ("qvhighlights: {}", "movies: {}", r"profile 'sim', datasets: unknown field 'movies'"),
@@ -219,3 +222,19 @@ def test_faults_are_named(tmp_path, old, new, message):
 def test_tables_without_a_number_go_by_their_name():
     titles = {table.id: table.title for key in ("sdst", "simdetr") for table in load_paper(key).tables}
     assert titles["tab5"] == "Tab. 5" and titles["figA"] == "Fig. A" and titles["queries"] == "Queries"
+
+
+def test_labels_of_a_varied_table_are_the_settings_of_its_rows(tmp_path):
+    tables = [(paper, table) for paper in map(load_paper, paper_keys()) for table in paper.tables if table.varied]
+    assert {table.id for _, table in tables} >= {"queries", "layers"}
+    for paper, table in tables:
+        for row in table.rows:
+            for name in ("sim", "rendered"):
+                found = row_spec(row, paper.profile(name), "qvhighlights", 0).resolved["config"]
+                assert found[table.varied.knob] == table.varied.point(row.label)[1], (table.id, row.label, name)
+    wrong = "varied: {knob: width, unit: channels, claims: {a: falls}}"
+    path = _write(tmp_path, "reference: a", wrong)
+    rows = ("{label: a, paper: [1, 2]}", '{label: "a, 4", model: m, overrides: {config: {width: 8}}}')
+    path.write_text(path.read_text().replace(*rows))
+    with pytest.raises(ValueError, match=r"row 'a, 4': expected width to be 4, got 8"):
+        read_paper(path)

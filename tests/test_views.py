@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from vtg_lib import views
+from vtg_lib import dose_views, views
 from vtg_lib.chapter import PROVENANCE, Chapter
 from vtg_lib.parameters import Parameters
 from vtg_lib.stats import paired_difference
@@ -25,7 +25,7 @@ def test_an_empty_store_gives_every_table_and_says_not_run(chapter):
         assert table.title in views.table(chapter, table.id).data
     assert "not run" in views.table(chapter, "tab5").data
     assert "not run yet" in views.slope(chapter, "tab5").data and "--tables tab5" in views.slope(chapter, "tab5").data
-    assert "--dose moment_length" in views.dose(chapter, "moment_length").data
+    assert "--dose moment_length" in dose_views.dose(chapter, "moment_length").data
     assert "- **same direction**: 0 rows" in views.summary(chapter).data
 
 
@@ -64,8 +64,8 @@ def test_paper_size_waits_for_a_gpu_and_leaves_out_data_sets_that_are_not_there(
 
 
 def test_a_gain_of_one_seed_has_no_interval():
-    assert views._gain(paired_difference({0: 3.0}, {0: 1.0})) == "+2.00 (no interval, n = 1)"
-    assert "95 % +2.00 to +2.00" in views._gain(paired_difference({0: 3.0, 1: 4.0}, {0: 1.0, 1: 2.0}))
+    assert dose_views._gain(paired_difference({0: 3.0}, {0: 1.0})) == "+2.00 (no interval, n = 1)"
+    assert "95 % +2.00 to +2.00" in dose_views._gain(paired_difference({0: 3.0, 1: 4.0}, {0: 1.0, 1: 2.0}))
 
 
 def test_live_runs_stay_out_of_the_store(chapter):

@@ -9,20 +9,23 @@ value, gives a word, and the word is held against what the paper's explanation p
 - "not run": fewer than two values of the knob have a gain, so there is no slope;
 - "no clear trend": p >= 0.05, or fewer than three gains, so no p value;
 - "grows" or "falls": p < 0.05, by the sign of the slope; "as claimed" or "against the claim", by the prediction.
+
+Tables that vary one setting of a method (`Varied`) are judged in the same way, by the scores themselves.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vtg_lib.papers import Dose, RowRef, load_paper, row_spec
+from vtg_lib.papers import EVIDENCE, Dose, RowRef, load_paper, row_spec
 from vtg_lib.stats import Interval, paired_difference
 
 if TYPE_CHECKING:
+    from vtg_lib.evidence import TableResults
     from vtg_lib.run_spec import RunSpec
     from vtg_lib.store import Store
 
@@ -30,17 +33,18 @@ METRIC = "MR-full-mAP"
 GROWS, FALLS, NO_TREND, NOT_RUN = "grows", "falls", "no clear trend", "not run"
 AS_CLAIMED, AGAINST = "as claimed", "against the claim"
 LEVEL = 0.05  # below this p value a slope counts
+Point = tuple[float, int, float]  # value of the knob, seed, gain or score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trend:
-    """How the gain moves with the knob.
+    """How a gain or a score moves with a knob.
 
     Attributes:
         word: "grows", "falls", "no clear trend" or "not run".
         judgement: "as claimed", "against the claim", "no clear trend" or "not run".
         slope: percentage points of mAP per unit of the knob; p: of slope 0. NaN where there is none.
-        n: single-seed gains; seeds: how many seeds they come from.
+        n: single-seed numbers; seeds: how many seeds they come from.
     """
 
     word: str
@@ -90,23 +94,41 @@ def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store:
 
     The p value takes the gains as independent; those of one seed at several values share the seed's initialisation.
     """
-    from scipy.stats import linregress
-
     points = [
         (value, seed, treated[seed] - control[seed])
         for value, (treated, control) in zip(dose.values, _scores(dose, paper_key, profile, seeds, store), strict=True)
         for seed in sorted(set(treated) & set(control))
     ]
+    return fit(points, dose.claim)
+
+
+def table_points(results: TableResults) -> tuple[str | None, dict[str, list[Point]]]:
+    """Of a table with `varied`: the best kind of evidence that a row has, and its numbers in the primary column by method."""
+    table = results.table
+    assert table.varied is not None and table.primary is not None
+    found: dict[str, list[Point]] = {method: [] for method in table.varied.claims}
+    kind = next((kind for kind in EVIDENCE if any(kind in row.runs for row in results.rows)), None)
+    for row in results.rows:
+        method, number = table.varied.point(row.row.label)
+        if kind is not None and kind in row.runs:
+            found[method] += [(number, seed, value) for seed, value in row.runs[kind].values.get(table.primary, {}).items()]
+    return kind, found
+
+
+def fit(points: Sequence[Point], claim: str) -> Trend:
+    """The least-squares slope through single-seed points, and what it says of the claim."""
+    from scipy.stats import linregress
+
     points = [point for point in points if not math.isnan(point[2])]
     slope = p = math.nan
     word = NOT_RUN
     if len({value for value, _, _ in points}) > 1:
-        fit = linregress([value for value, _, _ in points], [gain for _, _, gain in points])
-        slope, p = float(fit.slope), float(fit.pvalue) if len(points) > 2 else math.nan
+        line = linregress([value for value, _, _ in points], [number for _, _, number in points])
+        slope, p = float(line.slope), float(line.pvalue) if len(points) > 2 else math.nan
         word = NO_TREND if not p < LEVEL else GROWS if slope > 0 else FALLS
     judgement = word
     if word in (GROWS, FALLS):
-        judgement = AS_CLAIMED if word == dose.claim else AGAINST
+        judgement = AS_CLAIMED if word == claim else AGAINST
     return Trend(word=word, judgement=judgement, slope=slope, p=p, n=len(points), seeds=len({seed for _, seed, _ in points}))
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from vtg_lib.chapter import Chapter
     from vtg_lib.data.batches import GroundingData
     from vtg_lib.runs import RunResult
-    from vtg_lib.stats import Interval
 
 PAPERS = Path(__file__).resolve().parent / "papers"
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
@@ -67,13 +66,14 @@ def record_html(items: Mapping[str, str]) -> HTML:
 
     rows = "".join(
         f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
-        f"<td style='text-align:left;white-space:normal;overflow-wrap:anywhere'>{_code(value)}</td></tr>"
+        f"<td style='text-align:left;white-space:normal;overflow-wrap:anywhere'>{code(value)}</td></tr>"
         for name, value in items.items()
     )
     return HTML(f"<table class='vtg-record'><tbody>{rows}</tbody></table>")
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
+    """Escaped; what stands between backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
@@ -129,49 +129,6 @@ def efficiency(chapter: Chapter, table_id: str = "tabD") -> HTML:
 
     records = load(chapter.store.path.parent / RECORD.name)
     return HTML(table_html(chapter.compared[table_id], records))
-
-
-def dose(chapter: Chapter, key: str) -> HTML:
-    """A dose-response study from the run store, on generated worlds, with its trend held against the paper's claim."""
-    from IPython.display import HTML
-
-    from vtg_lib.dose import response, trend
-
-    (study,) = [study for study in chapter.paper.doses if study.key == key]
-    profile = next(name for name, size in chapter.paper.profiles.items() if size.evidence == "sim")
-    seeds = sorted({record["spec"]["seed"] for record in chapter.store})
-    points = response(study, chapter.paper.key, profile, seeds, chapter.store)
-    if not any(points):
-        return not_run(chapter, study.question, f"--dose {key}")
-    # One seed has no interval: the point alone is drawn.
-    bounds = [None if p is None else (p.mean, _or(p.low, p.mean), _or(p.high, p.mean)) for p in points]
-    figure = plots.dose_response(study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain")
-    told = "; ".join(
-        f"at {value:g}: {'not run' if p is None else _gain(p)}" for value, p in zip(study.values, points, strict=True)
-    )
-    drawn = plots.figure_html(
-        figure, f"{study.question} {study.gain} by {study.unit}: {told}.", f"{study.question} Evidence: sim. {told}."
-    )
-    found = trend(study, chapter.paper.key, profile, seeds, chapter.store)
-    numbers = f"{found.n} single-seed gain(s) from {found.seeds} {'seed' if found.seeds == 1 else 'seeds'}"
-    if not math.isnan(found.slope):
-        p = "no p value below three gains" if math.isnan(found.p) else f"p = {found.p:.2g}"
-        numbers = f"slope {found.slope:+.3g} mAP per unit of `{study.knob}`, {p}, {numbers}"
-    verdict = _code(f"The gain {_TRENDS[found.word]} ({numbers}). By the paper ({study.place}) it {study.claim}: ")
-    return HTML(f"{drawn}<p>{verdict}<strong>{found.judgement}</strong>.</p>")
-
-
-def _gain(found: Interval) -> str:
-    interval = "no interval" if math.isnan(found.low) else f"95 % {found.low:+.2f} to {found.high:+.2f}"
-    return f"{found.mean:+.2f} ({interval}, n = {found.n})"
-
-
-_TRENDS = {
-    "grows": "grows",
-    "falls": "falls",
-    "no clear trend": "has no clear trend",
-    "not run": "was not run at two values or more",
-}
 
 
 def not_run(chapter: Chapter, what: str, options: str) -> HTML:
@@ -328,7 +285,3 @@ def offset_table(records: Mapping[str, Mapping[str, Any]]) -> HTML:
         for level in range(len(record["moved"]))
     ]
     return frame_html(pd.DataFrame(rows), digits=3)
-
-
-def _or(value: float, other: float) -> float:
-    return other if math.isnan(value) else value

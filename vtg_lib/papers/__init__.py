@@ -9,6 +9,7 @@ of tables, named by `include` relative to the YAML). A table:
       primary: mAP            # the column that a row's verdict is about (default mAP)
       reference: Ours         # label of the row that the others are compared with
       defaults: {...}         # fields given to every row that does not set them
+      varied: {knob: queries, unit: queries, claims: {TR-DETR: falls}}  # see `Varied`
       notes: [...]            # reconstructions and doubts, with reasons
       rows:
         - label: Def. CA

@@ -12,19 +12,20 @@ from typing import Any
 import yaml
 
 from vtg_lib.papers import metrics_of
-from vtg_lib.papers.schema import DATASETS, EVIDENCE, SOURCES, Dose, Layer, Overrides, Paper, Profile, Row, Table
+from vtg_lib.papers.schema import DATASETS, EVIDENCE, SOURCES, Dose, Layer, Overrides, Paper, Profile, Row, Table, Varied
 
 FOLDER = Path(__file__).parent
 PAPER_FIELDS = {"key", "chapter", "title", "venue", "code", "notes", "include", "order", "profiles", "tables", "doses"}
 TABLE_FIELDS = {
     *("kind", "caption", "place", "columns", "primary", "reference", "higher_is_better", "see", "computed"),
-    *("notes", "defaults", "rows"),
+    *("varied", "notes", "defaults", "rows"),
 }
 ROW_FIELDS = {
     *("label", "paper", "source", "model", "overrides", "released", "text", "also", "notes", "field", "added"),
     *("planned", "features", "diagnostics"),
 }
 LAYER_FIELDS = {"config", "data", "train"}
+CLAIMS = ("grows", "falls")
 
 
 def paper_keys() -> list[str]:
@@ -129,8 +130,27 @@ def _table(file: str, table_id: str, value: Any) -> Table:
         higher_is_better=value.get("higher_is_better", True),
         see=value.get("see"),
         computed=computed,
+        varied=_varied(where, value["varied"], rows) if "varied" in value else None,
         notes=tuple(value.get("notes", ())),
     )
+
+
+def _varied(where: str, value: Any, rows: tuple[Row, ...]) -> Varied:
+    value = _mapping(value, f"{where}, varied")
+    if set(value) != {"knob", "unit", "claims"}:
+        raise ValueError(f"{where}: field 'varied': expected knob, unit and claims, got {', '.join(value) or 'nothing'}")
+    claims = _mapping(value["claims"], f"{where}, varied, claims")
+    if wrong := [claim for claim in claims.values() if claim not in CLAIMS]:
+        raise ValueError(f"{where}: field 'varied': expected claims to be {' or '.join(CLAIMS)}, got {wrong[0]!r}")
+    varied = Varied(knob=value["knob"], unit=value["unit"], claims=claims)
+    for row in rows:
+        try:
+            number = varied.point(row.label)[1]
+        except ValueError as error:
+            raise ValueError(f"{where}: field 'label': {error}") from None
+        if (value := row.overrides.config.get(varied.knob, number)) != number:
+            raise ValueError(f"{where}, row {row.label!r}: expected {varied.knob} to be {number:g}, got {value!r}")
+    return varied
 
 
 def _row(where: str, columns: list[str], value: dict[str, Any]) -> Row:
@@ -226,8 +246,8 @@ def _dose(file: str, value: Any, tables: Mapping[str, Table]) -> Dose:
         raise ValueError(f"{where}: field {missing[0]!r} is missing")
     if len(value.get("settings", value["values"])) != len(value["values"]):
         raise ValueError(f"{where}, {value['key']}: field 'settings': expected one for each of the {len(value['values'])} values")
-    if value["claim"] not in ("grows", "falls"):
-        raise ValueError(f"{where}, {value['key']}: field 'claim': expected grows or falls, got {value['claim']!r}")
+    if value["claim"] not in CLAIMS:
+        raise ValueError(f"{where}, {value['key']}: field 'claim': expected {' or '.join(CLAIMS)}, got {value['claim']!r}")
     for side in ("treated", "control"):
         table, label = value[side]
         if table not in tables or label not in {row.label for row in tables[table].rows}:

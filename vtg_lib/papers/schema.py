@@ -111,6 +111,31 @@ def title_of(table_id: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Varied:
+    """One setting of several methods, varied over the rows of a table, whose labels are "METHOD, NUMBER".
+
+    Attributes:
+        knob: the Config's field that is the number; unit: of the numbers.
+        claims: method -> how the primary column moves with the number by the paper.
+    """
+
+    knob: str
+    unit: str
+    claims: Mapping[str, Literal["grows", "falls"]]
+
+    def point(self, label: str) -> tuple[str, float]:
+        """The method and the number of a row.
+
+        Raises:
+            ValueError: not such a label, or a method without a claim.
+        """
+        method, _, number = label.rpartition(", ")
+        if method not in self.claims or not number.replace(".", "", 1).isdigit():
+            raise ValueError(f"expected a label such as '{next(iter(self.claims), 'METHOD')}, 4', got {label!r}")
+        return method, float(number)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """A table or figure of a paper.
 
@@ -119,6 +144,7 @@ class Table:
         reference: label of the row that the others are compared with; None if rows are not comparable.
         see: id of the table that prints this figure's numbers.
         computed: "ranks" or "nemenyi" if our side is recomputed from printed numbers instead of trained.
+        varied: what its rows vary, where that is one setting of each method.
     """
 
     id: str
@@ -132,6 +158,7 @@ class Table:
     higher_is_better: bool = True
     see: str | None = None
     computed: str | None = None
+    varied: Varied | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -163,15 +163,18 @@ def dose_response(
     *,
     xlabel: str,
     ylabel: str,
+    zero: bool = True,
 ) -> Figure:
-    """Gain against dose with its interval; the zero line is where the method no longer helps.
+    """Gain or score against dose, with its interval.
 
     Args:
         doses: the knob's values.
         series: per label, one (mean, low, high) a dose; None where it was not run.
+        zero: draw the line where a gain is none.
     """
     figure, axes = subplots(size=(6.0, 2.9))
-    axes.axhline(0, color=PAPER, linewidth=1)
+    if zero:
+        axes.axhline(0, color=PAPER, linewidth=1)
     drawn = False
     for index, (label, points) in enumerate(series.items()):
         known = [(dose, *point) for dose, point in zip(doses, points, strict=True) if point is not None]
