@@ -7,6 +7,7 @@ import pytest
 
 from vtg_lib import dose, dose_views
 from vtg_lib.chapter import Chapter
+from vtg_lib.evidence import Evidence, Origin
 from vtg_lib.papers import load_paper, paper_keys, row_spec
 from vtg_lib.parameters import Parameters
 from vtg_lib.store import Store
@@ -68,6 +69,16 @@ def test_gain_is_paired_by_seed_and_missing_doses_stay_missing(tmp_path):
     assert gains[1].mean == pytest.approx(2.0) and gains[1].n == 2
 
 
+def test_a_gain_is_of_two_runs_on_one_type_of_device(tmp_path):
+    store = Store(tmp_path / "runs.jsonl")
+    for ref, spec in dose.dose_specs("sdst", "smoke", [0, 1], [STUDY.key]):
+        device = "cpu, 1 thread(s)" if spec.seed == 0 or ref.label.startswith("Ours") else "NVIDIA H100"
+        line = {"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": {dose.METRIC: 30.0}}}
+        store.append({**line, "provenance": {"device": device}})
+    assert [gain.n for gain in dose.response(STUDY, "sdst", "smoke", [0, 1], store)] == [1] * len(STUDY.values)
+    assert dose.trend(STUDY, "sdst", "smoke", [0, 1], store).seeds == 1
+
+
 @pytest.mark.parametrize(("sign", "word", "judgement"), [(1, "grows", "as claimed"), (-1, "falls", "against the claim")])
 def test_trend_is_the_slope_over_single_seed_gains(tmp_path, sign, word, judgement):
     noise = {0: -0.1, 1: 0.0, 2: 0.1}
@@ -103,11 +114,11 @@ def test_the_trend_stands_under_the_figure(tmp_path):
     low = STUDY.values[0]
     filled(chapter.store.path, {(0, low): 1.0}, "sim")
     shown = dose_views.dose(chapter, STUDY.key).data.rpartition("<p>")[2]
-    assert "was not run at two values or more (1 single-seed gain(s) from 1 seed)" in shown
+    assert "was not run at two values or more (1 single-seed gain from 1 seed)" in shown
     assert "<strong>not run</strong>" in shown
     filled(chapter.store.path, {(s, v): 0.2 * v + 0.1 * s for s in range(3) for v in STUDY.values}, "sim")
     figure, _, shown = dose_views.dose(chapter, STUDY.key).data.rpartition("<p>")
-    assert "<img" in figure and "slope +0.2 mAP per unit of <code>window_median</code>, p = " in shown
+    assert "<img" in figure and "slope +0.2 points per unit of <code>window_median</code>, p = " in shown
     assert "By the paper (Sec. 6.2, App. K) it grows: <strong>as claimed</strong>" in shown
 
 
@@ -129,5 +140,24 @@ def test_a_table_that_varies_a_setting_is_judged_by_its_scores(tmp_path):
     shown = dose_views.varied(filled_chapter, "queries").data
     assert "TR-DETR: 37.1 at 10, 34.1 at 20" in shown and "46.1 at 30." in shown and "Evidence: sim" in shown
     baseline, ours = shown.split("<li>")[1:]
-    assert "mAP falls (slope -0.3 mAP per unit of <code>queries</code>" in baseline and "as claimed" in baseline
-    assert "mAP grows (slope +0.2" in ours and "9 single-seed number(s) from 3 seeds" in ours and "as claimed" in ours
+    assert "mAP falls (slope -0.3 points per unit of <code>queries</code>" in baseline and "as claimed" in baseline
+    assert "mAP grows (slope +0.2" in ours and "9 single-seed numbers from 3 seeds" in ours and "as claimed" in ours
+
+
+def test_a_trend_is_over_runs_of_one_profile_and_device():
+    results = Chapter("simdetr", Parameters.parse(profile="smoke", device="cpu")).compared["queries"]
+    numbers = {
+        "TR-DETR, 10": ("sim", {0: "cpu", 1: "cuda"}),
+        "TR-DETR, 20": ("sim", {0: "cpu"}),
+        "TR-DETR, 30": ("other", {0: "cpu"}),
+    }
+    rows = []
+    for row in results.rows:
+        profile, devices = numbers.get(row.row.label, ("sim", {}))
+        values = {"mAP": {seed: 30.0 + seed for seed in devices}}
+        origins = {"mAP": {seed: Origin(device=device) for seed, device in devices.items()}}
+        runs = {"sim": Evidence(kind="sim", profile=profile, values=values, origins=origins)}
+        rows.append(dataclasses.replace(row, runs=runs if devices else {}))
+    kind, points = dose.table_points(dataclasses.replace(results, rows=tuple(rows)))
+    assert (kind, points["TR-DETR"]) == ("sim", [(10.0, 0, 30.0), (20.0, 0, 30.0)])
+    assert dose.table_points(dataclasses.replace(results, rows=())) == (None, {})

@@ -43,7 +43,7 @@ class Trend:
     Attributes:
         word: "grows", "falls", "no clear trend" or "not run".
         judgement: "as claimed", "against the claim", "no clear trend" or "not run".
-        slope: percentage points of mAP per unit of the knob; p: of slope 0. NaN where there is none.
+        slope: percentage points per unit of the knob; p: of slope 0. NaN where there is none.
         n: single-seed numbers; seeds: how many seeds they come from.
     """
 
@@ -86,7 +86,7 @@ def dose_specs(
 def response(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store) -> list[Interval | None]:
     """The gain at each value of the knob from stored runs; None where no seed has both rows."""
     sides = _scores(dose, paper_key, profile, seeds, store)
-    return [paired_difference(treated, control) if set(treated) & set(control) else None for treated, control in sides]
+    return [paired_difference(treated, control) if treated else None for treated, control in sides]
 
 
 def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store) -> Trend:
@@ -97,22 +97,28 @@ def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store:
     points = [
         (value, seed, treated[seed] - control[seed])
         for value, (treated, control) in zip(dose.values, _scores(dose, paper_key, profile, seeds, store), strict=True)
-        for seed in sorted(set(treated) & set(control))
+        for seed in treated
     ]
     return fit(points, dose.claim)
 
 
 def table_points(results: TableResults) -> tuple[str | None, dict[str, list[Point]]]:
-    """Of a table with `varied`: the best kind of evidence that a row has, and its numbers in the primary column by method."""
+    """Of a table with `varied`: the best kind of evidence that a row has, and its numbers in the primary column by method.
+
+    All are of one profile and one type of device, those with most numbers, as only such may be compared.
+    """
     table = results.table
     assert table.varied is not None and table.primary is not None
-    found: dict[str, list[Point]] = {method: [] for method in table.varied.claims}
     kind = next((kind for kind in EVIDENCE if any(kind in row.runs for row in results.rows)), None)
+    found: dict[tuple[str | None, str | None], dict[str, list[Point]]] = {}
     for row in results.rows:
         method, number = table.varied.point(row.row.label)
-        if kind is not None and kind in row.runs:
-            found[method] += [(number, seed, value) for seed, value in row.runs[kind].values.get(table.primary, {}).items()]
-    return kind, found
+        if kind is None or (runs := row.runs.get(kind)) is None:
+            continue
+        for seed, value in runs.values.get(table.primary, {}).items():
+            origin = runs.profile, runs.origin(table.primary, seed).device
+            found.setdefault(origin, {method: [] for method in table.varied.claims})[method].append((number, seed, value))
+    return kind, max(found.values(), key=lambda points: sum(map(len, points.values())), default={})
 
 
 def fit(points: Sequence[Point], claim: str) -> Trend:
@@ -135,21 +141,21 @@ def fit(points: Sequence[Point], claim: str) -> Trend:
 def _scores(
     dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store
 ) -> list[tuple[dict[int, float], dict[int, float]]]:
-    """Per value of the knob, the metric of the treated and of the control row by seed, where the store has it."""
+    """Per value of the knob, the metric of the treated and of the control row by seed, where both ran on one type of device."""
+    from vtg_lib.evidence import origin_of
     from vtg_lib.runs import find
 
     paper = load_paper(paper_key)
-    seeds = list(seeds)
+    rows = [paper.table(table).row(label) for table, label in (dose.treated, dose.control)]
+    seeds = sorted(set(seeds))
     found = []
     for _, setting in dose.points:
-        sides: list[dict[int, float]] = []
-        for table, label in (dose.treated, dose.control):
-            scores = {}
-            for seed in seeds:
-                base = row_spec(paper.table(table).row(label), paper.profile(profile), "qvhighlights", seed)
-                spec = dataclasses.replace(base, data={**base.data, dose.knob: setting}, diagnostics=())
-                if (result := find(store, spec)) is not None:
-                    scores[seed] = result.metrics["val"][METRIC]
-            sides.append(scores)
-        found.append((sides[0], sides[1]))
+        treated, control = {}, {}
+        for seed in seeds:
+            bases = [row_spec(row, paper.profile(profile), "qvhighlights", seed) for row in rows]
+            specs = [dataclasses.replace(base, data={**base.data, dose.knob: setting}, diagnostics=()) for base in bases]
+            ours, other = (find(store, spec) for spec in specs)
+            if ours and other and origin_of(ours.to_dict()).device == origin_of(other.to_dict()).device:
+                treated[seed], control[seed] = ours.metrics["val"][METRIC], other.metrics["val"][METRIC]
+        found.append((treated, control))
     return found

@@ -75,13 +75,16 @@ def varied(chapter: Chapter, table_id: str) -> HTML:
 
 
 def _judged(what: str, found: Trend, number: str, knob: str, place: str, claim: str) -> str:
-    seeds = f"{found.seeds} {'seed' if found.seeds == 1 else 'seeds'}"
-    numbers = f"{found.n} single-seed {number}(s) from {seeds}"
+    numbers = f"{_several(found.n, f'single-seed {number}')} from {_several(found.seeds, 'seed')}"
     if not math.isnan(found.slope):
-        p = f"no p value below three {number}s" if math.isnan(found.p) else f"p = {found.p:.2g}"
-        numbers = f"slope {found.slope:+.3g} mAP per unit of `{knob}`, {p}, {numbers}"
+        p = "no p value below three" if math.isnan(found.p) else f"p = {found.p:.2g}"
+        numbers = f"slope {found.slope:+.3g} points per unit of `{knob}`, {p}, {numbers}"
     verdict = code(f"{what} {_TRENDS[found.word]} ({numbers}). By the paper ({place}) it {claim}: ")
     return f"{verdict}<strong>{found.judgement}</strong>."
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _gain(found: Interval) -> str:

@@ -219,13 +219,14 @@ def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[
                     value = _metric(record["metrics"], column)
                     if value is not None:
                         values.setdefault(column.name, {})[seed] = value
-                        origins.setdefault(column.name, {})[seed] = _origin(record)
+                        origins.setdefault(column.name, {})[seed] = origin_of(record)
         if values:
             found[profile.evidence] = Evidence(kind=profile.evidence, values=values, profile=profile.name, origins=origins)
     return found
 
 
-def _origin(record: Mapping[str, Any]) -> Origin:
+def origin_of(record: Mapping[str, Any]) -> Origin:
+    """Where a line of a store comes from."""
     from vtg_lib.replay import same_code
 
     known = record.get("provenance", {})
