@@ -222,11 +222,11 @@ def _cell(evidence: Evidence, column: str) -> dict[str, Any]:
     return {"mean": s.mean, "sd": None if math.isnan(s.sd) else s.sd, "n": seeds, "evidence": evidence.kind}
 
 
-def render_table(results: TableResults, *, columns: Sequence[str] | None = None) -> str:
+def render_table(results: TableResults, *, columns: Sequence[str] | None = None, notes: bool = True) -> str:
     """The table as HTML, paper | ours; see `vtg_lib.tables_html`."""
     from vtg_lib.tables_html import render
 
-    return render(results, columns=columns)
+    return render(results, columns=columns, notes=notes)
 
 
 def _nan(value: float | None) -> float:

@@ -5,12 +5,13 @@ Words that judge (same direction, reversed, within noise) come from `vtg_lib.tab
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import inspect
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,13 +87,19 @@ def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
 # ---------------------------------------------------------------------------------------------------------- paper | ours
 
 
-def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = None) -> HTML:
-    """A table of the paper, paper | ours."""
+def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = None, seeds: Collection[int] | None = None) -> HTML:
+    """A table of the paper, paper | ours; with `seeds`, from the stored runs with these alone, without the notes."""
     from IPython.display import HTML
 
+    from vtg_lib.evidence import compare
     from vtg_lib.tables import render_table
 
-    return HTML(f"<div class='vtg-scroll'>{render_table(chapter.compared[table_id], columns=columns)}</div>")
+    results = chapter.compared[table_id]
+    if seeds is not None:
+        (results,) = compare(chapter.paper, (r for r in chapter.store if r["spec"]["seed"] in seeds), [table_id]).values()
+        caption = f"{results.table.caption} Only seeds {', '.join(map(str, sorted(seeds)))}."
+        results = dataclasses.replace(results, table=dataclasses.replace(results.table, caption=caption))
+    return HTML(f"<div class='vtg-scroll'>{render_table(results, columns=columns, notes=seeds is None)}</div>")
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
