@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vtg_lib.run_spec import RunSpec
     from vtg_lib.store import Store
 
-METRIC = "MR-full-mAP"
+METRIC, READING = "MR-full-mAP", "HL-min-VeryGood-mAP"  # of moments; of highlights, which need the sentence alone
 GROWS, FALLS, NO_TREND, NOT_RUN = "grows", "falls", "no clear trend", "not run"
 AS_CLAIMED, AGAINST = "as claimed", "against the claim"
 LEVEL = 0.05  # below this p value a slope counts
@@ -83,20 +83,22 @@ def dose_specs(
     return list(found.values())
 
 
-def response(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store) -> list[Interval | None]:
-    """The gain at each value of the knob from stored runs; None where no seed has both rows."""
-    sides = _scores(dose, paper_key, profile, seeds, store)
+def response(
+    dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store, *, metric: str = METRIC
+) -> list[Interval | None]:
+    """The gain in a metric at each value of the knob from stored runs; None where no seed has both rows."""
+    sides = _scores(dose, paper_key, profile, seeds, store, metric)
     return [paired_difference(treated, control) if treated else None for treated, control in sides]
 
 
-def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store) -> Trend:
-    """The slope of the gain against the knob over the single-seed gains in the store, and what it says of the claim.
+def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store, *, metric: str = METRIC) -> Trend:
+    """The slope of the gain in a metric against the knob over the single-seed gains in the store, and what it says of the claim.
 
     The p value takes the gains as independent; those of one seed at several values share the seed's initialisation.
     """
     points = [
         (value, seed, treated[seed] - control[seed])
-        for value, (treated, control) in zip(dose.values, _scores(dose, paper_key, profile, seeds, store), strict=True)
+        for value, (treated, control) in zip(dose.values, _scores(dose, paper_key, profile, seeds, store, metric), strict=True)
         for seed in treated
     ]
     return fit(points, dose.claim)
@@ -139,9 +141,9 @@ def fit(points: Sequence[Point], claim: str) -> Trend:
 
 
 def _scores(
-    dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store
+    dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store, metric: str
 ) -> list[tuple[dict[int, float], dict[int, float]]]:
-    """Per value of the knob, the metric of the treated and of the control row by seed, where both ran on one type of device."""
+    """Per value of the knob, a metric of the treated and of the control row by seed, where both ran on one type of device."""
     from vtg_lib.evidence import origin_of
     from vtg_lib.runs import find
 
@@ -156,6 +158,6 @@ def _scores(
             specs = [dataclasses.replace(base, data={**base.data, dose.knob: setting}, diagnostics=()) for base in bases]
             ours, other = (find(store, spec) for spec in specs)
             if ours and other and origin_of(ours.to_dict()).device == origin_of(other.to_dict()).device:
-                treated[seed], control[seed] = ours.metrics["val"][METRIC], other.metrics["val"][METRIC]
+                treated[seed], control[seed] = (result.metrics["val"].get(metric, math.nan) for result in (ours, other))
         found.append((treated, control))
     return found

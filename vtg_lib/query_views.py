@@ -184,7 +184,7 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
         )
         whole = summarise([epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)])
         cells: dict[str, Any] = {"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd}
-        for name, curves in (("mAP", moments), ("HL mAP", highlights)):
+        for name, curves in (("mAP", moments), ("HD mAP", highlights)):
             last = [curve[-1] for curve in curves]
             cells |= {f"last {name}": np.mean(last), f"lowest {name}": min(last)}
         rows.append(cells | {"n": whole.n})
