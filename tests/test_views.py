@@ -39,7 +39,8 @@ def test_a_table_can_be_shown_from_chosen_seeds_alone(chapter):
         chapter.store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": value}})
     assert "45.00 " in views.table(chapter, "tab5").data
     unseen = views.table(chapter, "tab5", seeds=[3, 4, 5]).data
-    assert "50.00 " in unseen and "Only seeds 3, 4, 5." in unseen and "vtg sweep" not in unseen
+    assert "50.00 " in unseen and "Only seeds 3, 4, 5." in unseen and "vtg sweep" not in unseen and "not run" not in unseen
+    assert "not run" in views.table(chapter, "tab5", seeds=[9]).data
 
 
 def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path):

@@ -88,7 +88,7 @@ def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
 
 
 def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = None, seeds: Collection[int] | None = None) -> HTML:
-    """A table of the paper, paper | ours; with `seeds`, from the stored runs with these alone, without the notes."""
+    """A table of the paper, paper | ours; with `seeds`, from stored runs with these: the rows that have any, without notes."""
     from IPython.display import HTML
 
     from vtg_lib.evidence import compare
@@ -98,7 +98,8 @@ def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = No
     if seeds is not None:
         (results,) = compare(chapter.paper, (r for r in chapter.store if r["spec"]["seed"] in seeds), [table_id]).values()
         caption = f"{results.table.caption} Only seeds {', '.join(map(str, sorted(seeds)))}."
-        results = dataclasses.replace(results, table=dataclasses.replace(results.table, caption=caption))
+        rows = tuple(row for row in results.rows if row.runs) or results.rows
+        results = dataclasses.replace(results, table=dataclasses.replace(results.table, caption=caption), rows=rows)
     return HTML(f"<div class='vtg-scroll'>{render_table(results, columns=columns, notes=seeds is None)}</div>")
 
 
