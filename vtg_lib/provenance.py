@@ -6,11 +6,9 @@ import ast
 import datetime
 import functools
 import hashlib
-import io
 import os
 import platform
 import subprocess
-import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,29 +39,37 @@ def code_version() -> str:
 
 @functools.cache  # an edit during a sweep does not change the code that is loaded
 def source_digest(model_module: str) -> str:
-    """First 12 hex digits of the SHA-256 over the sources that decide a run's numbers, without comments and docstrings.
+    """First 12 hex digits of the SHA-256 over the definitions that decide a run's numbers.
 
-    These are the modules that data, training, scoring and `model_module` import from this package, lazily or not, and so
-    on; neither other models nor presentation.
+    These are the top-level statements of the modules that data, training, scoring and `model_module` import from this
+    package, lazily or not, and so on; neither other models nor presentation. Comments, docstrings, layout, import lines
+    and the file that a definition stands in make no difference, nor does the version of Python.
     """
-    digest = hashlib.sha256()
-    for name, path in sorted(_imported((*ROOTS, model_module)).items()):
-        digest.update(f"{name}\0{_statements(path.read_text())}\0".encode())
-    return digest.hexdigest()[:12]
+    found: set[str] = set()
+    for path in _imported((*ROOTS, model_module)).values():
+        found |= {_dump(node) for node in ast.parse(path.read_bytes()).body if not _decides_nothing(node)}
+    return hashlib.sha256("\0".join(sorted(found)).encode()).hexdigest()[:12]
 
 
-def _statements(source: str) -> str:
-    """The lines of `source` without comments, docstrings and blank lines (alike under every version of Python)."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            docstring = node.body[0]
-            assert docstring.end_lineno is not None
-            lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (docstring.end_lineno - docstring.lineno + 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+def _decides_nothing(node: ast.AST) -> bool:
+    """Imports, also those for types alone, `__all__`, and strings that stand alone, as docstrings do."""
+    if isinstance(node, ast.If):
+        return not node.orelse and all(map(_decides_nothing, node.body))
+    if isinstance(node, ast.Assign):
+        return [ast.unparse(target) for target in node.targets] == ["__all__"]
+    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return alone or isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def _dump(value: Any) -> str:
+    """A syntax tree as text: `ast.dump` without empty fields, which differ between versions of Python."""
+    if isinstance(value, list):
+        return f"[{','.join(_dump(item) for item in value if not _decides_nothing(item))}]"
+    if isinstance(value, ast.AST):
+        fields = ((name, getattr(value, name, None)) for name in value._fields if name not in ("ctx", "kind"))
+        full = ",".join(f"{name}={_dump(item)}" for name, item in fields if item not in (None, []))
+        return f"{type(value).__name__}({full})"
+    return repr(value)
 
 
 def _imported(roots: Iterable[str]) -> dict[str, Path]:
