@@ -37,18 +37,18 @@ test: env ## pass the tests
 	$(BIN)/python -m pytest
 
 book: env ## execute the chapters, render the book, print the page to open
-	$(BIN)/python -m vtg_lib.book build --chapter "$(CHAPTER)" --profile "$(PROFILE)" --device "$(DEVICE)" \
+	$(BIN)/python -m vtg_lib.book.build build --chapter "$(CHAPTER)" --profile "$(PROFILE)" --device "$(DEVICE)" \
 	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)") $(if $(RERUN),--rerun)
 
 render: env ## render the executed chapters as they are, training nothing
-	$(BIN)/python -m vtg_lib.book render
+	$(BIN)/python -m vtg_lib.book.build render
 
 lint: env ## style and types
 	$(BIN)/python -m ruff check vtg_lib tests
 	$(BIN)/python -m mypy vtg_lib
 
 lock: env ## rewrite requirements.lock from the present environment
-	$(BIN)/python -m vtg_lib.book lock
+	$(BIN)/python -m vtg_lib.book.build lock
 
 clean: ## remove builds (keeps .venv, data and results)
 	rm -rf _build build

@@ -1,6 +1,6 @@
 """The QVHighlights protocol written out slowly, one query, one threshold and one prediction at a time.
 
-It shares nothing with `vtg_lib.metrics`. Sums and means are NumPy's, in submission order, because a mean on half of the
+It shares nothing with `vtg_lib.evaluation.protocol`. Sums and means are NumPy's, in submission order, because a mean on half of the
 last printed digit rounds by its last bit.
 """
 

@@ -14,9 +14,9 @@ import yaml
 
 pytest.importorskip("pooch")
 
-from vtg_lib.data import download, fetch  # noqa: E402
-from vtg_lib.data.archives import ArchiveError, unpack  # noqa: E402
-from vtg_lib.data.download import FetchError  # noqa: E402
+from vtg_lib.data.sources import download, fetch  # noqa: E402
+from vtg_lib.data.sources.archives import ArchiveError, unpack  # noqa: E402
+from vtg_lib.data.sources.download import FetchError  # noqa: E402
 
 BODY = bytes(range(256)) * 4000
 
@@ -333,7 +333,7 @@ def test_unpacking_needs_room_and_a_free_target(tmp_path, monkeypatch):
     unpack([tmp_path / "a"], tmp_path / "x", progress=False)
     with pytest.raises(ArchiveError, match="no such folder before"):
         unpack([tmp_path / "a"], tmp_path / "x", progress=False)
-    monkeypatch.setattr("vtg_lib.data.archives.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("vtg_lib.data.sources.archives.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(ArchiveError, match="expected room for 1,024,000 bytes, got 10 free"):
         unpack([tmp_path / "a"], tmp_path / "y", progress=False)
 

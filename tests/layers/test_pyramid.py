@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from vtg_lib.layers.pooling import ClipPooling, TokenPooling, WordPool
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
 from vtg_lib.layers.pyramid_scores import AdaptiveScore
-from vtg_lib.losses_highlights import above_median, clip_cross_entropy, extreme_pair, own_video_nce, rescaled_error
-from vtg_lib.losses_points import (
+from vtg_lib.layers.suppression_scores import best_spans, lower_scores, snap
+from vtg_lib.losses.points import (
     PointTargets,
     at_least_one_clip,
     clip_borders,
@@ -18,7 +18,7 @@ from vtg_lib.losses_points import (
     point_distance_loss,
     point_targets,
 )
-from vtg_lib.nms_scores import best_spans, lower_scores, snap
+from vtg_lib.losses.saliency import above_median, clip_cross_entropy, extreme_pair, own_video_nce, rescaled_error
 from vtg_lib.spans import cw_to_se, iou
 
 LENGTHS = (21, 13, 4)

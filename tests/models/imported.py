@@ -1,4 +1,4 @@
-"""Golden predictions of imported checkpoints, see `test_public_checkpoints`.
+"""Golden predictions of imported checkpoints, see `test_imported`.
 
 `python tests/models/imported.py cg_detr num_prompts=2` writes those of a method anew after a deliberate change.
 """
@@ -11,13 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import pytest
-from test_public_checkpoints import GOLDEN, TOLERANCE, golden, predictions, public_state, save
+from test_imported import GOLDEN, TOLERANCE, golden, predictions, public_state, save
 
-from vtg_lib.public_checkpoints import import_checkpoint, load_imported
-from vtg_lib.public_checkpoints.rules import Converted
+from vtg_lib.models.imported import import_checkpoint, load_imported
+from vtg_lib.models.imported.rules import Converted
 
 
 def check_golden(name: str, folder: Path, **options: Any) -> Converted:

@@ -11,12 +11,12 @@ from imported import check_golden
 from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding
 
 from vtg_lib.data.batches import Output
-from vtg_lib.inference import autocast
-from vtg_lib.layers import query_encoder
 from vtg_lib.layers.boundary_decoder import POINTS, BorderAttention, BorderFeatures, BoundaryDecoder, borders
-from vtg_lib.losses import saliency_pairs
+from vtg_lib.losses.set_prediction import saliency_pairs
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.bam_detr import BAMDETR, Config
+from vtg_lib.models.inference import autocast
+from vtg_lib.models.parts import query_encoder
 
 SMALL = Config(video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, heads=2, hidden=24, queries=5)
 STILL = {"dropout": 0.0, "input_dropout": 0.0}

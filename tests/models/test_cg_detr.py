@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from imported import check_golden
 from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding
 
-from vtg_lib.inference import autocast
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer
 from vtg_lib.layers.attention import attend
-from vtg_lib.losses import saliency_pairs
-from vtg_lib.losses_correlation import same_video
+from vtg_lib.losses.correlation import same_video
+from vtg_lib.losses.set_prediction import saliency_pairs
 from vtg_lib.models import MODELS, cg_detr, count_parameters
 from vtg_lib.models.cg_detr import CGDETR, Config
+from vtg_lib.models.inference import autocast
 
 SMALL = Config(
     video_dim=VIDEO_DIM,

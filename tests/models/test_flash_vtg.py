@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding, without_moments
 
-from vtg_lib import losses_correlation as correlation
 from vtg_lib.data import load_data
-from vtg_lib.inference import autocast
-from vtg_lib.losses import hinge_saliency, negative_pair_saliency, rank_contrastive_saliency, saliency_pairs
-from vtg_lib.losses_contrastive import choose_positive, sampled_nce
-from vtg_lib.losses_points import clip_borders, point_targets
+from vtg_lib.losses import correlation
+from vtg_lib.losses.contrastive import choose_positive, sampled_nce
+from vtg_lib.losses.points import clip_borders, point_targets
+from vtg_lib.losses.set_prediction import hinge_saliency, negative_pair_saliency, rank_contrastive_saliency, saliency_pairs
 from vtg_lib.models import MODELS, build, count_parameters, flash_vtg
 from vtg_lib.models.flash_vtg import PRESETS, Config, FlashVTG
+from vtg_lib.models.inference import autocast
 
 SMALL = Config(
     video_dim=VIDEO_DIM,

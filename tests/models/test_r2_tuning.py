@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from imported import public_state
 from ragged import alone, moved, ragged_batch, without_moments
-from test_public_checkpoints import GOLDEN, TOLERANCE, golden, noise, save
+from test_imported import GOLDEN, TOLERANCE, golden, noise, save
 
 from vtg_lib.data import load_data
 from vtg_lib.data.batches import Batch
-from vtg_lib.inference import autocast
-from vtg_lib.losses_points import at_least_one_clip, clip_borders, point_targets
+from vtg_lib.losses.points import at_least_one_clip, clip_borders, point_targets
 from vtg_lib.models import MODELS, build, count_parameters
+from vtg_lib.models.imported import import_checkpoint, load_imported
+from vtg_lib.models.inference import autocast
 from vtg_lib.models.r2_tuning import PRESETS, Config, R2Tuning
-from vtg_lib.public_checkpoints import import_checkpoint, load_imported
 
 DIM, TEXT_DIM = 7, 5
 SMALL = Config(video_dim=DIM, text_dim=TEXT_DIM, width=16, heads=2, levels=3)

@@ -12,8 +12,8 @@ from ragged import without_moments
 from torch import nn
 
 from vtg_lib.data.batches import Batch
-from vtg_lib.layers.side_tuning import RADIUS
 from vtg_lib.models import MODELS, build, count_parameters, entry
+from vtg_lib.models.parts.side_tuning import RADIUS
 from vtg_lib.papers import load_paper
 from vtg_lib.spans import cw_to_se
 

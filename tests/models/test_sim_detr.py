@@ -10,8 +10,8 @@ import torch
 from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding, without_moments
 
 from vtg_lib.layers.query_relation import DISTANCES, QueryRelation, class_score
-from vtg_lib.losses_bridge import bridging_loss, clip_similarity, clips_inside
-from vtg_lib.matching import Matches
+from vtg_lib.losses.bridge import bridging_loss, clip_similarity, clips_inside
+from vtg_lib.losses.matching import Matches
 from vtg_lib.models import bam_detr, cg_detr, count_parameters, moment_detr, qd_detr, tr_detr
 from vtg_lib.models.sim_detr import Config, PartsConfig, SimDETR, SimParts
 

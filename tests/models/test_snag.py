@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
 
-from vtg_lib.inference import autocast
 from vtg_lib.layers.conv_transformer import LocalPyramid, local_attend
 from vtg_lib.layers.convolution import DepthwiseConv, TemporalConv, max_pool
-from vtg_lib.losses_regression import diou_loss, open_targets
+from vtg_lib.layers.suppression_greedy import vote
+from vtg_lib.losses.regression import diou_loss, open_targets
 from vtg_lib.models import MODELS, count_parameters
+from vtg_lib.models.inference import autocast
 from vtg_lib.models.snag import PRESETS, Config, SnAG, level_ranges, resample, scores_by_clip
-from vtg_lib.nms_greedy import vote
 from vtg_lib.spans import cw_to_se
 
 SMALL = Config(

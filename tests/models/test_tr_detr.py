@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
 from ragged import moved as shift
 
-from vtg_lib.inference import autocast
 from vtg_lib.layers.context_query import ContextQueryAttention
-from vtg_lib.losses import hinge_saliency
-from vtg_lib.losses_alignment import clip_sentence_alignment
-from vtg_lib.losses_contrastive import TEMPERATURE
-from vtg_lib.matching import MatchCost, match
+from vtg_lib.losses.alignment import clip_sentence_alignment
+from vtg_lib.losses.contrastive import TEMPERATURE
+from vtg_lib.losses.matching import MatchCost, match
+from vtg_lib.losses.set_prediction import hinge_saliency
 from vtg_lib.models import MODELS, count_parameters
+from vtg_lib.models.inference import autocast
 from vtg_lib.models.tr_detr import TRDETR, Config, MomentReader
 from vtg_lib.spans import cw_to_se, generalised_iou
 
@@ -197,7 +197,7 @@ def test_losses_against_loops(highlights_only):
         middle = [v.median() for _, v in rows]
         batch.saliency = torch.stack([v * (v > m) for v, m in zip(batch.saliency, middle, strict=True)])
     else:
-        from vtg_lib.losses import saliency_pairs
+        from vtg_lib.losses.set_prediction import saliency_pairs
 
         torch.manual_seed(1)
         hinge = hinge_saliency(output.saliency, *saliency_pairs(batch.saliency, batch.video_mask), 0.2).item()

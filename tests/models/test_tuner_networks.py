@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vtg_lib.layers.side_tuning import Levels
 from vtg_lib.models import build, count_parameters
 from vtg_lib.models.e3va import Adapter, LowRankLinear
+from vtg_lib.models.parts.side_tuning import Levels
 
 WIDTH = 16
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
 from ragged import moved as shift
 
-from vtg_lib.inference import autocast
-from vtg_lib.losses_contrastive import choose_positive
-from vtg_lib.losses_dense import assign_moments, clip_points
+from vtg_lib.layers.suppression_greedy import gaussian, greedy_nms, hard
+from vtg_lib.losses.contrastive import choose_positive
+from vtg_lib.losses.dense import assign_moments, clip_points
 from vtg_lib.models import MODELS, count_parameters
+from vtg_lib.models.inference import autocast
 from vtg_lib.models.univtg import Config, UniVTG
-from vtg_lib.nms_greedy import gaussian, greedy_nms, hard
 from vtg_lib.spans import cw_to_se, iou
 
 SMALL = Config(video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, heads=2, hidden=24, encoder_layers=2)

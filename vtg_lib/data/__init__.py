@@ -16,6 +16,7 @@ from vtg_lib.data.batches import Batch, GroundingData, Output
 from vtg_lib.data.generate import CLIP_LENGTH, SPLITS, WorldConfig, generate
 from vtg_lib.data.render import Embeddings, RenderConfig, render
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, from_annotations
+from vtg_lib.files import ROOT
 
 __all__ = ["Batch", "GroundingData", "Output", "cast_like", "data_root", "feature_dims", "load_data", "real_rows", "resolve"]
 
@@ -35,8 +36,7 @@ _KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, Timel
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the checkout, or here if there is none."""
-    checkout = Path(__file__).parents[2]
-    return Path(root or os.environ.get("VTG_DATA_ROOT") or (checkout if (checkout / "Makefile").exists() else Path()) / "data")
+    return Path(root or os.environ.get("VTG_DATA_ROOT") or (ROOT if (ROOT / "Makefile").exists() else Path()) / "data")
 
 
 def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:

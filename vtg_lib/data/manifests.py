@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from vtg_lib.data.features import FeatureSpec
+from vtg_lib.files import ROOT
 
 KINDS = ("annotations", "predictions", "logs", "features", "vectors")
 
@@ -99,7 +100,7 @@ def manifest_folder() -> Path:
     Raises:
         ManifestError: neither is there.
     """
-    folder = Path(os.environ.get("VTG_MANIFESTS") or Path(__file__).resolve().parents[2] / "data_manifests")
+    folder = Path(os.environ.get("VTG_MANIFESTS") or ROOT / "data_manifests")
     if not folder.is_dir():
         raise ManifestError(
             f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set VTG_MANIFESTS to it."

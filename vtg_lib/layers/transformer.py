@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
-from vtg_lib.presets import Published
+from vtg_lib.models.config import Published
 
 # What relates a decoder's queries to each other between two layers: from the state `[B, Q, D]` after a layer and the reference
 # that belongs to it, if there are references, the bias `[B, Q, Q]` of the next layer's self-attention.

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.boundary_decoder import BoundaryDecoder, borders
 from vtg_lib.layers.projections import MLP
-from vtg_lib.layers.query_encoder import QueryEncoder, QueryEncoderConfig
-from vtg_lib.losses import foreground_cross_entropy
-from vtg_lib.losses_boundary import border_feature_loss, border_losses, match_borders, quality_loss
-from vtg_lib.matching import MatchCost, Matches
-from vtg_lib.nms_greedy import greedy_nms
+from vtg_lib.layers.suppression_greedy import greedy_nms
+from vtg_lib.losses.boundary import border_feature_loss, border_losses, match_borders, quality_loss
+from vtg_lib.losses.matching import MatchCost, Matches
+from vtg_lib.losses.set_prediction import foreground_cross_entropy
+from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 from vtg_lib.spans import se_to_cw
 
 

@@ -20,8 +20,7 @@ from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import DetrConfig, xavier_
-from vtg_lib.losses import SetLossWeights, hinge_saliency, masked_mean, saliency_pairs, set_losses
-from vtg_lib.losses_correlation import (
+from vtg_lib.losses.correlation import (
     distillation,
     guided_saliency,
     membership,
@@ -30,7 +29,8 @@ from vtg_lib.losses_correlation import (
     relevance,
     same_video,
 )
-from vtg_lib.matching import MatchCost
+from vtg_lib.losses.matching import MatchCost
+from vtg_lib.losses.set_prediction import SetLossWeights, hinge_saliency, masked_mean, saliency_pairs, set_losses
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward
 from vtg_lib.layers.dense_stream import ContextAttention, PostNorm, kaiming_
-from vtg_lib.layers.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner
+from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner
 
 
 @dataclass(frozen=True, kw_only=True)

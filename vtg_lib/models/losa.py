@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.convolution import TemporalConv
 from vtg_lib.layers.dense_stream import DenseStream
-from vtg_lib.layers.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
+from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 
 @dataclass(frozen=True, kw_only=True)

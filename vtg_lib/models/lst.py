@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.dense_stream import DenseStream
-from vtg_lib.layers.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
+from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 TEMPERATURE = 0.1  # of the gates
 

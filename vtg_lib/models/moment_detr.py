@@ -14,8 +14,8 @@ from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import AttentionLayer, Decoder, DetrConfig, xavier_
-from vtg_lib.losses import SetLossWeights, hinge_saliency, saliency_pairs, set_losses
-from vtg_lib.matching import MatchCost
+from vtg_lib.losses.matching import MatchCost
+from vtg_lib.losses.set_prediction import SetLossWeights, hinge_saliency, saliency_pairs, set_losses
 
 
 @dataclass(frozen=True, kw_only=True)

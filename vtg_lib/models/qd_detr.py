@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.projections import MLP
-from vtg_lib.layers.query_encoder import QueryEncoder, QueryEncoderConfig
-from vtg_lib.losses import SetLossWeights, set_losses
-from vtg_lib.matching import MatchCost
+from vtg_lib.losses.matching import MatchCost
+from vtg_lib.losses.set_prediction import SetLossWeights, set_losses
+from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,10 +34,10 @@ from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import temporal_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
-from vtg_lib.losses_contrastive import choose_positive, info_nce, sampled_nce
-from vtg_lib.losses_highlights import above_median, clip_cross_entropy, own_video_nce
-from vtg_lib.losses_points import at_least_one_clip, clip_borders, point_class_loss, point_distance_loss, point_targets
-from vtg_lib.nms_scores import Suppression
+from vtg_lib.layers.suppression_scores import Suppression
+from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
+from vtg_lib.losses.points import at_least_one_clip, clip_borders, point_class_loss, point_distance_loss, point_targets
+from vtg_lib.losses.saliency import above_median, clip_cross_entropy, own_video_nce
 
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False}
 PRESETS: dict[str, dict[str, Any]] = {

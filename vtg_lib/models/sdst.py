@@ -30,11 +30,11 @@ from vtg_lib.layers.sparse_stream import (
     class_head,
     span_head,
 )
-from vtg_lib.losses_contrastive import choose_positive, info_nce, sampled_nce
-from vtg_lib.losses_focal import best_overlap, boundary_losses, focal_loss
-from vtg_lib.matching import MatchCost, match
-from vtg_lib.nms import soft_nms
-from vtg_lib.presets import Published
+from vtg_lib.layers.suppression import soft_nms
+from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
+from vtg_lib.losses.focal import best_overlap, boundary_losses, focal_loss
+from vtg_lib.losses.matching import MatchCost, match
+from vtg_lib.models.config import Published
 from vtg_lib.spans import inverse_sigmoid
 
 CONDITIONING = ("raw", "cross", "self", "ffn")

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.projections import MLP
 from vtg_lib.layers.query_relation import DISTANCES, RANKINGS, QueryRelation, class_score
-from vtg_lib.losses_boundary import quality_loss
-from vtg_lib.losses_bridge import bridging_loss, clip_similarity
-from vtg_lib.matching import MatchCost, match
+from vtg_lib.losses.boundary import quality_loss
+from vtg_lib.losses.bridge import bridging_loss, clip_similarity
+from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.models import tr_detr
 
 

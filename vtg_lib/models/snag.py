@@ -25,10 +25,10 @@ from vtg_lib.layers.convolution import ConvHead
 from vtg_lib.layers.deformable import sampling_matrix
 from vtg_lib.layers.projections import last_level
 from vtg_lib.layers.pyramid import Points
+from vtg_lib.layers.suppression_greedy import gaussian, greedy_nms, vote
 from vtg_lib.layers.text_encoders import ModulationLayer, TextPool, TextTransformer
-from vtg_lib.losses_regression import REGRESSION, open_targets, smooth_focal_loss
-from vtg_lib.nms_greedy import gaussian, greedy_nms, vote
-from vtg_lib.presets import Published
+from vtg_lib.losses.regression import REGRESSION, open_targets, smooth_focal_loss
+from vtg_lib.models.config import Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 TEXT_ENCODERS = {"transformer": TextTransformer, "pool": TextPool}

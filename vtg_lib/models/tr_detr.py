@@ -24,7 +24,12 @@ from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
-from vtg_lib.losses import (
+from vtg_lib.losses.alignment import clip_sentence_alignment
+from vtg_lib.losses.contrastive import info_nce
+from vtg_lib.losses.focal import focal_loss
+from vtg_lib.losses.matching import MatchCost, match
+from vtg_lib.losses.saliency import above_median, extreme_pair
+from vtg_lib.losses.set_prediction import (
     SetLossWeights,
     hinge_saliency,
     masked_mean,
@@ -32,11 +37,6 @@ from vtg_lib.losses import (
     saliency_pairs,
     span_losses,
 )
-from vtg_lib.losses_alignment import clip_sentence_alignment
-from vtg_lib.losses_contrastive import info_nce
-from vtg_lib.losses_focal import focal_loss
-from vtg_lib.losses_highlights import above_median, extreme_pair
-from vtg_lib.matching import MatchCost, match
 from vtg_lib.spans import cw_to_se
 
 VOTE_SCALE = 3.0  # from TVSum's mean vote, 0..4, to QVHighlights' sum, 0..12

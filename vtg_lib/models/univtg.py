@@ -19,11 +19,11 @@ from vtg_lib.layers.adaptive_attention import PathLayer
 from vtg_lib.layers.convolution import ConvHead
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
+from vtg_lib.layers.suppression_greedy import greedy_nms, hard
 from vtg_lib.layers.transformer import xavier_
-from vtg_lib.losses_contrastive import choose_positive, info_nce
-from vtg_lib.losses_dense import assign_moments, border_losses, clip_points, foreground_loss, intra_video_nce
-from vtg_lib.nms_greedy import greedy_nms, hard
-from vtg_lib.presets import Published
+from vtg_lib.losses.contrastive import choose_positive, info_nce
+from vtg_lib.losses.dense import assign_moments, border_losses, clip_points, foreground_loss, intra_video_nce
+from vtg_lib.models.config import Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 HEAD_DEPTH = 3  # convolutions of kernel 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vtg_lib.layers.dense_stream import DenseStream
-from vtg_lib.layers.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
+from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ of tables, named by `include` relative to the YAML). A table:
 
     tab5:
       caption: ...            # ours, short; place: the section of the paper
-      columns: [mAP, HD mAP]  # names of vtg_lib.tables.metric_of, or any other name
+      columns: [mAP, HD mAP]  # names of vtg_lib.papers.tables.metric_of, or any other name
       primary: mAP            # the column that a row's verdict is about (default mAP)
       reference: Ours         # label of the row that the others are compared with
       defaults: {...}         # fields given to every row that does not set them

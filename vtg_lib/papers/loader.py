@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from vtg_lib.papers import metrics_of
+from vtg_lib.papers import columns as metrics_of
 from vtg_lib.papers.schema import DATASETS, EVIDENCE, SOURCES, Dose, Layer, Overrides, Paper, Profile, Row, Table, Varied
 
 FOLDER = Path(__file__).parent

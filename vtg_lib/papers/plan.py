@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vtg_lib.papers.schema import Paper, Profile, Row, Table
 
 if TYPE_CHECKING:
-    from vtg_lib.run_spec import RunSpec
+    from vtg_lib.experiments.spec import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
         ValueError: the row names no model, the profile does not produce `dataset` or the features the row asks for, or a
             train field is unknown.
     """
-    from vtg_lib.run_spec import RunSpec
+    from vtg_lib.experiments.spec import RunSpec
 
     if row.model is None:
         raise ValueError(f"row {row.label!r} is only quoted: it names no model to run")

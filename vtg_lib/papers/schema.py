@@ -191,7 +191,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Dose:
-    """One study of how a gain follows a knob of the generated world (`vtg_lib.dose`).
+    """One study of how a gain follows a knob of the generated world (`vtg_lib.papers.dose`).
 
     Attributes:
         key: its name.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vtg_lib import stats
+from vtg_lib.evaluation import statistics as stats
 from vtg_lib.papers.loader import load_paper
 from vtg_lib.papers.schema import Paper
 

@@ -1,0 +1,151 @@
+"""Sources are clean, the book renders their executed copies, and what is missing or broken is said."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vtg_lib.book import build as book
+from vtg_lib.book import parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = book.sources()
+EXECUTED = sorted((ROOT / "book" / "chapters").glob("*.ipynb"))
+
+
+def notebook(path: Path, cells: list[dict], **metadata) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def code(source: str, outputs: list[dict] | None = None, tags: list[str] | None = None) -> dict:
+    return {
+        "cell_type": "code",
+        "source": source,
+        "outputs": outputs or [],
+        "metadata": {"tags": tags or []},
+        "id": "a",
+        "execution_count": None,
+    }
+
+
+def code_cells(path: Path) -> list[str]:
+    """Sources of a notebook's code cells, without the cell that papermill injects."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+
+
+def test_there_are_chapters():
+    assert SOURCES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_sources_are_clean(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+    assert "widgets" not in content["metadata"] and "papermill" not in content["metadata"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    assigned = parameters.injected_names(["# Parameters\n" + "".join(tagged[0]["source"])])
+    assert tuple(assigned) == parameters.NAMES
+    assert len({cell["id"] for cell in content["cells"]}) == len(content["cells"])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_executed_chapter_has_the_code_of_its_source(path):
+    executed = ROOT / "book" / "chapters" / path.name
+    assert executed.exists(), f"run `make book CHAPTER={path.stem}`"
+    assert code_cells(executed) == code_cells(path), f"the source changed: run `make book CHAPTER={path.stem}`"
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_executed_chapters_are_whole_and_say_where_they_come_from(path):
+    assert not book.errors(path)
+    record = book.provenance(path)
+    assert record["profile"] in set(parameters.PROFILES) - {"smoke"}
+    assert record["device"] and record["code_version"] and record["versions"] and record["duration_s"]
+    text = path.read_text(encoding="utf-8")
+    assert str(ROOT) not in text and not re.search(r"/(home|root|Users)/\w", text), "a path of the machine it ran on"
+    assert path.stat().st_size < 8_000_000
+
+
+def test_contents_list_every_chapter():
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    files = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+    assert {f"chapters/{path.stem}" for path in SOURCES} == {name for name in files if name.startswith("chapters/")}
+    for name in set(files) - {"status"}:
+        assert any((ROOT / "book" / f"{name}{end}").exists() for end in (".md", ".ipynb")), name
+
+
+def test_chapters_are_named_by_stem(tmp_path):
+    notebook(tmp_path / "notebooks" / "01_a.ipynb", [])
+    notebook(tmp_path / "notebooks" / "02_b.ipynb", [])
+    assert [p.stem for p in book.select("all", tmp_path)] == ["01_a", "02_b"]
+    assert [p.stem for p in book.select("02_b, 01_a.ipynb", tmp_path)] == ["02_b", "01_a"]
+    with pytest.raises(book.BookError, match="no chapter 03_c; there are: all, 01_a, 02_b"):
+        book.select("03_c", tmp_path)
+
+
+def test_status_page_reads_footers_and_clocks(tmp_path):
+    footer = {
+        "output_type": "display_data",
+        "data": {},
+        "metadata": {
+            book.PROVENANCE: {"profile": "sim", "device": "cpu", "code_version": "abc123", "versions": {"torch": "2.13.0"}}
+        },
+    }
+    clock = {"duration": 71.2, "start_time": "2026-01-02T03:04:05.678"}
+    first = notebook(tmp_path / "01_a.ipynb", [code("f()", [footer])], papermill=clock)
+    second = notebook(tmp_path / "02_b.ipynb", [code("f()")])
+    page = book.status_page([first, second])
+    assert "| [01_a](chapters/01_a.ipynb) | sim | 2026-01-02 03:04 | 71 s | cpu | `abc123` | torch 2.13.0 |" in page
+    assert "| [02_b](chapters/02_b.ipynb) | unknown |" in page
+
+
+def test_a_failed_or_missing_chapter_is_not_rendered(tmp_path):
+    (tmp_path / "book" / "chapters").mkdir(parents=True)
+    notebook(tmp_path / "notebooks" / "01_a.ipynb", [])
+    with pytest.raises(book.BookError, match="never executed: 01_a"):
+        book.stage(tmp_path, {})
+    failed = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
+    notebook(tmp_path / "book" / "chapters" / "01_a.ipynb", [code("f()", [failed])])
+    with pytest.raises(book.BookError, match="ValueError: no"):
+        book.stage(tmp_path, {})
+
+
+def test_external_files_are_found_and_links_are_not(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<script src="https://cdn.example/x.js"></script><a href="https://example.org">x</a><img src="_images/a.png">'
+        '<link rel="stylesheet" href="//fonts.example/y.css"><link rel="canonical" href="https://book.example/">'
+    )
+    assert book.external_files(tmp_path) == {"https://cdn.example/x.js", "//fonts.example/y.css"}
+
+
+def test_paths_of_the_machine_are_not_recorded(tmp_path):
+    path = notebook(
+        tmp_path / "_build" / "a.ipynb",
+        [],
+        papermill={"input_path": str(tmp_path / "notebooks" / "a.ipynb"), "output_path": None},
+    )
+    book._relative_paths(path, tmp_path)
+    assert json.loads(path.read_text())["metadata"]["papermill"]["input_path"] == "notebooks/a.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"), [("profile", "fast", "profile: expected one of"), ("sede", "3", "unknown parameter sede")]
+)
+def test_papermill_stops_at_a_bad_parameter(tmp_path, name, value, message):
+    command = [sys.executable, "-m", "papermill", str(SOURCES[0]), str(tmp_path / "out.ipynb"), "-p", name, value]
+    done = subprocess.run([*command, "--no-progress-bar"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "ParameterError" in done.stderr and message in done.stderr

@@ -1,0 +1,130 @@
+"""What chapters display is what was computed, and what is missing is said."""
+
+import dataclasses
+import re
+
+import pandas as pd
+import pytest
+
+from vtg_lib.book.chapter import PROVENANCE, Chapter
+from vtg_lib.book.parameters import Parameters
+from vtg_lib.book.views import common as views
+from vtg_lib.book.views import dose as dose_views
+from vtg_lib.evaluation.statistics import paired_difference
+from vtg_lib.experiments.sweep import SweepReport
+from vtg_lib.papers import row_spec
+
+
+@pytest.fixture()
+def chapter(tmp_path, monkeypatch):
+    monkeypatch.delenv("VTG_DATA_ROOT", raising=False)
+    monkeypatch.setattr("vtg_lib.book.parameters.ROOT", tmp_path)
+    return Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+
+
+def test_an_empty_store_gives_every_table_and_says_not_run(chapter):
+    for table in chapter.paper.tables:
+        assert table.title in views.table(chapter, table.id).data
+    assert "not run" in views.table(chapter, "tab5").data
+    assert "not run yet" in views.slope(chapter, "tab5").data and "--tables tab5" in views.slope(chapter, "tab5").data
+    assert "--dose moment_length" in dose_views.dose(chapter, "moment_length").data
+    assert "- **same direction**: 0 rows" in views.summary(chapter).data
+
+
+def test_a_table_can_be_shown_from_chosen_seeds_alone(chapter):
+    paper = chapter.paper
+    row = paper.table("tab5").row("Ours")
+    for seed in range(6):
+        spec = row_spec(row, paper.profile("sim"), "qvhighlights", seed)
+        value = {"MR-full-mAP": 40.0 + 10 * (seed >= 3)}
+        chapter.store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": value}})
+    assert "45.00 " in views.table(chapter, "tab5").data
+    unseen = views.table(chapter, "tab5", seeds=[3, 4, 5]).data
+    assert "50.00 " in unseen and "Only seeds 3, 4, 5." in unseen and "vtg sweep" not in unseen and "not run" not in unseen
+    assert "not run" in views.table(chapter, "tab5", seeds=[9]).data
+
+
+def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path):
+    assert "vtg data fetch" in views.overview(chapter).data
+    rendered = Chapter("sdst", Parameters.parse(profile="rendered", device="cpu"), results=tmp_path)
+    assert rendered.profile == "quick" and "needs the real annotations" in views.overview(rendered).data
+    official = Chapter("sdst", Parameters.parse(profile="official", device="cpu"), results=tmp_path)
+    assert official.profile == "quick"
+    assert "Profile <code>official</code> is not set up for this paper" in views.overview(official).data
+
+
+def test_paper_size_waits_for_a_gpu_and_leaves_out_data_sets_that_are_not_there(tmp_path, monkeypatch):
+    for name in ("qvhighlights/highlight_train_release", "qvhighlights/highlight_val_release", "tacos/tacos_train_release"):
+        (tmp_path / f"{name}.jsonl").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jsonl").touch()
+    asked = Parameters.parse(profile="rendered", device="cpu", seeds=[0], data_root=tmp_path)
+    on_cpu = Chapter("sdst", asked, results=tmp_path)
+    assert on_cpu.profile == "quick" and "`vtg sweep --paper sdst --profile rendered`" in " ".join(on_cpu.missing)
+    on_gpu = Chapter("sdst", dataclasses.replace(asked, device="cuda"), results=tmp_path)
+    assert on_gpu.profile == "rendered"
+    assert "vtg data fetch charades_sta tacos" in " ".join(on_gpu.missing)  # of TACoS, validation is missing
+    trained = []
+
+    def failing(specs, store, **options):
+        trained.extend(specs)
+        return SweepReport(failed={trained[0].hash: "CUDA out of memory"})
+
+    monkeypatch.setattr("vtg_lib.experiments.sweep.sweep", failing)
+    text = on_gpu.fill().data
+    assert {spec.data["dataset"] for spec in trained} == {"qvhighlights"}
+    assert text.startswith("0 of ") and "1 of " in text and "CUDA out of memory" in text
+    smoke = Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):  # smoke proves that the code runs
+        smoke.fill()
+
+
+def test_a_gain_of_one_seed_has_no_interval():
+    assert dose_views._gain(paired_difference({0: 3.0}, {0: 1.0})) == "+2.00 (no interval, n = 1)"
+    assert "95 % +2.00 to +2.00" in dose_views._gain(paired_difference({0: 3.0, 1: 4.0}, {0: 1.0, 1: 2.0}))
+
+
+def test_live_runs_stay_out_of_the_store(chapter):
+    ((model, result),) = chapter.train({"RDSA": chapter.spec("tab5", "Ours")}).values()
+    ((again, same),) = chapter.train({"RDSA": chapter.spec("tab5", "Ours")}).values()
+    assert again is model and same is result
+    assert len(chapter.store) == 0 and not chapter.store.path.exists()
+    assert "RDSA" in views.headline({"RDSA": result}).data
+    splits = chapter.data(chapter.spec("tab5", "Ours"))
+    records = views.offset_records({"RDSA": model, "CA": chapter.untrained(chapter.spec("tab5", "Stand. CA"))}, splits["val"])
+    assert list(records) == ["RDSA"]  # standard attention has no offsets
+    assert re.search(r'alt="Histograms of weighted offsets[^"]+RDSA: mean distance', views.offset_figure(records).data)
+    levels = chapter.spec("tab5", "Ours").resolved["config"]["levels"]
+    assert views.offset_table(records).data.count('<th scope="row">RDSA</th>') == levels
+    record = chapter.provenance()
+    assert record["live_specs"] == [result.hash] and record["store_specs"] == []
+    assert set(record["data"].values()) == {split.fingerprint for split in splits.values()}
+
+
+def test_footer_leaves_a_record_for_the_status_page(chapter, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **keywords: shown.append((data, keywords)))
+    chapter.footer()
+    ((data, keywords),) = shown
+    record = keywords["metadata"][PROVENANCE]
+    assert {"profile", "device", "code_version", "versions", "seeds", "started", "duration_s"} <= set(record)
+    assert record["code_version"] in data["text/html"]
+
+
+def test_deviations_are_numbered_and_whole(chapter):
+    text = views.deviations(chapter).data
+    assert text.startswith("1. **") and "*Reason:*" in text
+    whole = {"number": 1, "place": "Eq. 1", "text_says": "a", "we_do": "b", "reason": "c"}
+    with pytest.raises(ValueError, match="deviation 1: .*reason missing"):
+        views.numbered([{**whole, "reason": ""}])
+    with pytest.raises(ValueError, match="deviation 2: .*number 1"):
+        views.numbered([whole, whole])
+
+
+def test_frames_and_records_are_escaped():
+    assert "&lt;b&gt;" in views.frame_html(pd.DataFrame({"x": ["<b>"]})).data
+    assert "–" in views.frame_html(pd.DataFrame({"x": [float("nan")]})).data
+    assert views.record_html({"<a>": "run `vtg` & go"}).data.count("<code>vtg</code> &amp; go") == 1
+
+
+def test_source_shows_the_code_that_runs():
+    assert "def record_html(" in views.source(views.record_html).data

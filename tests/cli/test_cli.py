@@ -1,0 +1,277 @@
+"""The command line: JSON and nothing else on standard output, exit codes, messages without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vtg_lib.book.views import world as world_views
+from vtg_lib.cli import data as commands
+from vtg_lib.cli.main import main
+from vtg_lib.experiments import bench
+from vtg_lib.experiments.bench import accuracy as bench_accuracy
+from vtg_lib.experiments.bench import steps as bench_steps
+from vtg_lib.experiments.store import Store
+from vtg_lib.layers.dropout import Dropout
+from vtg_lib.papers import load_paper
+
+SMALL = [
+    *("--config", "video_dim=12", "text_dim=8", "width=8", "heads=1", "hidden=8", "queries=2"),
+    *("--data", "train=16", "val=8", "clips=8", "semantic_dim=8", "motion_dim=4"),
+    *("--train", "epochs=1", "batch_size=8", "learning_rate=1e-3", "--device", "cpu"),
+]
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> tuple[str, str]:
+    """A generated submission and its annotations, as files."""
+    names = []
+    for name, rows in zip(("p.jsonl", "g.jsonl"), bench.generated_submission(20), strict=True):
+        names.append(str(tmp_path / name))
+        Path(names[-1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return names[0], names[1]
+
+
+def read(capsys: pytest.CaptureFixture[str]):
+    return json.loads(capsys.readouterr().out)
+
+
+def test_eval_prints_the_nested_result(submission, capsys):
+    pred, gt = submission
+    assert main(["eval", "--pred", pred, "--gt", gt, "--json", "--recall"]) == 0
+    nested = read(capsys)
+    assert {"brief", "full", "short", "middle", "long", "HL-min-VeryGood", "recall"} <= set(nested)
+    assert main(["eval", "--pred", pred, "--gt", gt]) == 0
+    assert f"{nested['brief']['MR-full-mAP']:.2f}" in capsys.readouterr().out
+
+
+def test_a_malformed_submission_is_refused_without_a_traceback(submission, capsys):
+    pred, gt = submission
+    lines = Path(pred).read_text().splitlines()
+    Path(pred).write_text("\n".join([*lines[:4], '{"qid": 4, "pred_relevant_windows": "none"}', *lines[5:]]))
+    assert main(["eval", "--pred", pred, "--gt", gt, "--json"]) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith("vtg: error:") and "line 5" in error and "pred_relevant_windows" in error
+    assert main(["eval", "--pred", "nowhere.jsonl", "--gt", gt]) == 1
+    assert "nowhere.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["eval"], ["nonsense"], ["data"], ["sweep"], ["eval", "--pred", "x"]])
+def test_wrong_usage_exits_with_2(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_models_lists_counts_in_the_same_unit(capsys):
+    assert main(["models", "--json"]) == 0
+    rows = {(row["model"], row["preset"]): row for row in read(capsys)}
+    for name in ("moment_detr", "qd_detr", "sdst"):
+        row = rows[name, "qvhighlights"]
+        assert set(row) == {"model", "preset", "parameters", "published_parameters"}
+        assert row["parameters"] == pytest.approx(row["published_parameters"], rel=0.03)
+
+
+def test_tables_as_json_and_text(tmp_path: Path, capsys):
+    arguments = ["tables", "--paper", "sdst", "--store", str(tmp_path / "s.jsonl"), "--data-root", str(tmp_path)]
+    assert main([*arguments, "--json"]) == 0
+    found = read(capsys)
+    assert {"tab1", "tab5", "tabP"} <= {table["table"] for table in found}
+    for table in found:
+        assert {"paper", "table", "caption", "columns", "rows"} <= set(table)
+        for row in table["rows"]:
+            assert row["source"] in ("run", "released", "quoted") and {"evidence", "mean", "sd", "n"} <= set(row["best"])
+    assert main(arguments) == 0
+    assert "[not run]" in capsys.readouterr().out
+    assert main(["tables", "--paper", "nobody"]) == 1
+
+
+def test_data_list_and_verify(tmp_path: Path, capsys):
+    assert main(["data", "list", "--json", "--data-root", str(tmp_path)]) == 0
+    names = {row["name"] for row in read(capsys)}
+    assert "qvhighlights" in names
+    assert main(["data", "verify", "qvhighlights", "--json", "--data-root", str(tmp_path)]) == 0
+    assert {row["status"] for row in read(capsys)} == {"missing"}
+    assert main(["data", "fetch", "nothing", "--data-root", str(tmp_path)]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+def test_render_writes_the_public_layout(tmp_path: Path, capsys):
+    out = tmp_path / "world"
+    knobs = ["train=6", "val=4", "clips=8", "semantic_dim=8", "motion_dim=4"]
+    assert main(["render", "--out", str(out), "--data", *knobs, "--json"]) == 0
+    summary = read(capsys)
+    assert summary["splits"]["train"]["queries"] == 6 and summary["splits"]["val"]["video"] == [8, 12]
+    row = json.loads((out / "val.jsonl").read_text().splitlines()[0])
+    assert np.load(out / "val" / "video" / f"{row['vid']}.npz")["features"].shape[1] == 12
+    assert np.load(out / "val" / "text" / f"qid{row['qid']}.npz")["last_hidden_state"].shape[1] == 8
+    assert main(["render", "--out", str(out)]) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
+    store, predictions = tmp_path / "s.jsonl", tmp_path / "p.jsonl"
+    common = ["--store", str(store), "--checkpoints", str(tmp_path), "--json"]
+    assert main(["run", "--model", "moment_detr", *SMALL, *common, "--predictions", str(predictions)]) == 0
+    first = read(capsys)
+    assert first["spec"]["train"]["learning_rate"] == 1e-3 and len(predictions.read_text().splitlines()) == 8
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(first["spec"]))
+    assert main(["run", "--spec", str(spec), *common, "--device", "cpu"]) == 0
+    assert read(capsys) == first and len(Store(store)) == 1
+    # predictions of a stored run whose weights are gone: trained again, and its line left alone
+    shutil.rmtree(tmp_path / "runs")
+    predictions.unlink()
+    assert main(["run", "--spec", str(spec), *common, "--device", "cpu", "--predictions", str(predictions)]) == 0
+    assert read(capsys) == first and len(predictions.read_text().splitlines()) == 8
+    assert len(store.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "give one of --spec"),
+        (["run", "--model", "nobody"], "nobody"),
+        (["run", "--model", "moment_detr", "--config", "width"], "KEY=VALUE"),
+        (["run", "--model", "moment_detr", "--config", "width=[1"], "KEY=VALUE with a YAML value"),
+        (["run", "--model", "moment_detr", "--device", "cpu", "--data", "train=4", "val=4", "layout=levels"], "layout=clips"),
+        (["run", "--model", "moment_detr", "--train", "epoch=1"], "epoch"),
+        (["run", "--paper", "sdst"], "--table and --row"),
+        (["run", "--paper", "sdst", "--table", "tab5", "--row", "x"], "tab5 has no row 'x'"),
+        (["sweep", "--paper", "sdst", "--seeds", "many"], "how many"),
+        (["sweep", "--paper", "sdst", "--tables", "tab99"], "tab99"),
+        (["sweep", "--paper", "sdst", "--models", "sdst,nobody"], "unknown nobody"),
+        (["sweep", "--paper", "sdst", "--profile", "smoke"], "--store"),
+        (["bench", "--only", "nothing"], "unknown part"),
+        (["bench", "--only", "step", "--model", "nobody"], "nobody"),
+    ],
+)
+def test_user_errors_say_what_to_do(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("VTG_CACHE", str(tmp_path))
+    assert main([*arguments, "--json"]) == 1
+    out, error = capsys.readouterr()
+    last = error.splitlines()[-1]
+    assert out == "" and last.startswith("vtg: error:") and message in last and "Traceback" not in error
+
+
+def _ours(options):
+    raise KeyError("a bug")
+
+
+def _numpy(options):
+    return np.zeros(2) + np.zeros(3)  # raised in C, below a line of the package
+
+
+def _interpreter(options):
+    return int("x")
+
+
+def _library(options):
+    return json.loads("{")  # raised by Python code elsewhere
+
+
+@pytest.mark.parametrize("broken", [_ours, _numpy, _interpreter, _library])
+def test_faults_of_ours_keep_their_traceback(monkeypatch, broken):
+    in_package = types.FunctionType(broken.__code__, {**globals(), "__name__": "vtg_lib.cli.data"})
+    monkeypatch.setattr(commands, "models", in_package)
+    with pytest.raises((KeyError, ValueError)):
+        main(["models"])
+
+
+def test_sweep_dry_run_lists_the_runs(tmp_path: Path, capsys):
+    arguments = ["sweep", "--paper", "sdst", "--profile", "sim", "--tables", "tab5", "--store", str(tmp_path / "s.jsonl")]
+    assert main([*arguments, "--seeds", "2", "--dry-run", "--json"]) == 0
+    rows = read(capsys)
+    assert [row["seed"] for row in rows] == sorted(row["seed"] for row in rows)  # a whole table of one seed first
+    assert {row["seed"] for row in rows} == {0, 1} and not any(row["stored"] for row in rows)
+    assert main([*arguments, "--seeds", "1,", "--dry-run", "--json"]) == 0
+    assert {row["seed"] for row in read(capsys)} == {1}
+    assert main([*arguments, "--dose", "all", "--seeds", "1", "--dry-run", "--json"]) == 0
+    assert len(read(capsys)) > len(rows) / 2
+    assert main([*arguments, "--dose", "all", "--models", "qd_detr", "--dry-run", "--json"]) == 0
+    assert read(capsys) == []
+
+
+def test_the_calibration_command_of_the_page_plans_its_three_runs(capsys):
+    assert main([*world_views.COMMAND.split()[1:], "--dry-run", "--json"]) == 0
+    assert sorted(row["model"] for row in read(capsys)) == ["moment_detr", "qd_detr", "sdst"]
+
+
+def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "vtg_lib", "run", "--model", "moment_detr", *SMALL, "--checkpoints", str(tmp_path), "--json"],
+        cwd=root, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "MR-full-mAP" in json.loads(done.stdout)["metrics"]["val"]
+    light = "import sys, vtg_lib.cli.main as c; c.build_parser(); assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", light], cwd=root).returncode == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- bench
+
+
+def test_bench_evaluator_and_description(tmp_path: Path):
+    found = bench.evaluator(tmp_path)
+    assert found["file"] == "generated" and "times_faster" not in found and found["ours_s"] > 0
+    assert "reference_recorded_s" in bench.describe({"evaluator": found})
+
+
+def test_bench_of_dropout_and_accuracy(monkeypatch: pytest.MonkeyPatch):
+    found = bench_accuracy.accuracy("sdst", "cpu", seeds=2, profile="smoke")
+    assert len(found["pytorch"]) == len(found["fast"]) == 2
+    differences = [fast - slow for fast, slow in zip(found["fast"], found["pytorch"], strict=True)]
+    mean, low, high = found["fast_minus_pytorch"]
+    assert mean == pytest.approx(sum(differences) / 2) and low <= mean <= high
+    with pytest.raises(ValueError, match=r"a row in SDST's Tab. 1, got 'nobody'"):
+        bench_accuracy.accuracy("nobody", "cpu")
+    monkeypatch.setattr("torch.nn.functional.dropout", lambda x, p: x * 0)
+    with bench_steps.pytorch_dropout():  # else a comparison would compare nothing
+        assert not Dropout(0.5)(torch.ones(64)).any()
+
+
+def test_a_method_is_timed_at_the_size_that_its_own_paper_gives_it() -> None:
+    timed = bench_steps.prepare("sim_detr", "sim", "cpu")
+    assert timed.model.config.width == load_paper("simdetr").profiles["sim"].overrides("sim_detr", "qvhighlights").config["width"]
+
+
+def test_a_method_is_timed_on_features_as_wide_as_published() -> None:
+    batch = bench_steps.prepare("r2_tuning", "paper", "cpu").batch()
+    assert (batch.video.shape[-1], batch.text.shape[-1]) == (768, 512)
+
+
+def test_bench_splits_a_step(monkeypatch: pytest.MonkeyPatch):
+    from vtg_lib import data, models
+
+    knobs = {"train": 8, "val": 4, "clips": 8, "semantic_dim": 8, "motion_dim": 4}
+    config = {"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8}
+    monkeypatch.setattr(
+        bench_steps,
+        "prepare",
+        lambda model, size, device: bench_steps.Bench(
+            model=models.build("moment_detr", config), data=data.load_data(knobs)["train"], batch_size=4, device="cpu"
+        ),
+    )
+    monkeypatch.setattr(bench_steps, "REPEATS", 3)
+    found = bench_steps.step("moment_detr", "sim", "cpu")
+    for precision in ("float32", "bfloat16"):
+        assert (precision in found) == (precision in bench_steps.precisions("cpu"))
+    monkeypatch.setattr(bench_steps, "precisions", lambda device: ("float32", "bfloat16"))
+    found = bench_steps.step("moment_detr", "sim", "cpu")
+    for precision in ("float32", "bfloat16"):
+        parts = found[precision]
+        names = ("batch", "forward", "matching", "loss", "backward", "optimizer")
+        assert parts["step_ms"] == pytest.approx(sum(parts[f"{name}_ms"] for name in names))
+        assert 0 < parts["matching_ms"] and 0 < parts["matching_and_loss_share"] < 1
+    assert bench_steps.inference("moment_detr", "sim", "cpu")["predict_ms_per_query"] > 0

@@ -1,0 +1,193 @@
+"""Sweeps: skipping, order, time budget, failures, process pools, other executors."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vtg_lib.experiments.spec import RunSpec
+from vtg_lib.experiments.store import Store
+from vtg_lib.experiments.sweep import sweep
+from vtg_lib.experiments.training import TrainConfig
+
+# a real model, because worker processes know no others, as small as it can be
+SMALL = RunSpec(
+    model="moment_detr",
+    config={
+        **{"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8, "queries": 2},
+        **{"encoder_layers": 1, "decoder_layers": 1},
+    },
+    data={"kind": "sim", "train": 16, "val": 8, "clips": 8, "semantic_dim": 8, "motion_dim": 4},
+    train=TrainConfig(epochs=1, batch_size=8),
+)
+BAD = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, select="nonsense"))
+
+
+def seeds(number: int) -> list[RunSpec]:
+    return [dataclasses.replace(SMALL, seed=seed) for seed in range(number)]
+
+
+def go(specs, store, tmp_path: Path, **options):
+    return sweep(specs, store, checkpoint_root=tmp_path / "cache", progress=False, **options)
+
+
+def test_trains_what_is_missing_once_and_skips_what_is_stored(tmp_path: Path):
+    store = Store(tmp_path / "s.jsonl")
+    first = go(seeds(2) + seeds(2), store, tmp_path)
+    assert [result.spec["seed"] for result in first.done] == [0, 1] and first.complete
+    second = go(seeds(3), store, tmp_path)
+    assert second.stored == [result.hash for result in first.done] and len(second.done) == 1 and len(store) == 3
+    assert not list((tmp_path / "cache" / "runs").glob("*/checkpoint.pt"))
+    assert "1 trained, 2 in the store already" in second.summary()
+
+
+def test_what_another_sweep_stored_meanwhile_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from vtg_lib.experiments import sweep as sweep_module
+
+    other, path = go(seeds(2)[1:], None, tmp_path).done[0], tmp_path / "s.jsonl"
+    execute = sweep_module._execute
+
+    def meanwhile(spec, *rest):
+        assert spec.seed == 0
+        Store(path).append(other.to_dict())
+        return execute(spec, *rest)
+
+    monkeypatch.setattr(sweep_module, "_execute", meanwhile)
+    report = go(seeds(2), Store(path), tmp_path)
+    assert [result.hash for result in report.done] == [SMALL.hash] and report.stored == [other.hash] and report.complete
+
+
+def test_two_sweeps_at_once_store_every_run_once(tmp_path: Path):
+    path = tmp_path / "s.jsonl"
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        reports = list(threads.map(lambda _: go(seeds(4), Store(path), tmp_path), range(2)))
+    assert len(path.read_text().splitlines()) == 4 == sum(len(report.done) for report in reports)
+    assert all(len(report.done) + len(report.stored) == 4 for report in reports)
+    assert len(go(seeds(1), Store(path), tmp_path, rerun=True).done) == 1  # unless asked for
+
+
+def test_priority_orders_the_runs(tmp_path: Path):
+    report = go(seeds(3), None, tmp_path, priority=lambda spec: -spec.seed)
+    assert [result.spec["seed"] for result in report.done] == [2, 1, 0]
+
+
+def test_a_failure_is_reported_and_costs_no_other_run(tmp_path: Path):
+    store = Store(tmp_path / "s.jsonl")
+    report = go([BAD, *seeds(2)], store, tmp_path)
+    assert len(report.done) == 2 and not report.complete
+    assert list(report.failed) == [BAD.hash] and "train.select must be one of" in report.failed[BAD.hash]
+    assert BAD.hash not in store
+
+
+def test_what_will_not_fit_is_not_begun(tmp_path: Path):
+    store = Store(tmp_path / "s.jsonl")
+    go(seeds(1), store, tmp_path)
+    slow = {**store.get(SMALL.hash), "hash": SMALL.hash}
+    slow["provenance"] = {**slow["provenance"], "wall_s": 1000.0}
+    store.append(slow)
+    report = go(seeds(3), store, tmp_path, time_budget=500)
+    assert report.stored == [SMALL.hash] and len(report.left) == 2 and not report.done
+    assert len(go(seeds(2), store, tmp_path, time_budget=5000).done) == 1
+
+
+def test_the_time_budget_pauses_a_run_that_goes_on_next_time(tmp_path: Path):
+    store = Store(tmp_path / "s.jsonl")
+    long = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, epochs=100_000, eval_every=100_000))
+    report = go([long, *seeds(1)], store, tmp_path, time_budget=1.5, partial=True)
+    assert report.paused == [long.hash] and report.left == [SMALL.hash] and report.wall_s < 10
+    assert list((tmp_path / "cache" / "runs").glob(f"{long.hash}-cpu/checkpoint.pt"))
+
+
+def test_a_pool_of_processes_gives_the_same_numbers_and_survives_failures(tmp_path: Path):
+    serial = go(seeds(2), None, tmp_path)
+    store = Store(tmp_path / "s.jsonl")
+    pooled = go([BAD, *seeds(2)], store, tmp_path, workers=2)
+    assert list(pooled.failed) == [BAD.hash]
+    expected = {result.hash: result.metrics for result in serial.done}
+    assert {result.hash: result.metrics for result in pooled.done} == expected
+    assert {record["hash"] for record in store} == set(expected)
+    assert "1 thread" in pooled.done[0].provenance["device"]
+
+
+def _die(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_takes_no_neighbour_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from vtg_lib.experiments import sweep as sweep_module
+
+    class Pool(concurrent.futures.ProcessPoolExecutor):
+        def submit(self, function, spec, *rest):
+            return super().submit(_die if spec.seed == 0 else function, spec, *rest)
+
+    monkeypatch.setattr(sweep_module, "ProcessPoolExecutor", Pool)
+    report = go(seeds(2), None, tmp_path, workers=2)
+    assert list(report.failed) == [SMALL.hash] and [result.spec["seed"] for result in report.done] == [1]
+
+
+def test_any_executor(tmp_path: Path):
+    store = Store(tmp_path / "s.jsonl")
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        assert len(go(seeds(2), store, tmp_path, executor=executor).done) == 2
+        assert executor.submit(int).result() == 0  # left open
+
+
+def test_dask(tmp_path: Path):
+    distributed = pytest.importorskip("distributed")
+    store = Store(tmp_path / "s.jsonl")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, local_directory=str(tmp_path)
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        report = go([BAD, *seeds(2)], store, tmp_path, executor=client.get_executor(), workers=2)
+    assert len(report.done) == 2 and list(report.failed) == [BAD.hash] and len(store) == 2
+
+
+INTERRUPTED = """
+import signal, sys
+from test_sweep import SMALL, seeds, go
+from pathlib import Path
+import dataclasses
+from vtg_lib.experiments.store import Store
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+    long = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, epochs=100_000, eval_every=100_000))
+    folder = Path(sys.argv[1])
+    go([*seeds(1), long], Store(folder / "s.jsonl"), folder, workers=2)
+"""
+
+
+def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path):
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    here = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], env=environment, stderr=subprocess.PIPE, start_new_session=True
+    )
+    store = Store(tmp_path / "s.jsonl")
+    limit = time.time() + 120
+    while len(store) < 1 and process.poll() is None and time.time() < limit:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does, to parent and workers
+    try:
+        _, error = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert b"KeyboardInterrupt" in error and len(Store(store.path)) == 1
+    with pytest.raises(ProcessLookupError):  # nobody of the session is left
+        for _ in range(50):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)

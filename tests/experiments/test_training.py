@@ -1,0 +1,267 @@
+"""The training loop: determinism, separation of random streams, schedules, checkpoints, errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Config, TinyModel, tiny_data, without_labels
+
+from vtg_lib.experiments import checkpoint as checkpoint_module
+from vtg_lib.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vtg_lib.experiments.training import NonFiniteLossError, TrainConfig, TrainOutcome, train
+from vtg_lib.models.inference import autocast, evaluate_model, predict, to_float32
+
+CONFIG = TrainConfig(epochs=6, batch_size=8, learning_rate=1e-2, eval_every=2)
+
+
+def fit(config: TrainConfig = CONFIG, *, seed: int = 0, model: TinyModel | None = None, **options) -> TrainOutcome:
+    torch.manual_seed(seed)
+    model = model or TinyModel(Config())
+    return train(model, tiny_data(24), tiny_data(12, 1), config, seed=seed, progress=False, **options)
+
+
+def same(first: TrainOutcome, second: TrainOutcome) -> bool:
+    """Equal curves and metrics; as text, because NaN is not equal to itself."""
+    return all(str(getattr(first, n)) == str(getattr(second, n)) for n in ("curves", "best_epoch", "best", "last"))
+
+
+def losses(outcome: TrainOutcome) -> list[dict[str, float]]:
+    return [row["loss"] for row in outcome.curves]
+
+
+def test_training_lowers_the_loss_and_reports():
+    outcome = fit(dataclasses.replace(CONFIG, epochs=20))
+    assert outcome.finished and outcome.resumed_from == 0
+    assert sum(losses(outcome)[-1].values()) < 0.8 * sum(losses(outcome)[0].values())
+    assert [row["epoch"] for row in outcome.curves if "val" in row] == list(range(2, 21, 2))
+    assert outcome.memory["process_peak_mb"] > 0 and outcome.timings["step_ms"] > 0
+
+
+def test_deterministic_given_a_seed_and_different_with_another():
+    first, again, other = fit(), fit(), fit(seed=1)
+    assert same(first, again)
+    assert losses(first) != losses(other)
+
+
+def test_evaluating_more_often_does_not_change_training():
+    often, seldom = (fit(dataclasses.replace(CONFIG, eval_every=every)) for every in (1, 3))
+    assert losses(often) == losses(seldom)
+    assert str(often.last) == str(seldom.last)
+
+
+def test_selection_is_the_best_validated_epoch_the_earliest_of_equals():
+    model = TinyModel(Config())
+    outcome = fit(dataclasses.replace(CONFIG, epochs=12, eval_every=1), model=model)
+    values = [row["val"]["MR-full-mAP"] for row in outcome.curves]
+    assert outcome.best_epoch == 1 + values.index(max(values))
+    assert outcome.best["brief"]["MR-full-mAP"] == max(values)
+    # the model has the selected epoch's weights
+    assert str(evaluate_model(model, tiny_data(12, 1))) == str(outcome.best)
+
+
+def test_stopped_and_resumed_gives_the_same_numbers(tmp_path: Path):
+    whole = fit()
+    for stop in (1, 3):
+        part = fit(checkpoint_dir=tmp_path / str(stop), stop_after=stop)
+        assert not part.finished and len(part.curves) == stop
+        rest = fit(checkpoint_dir=tmp_path / str(stop))
+        assert rest.resumed_from == stop
+        assert same(rest, whole)
+
+
+def test_deadline_pauses_with_a_checkpoint(tmp_path: Path):
+    assert not fit(checkpoint_dir=tmp_path, deadline=time.time() - 1).finished
+    assert fit(checkpoint_dir=tmp_path).resumed_from == 1
+
+
+KILLED = """
+import json, os, signal, sys
+from tiny import Config, TinyModel, tiny_data
+import torch
+from vtg_lib.experiments.training import TrainConfig, train
+
+class Suicidal(TinyModel):
+    steps = 0
+    def loss(self, output, batch):
+        Suicidal.steps += 1
+        if Suicidal.steps == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(output, batch)
+
+torch.manual_seed(0)
+model = Suicidal(Config())
+config = TrainConfig(epochs=6, batch_size=8, learning_rate=1e-2, eval_every=2)
+outcome = train(model, tiny_data(24), tiny_data(12, 1), config, seed=0, progress=False,
+                checkpoint_dir=sys.argv[1], checkpoint_every_s=0)
+print(json.dumps([outcome.curves, outcome.best, outcome.best_epoch, outcome.resumed_from,
+                  [p.double().sum().item() for p in model.parameters()]]))
+"""
+
+
+def test_killed_with_sigkill_and_resumed_gives_the_same_numbers(tmp_path: Path):
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+    def start(folder: str, kill_at: int) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(kill_at)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert start("killed", 11).returncode == -signal.SIGKILL  # in the fourth epoch of three steps
+    resumed = start("killed", 0)
+    assert resumed.returncode == 0, resumed.stderr
+    torch.manual_seed(0)
+    model = TinyModel(Config())
+    whole = train(model, tiny_data(24), tiny_data(12, 1), CONFIG, seed=0, progress=False)
+    weights = [p.double().sum().item() for p in model.parameters()]
+    assert str(json.loads(resumed.stdout)) == str([whole.curves, whole.best, whole.best_epoch, 3, weights])
+
+
+class Diverging(TinyModel):
+    """Gives a term that is not a number from the fifth training step on."""
+
+    steps = 0
+
+    def loss(self, output, batch):
+        self.steps += 1
+        terms = super().loss(output, batch)
+        return {**terms, "saliency": terms["saliency"] * (float("nan") if self.steps >= 5 else 1)}
+
+
+def test_divergence_names_step_and_term_and_keeps_the_checkpoint(tmp_path: Path):
+    with pytest.raises(NonFiniteLossError, match=r"step 5 \(epoch 2\): saliency.*smaller learning rate.*checkpoint") as e:
+        fit(model=Diverging(Config()), checkpoint_dir=tmp_path, checkpoint_every_s=0)
+    assert "span" not in str(e.value)
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert state is not None and state["epoch"] == 1
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"epoch": 1})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    with pytest.raises(CheckpointError, match="disk is full.*previous checkpoint is kept.*VTG_CACHE"):
+        save_checkpoint(path, {"epoch": 2})
+    assert load_checkpoint(path) == {"epoch": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path):
+    fit(checkpoint_dir=tmp_path, stop_after=1)
+    with pytest.raises(CheckpointError, match="seed differ"):
+        fit(seed=1, checkpoint_dir=tmp_path)
+    with pytest.raises(CheckpointError, match="identity differ"):
+        fit(checkpoint_dir=tmp_path, identity="another run")
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="not a readable checkpoint.*Delete it"):
+        fit(checkpoint_dir=tmp_path)
+
+
+def test_schedules():
+    step = TrainConfig(epochs=4, learning_rate=1.0, warmup_steps=5, step_epochs=2, step_gamma=0.1)
+    rates = [step.learning_rate_at(i, 10) for i in range(40)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[19] == 1.0 and rates[20] == pytest.approx(0.1) and rates[39] == pytest.approx(0.1)
+    cosine = TrainConfig(epochs=4, learning_rate=1.0, warmup_ratio=0.25, schedule="cosine")
+    rates = [cosine.learning_rate_at(i, 10) for i in range(40)]
+    assert rates[9] == 1.0 and rates[25] == pytest.approx(0.5) and rates[39] < 0.01
+    assert TrainConfig(learning_rate=0.3, schedule="constant").learning_rate_at(10**6, 10) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "train.epochs must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "must be positive"),
+        ({"clip_norm": -1.0}, "must not be negative"),
+        ({"warmup_ratio": 1.0}, r"\[0, 1\)"),
+        ({"warmup_ratio": 0.1, "warmup_steps": 5}, "not both"),
+        ({"precision": "fp16"}, "float32, bfloat16, float16, got 'fp16'"),
+        ({"schedule": "linear"}, "step, cosine, constant"),
+        ({"epochs": 1.5}, "train.epochs: expected int, got 1.5"),
+        ({"learning_rate": "fast"}, "train.learning_rate: expected float, got 'fast'"),
+    ],
+)
+def test_bad_settings_say_what_was_expected(change: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**change)
+
+
+def test_unknown_selection_metric_lists_the_known_ones():
+    with pytest.raises(ValueError, match="MR-full-mAP.*got 'mAP'"):
+        fit(dataclasses.replace(CONFIG, select="mAP"))
+
+
+def test_gradient_clipping_limits_the_update():
+    free, clipped = (fit(dataclasses.replace(CONFIG, clip_norm=norm)) for norm in (0.0, 1e-9))
+    assert losses(free) != losses(clipped)
+    assert free.curves[0]["gradient_norm"] > 1e-3  # the norm before clipping
+
+
+def test_bfloat16_trains_and_its_losses_are_float32():
+    outcome = fit(dataclasses.replace(CONFIG, precision="bfloat16", epochs=20))
+    assert sum(losses(outcome)[-1].values()) < 0.8 * sum(losses(outcome)[0].values())
+    value = {"a": [torch.zeros(2, dtype=torch.bfloat16)], "b": torch.zeros(2, dtype=torch.int64)}
+    assert to_float32(value)["a"][0].dtype == torch.float32 and to_float32(value)["b"].dtype == torch.int64
+
+
+def test_float16_needs_a_gpu():
+    with pytest.raises(ValueError, match="use bfloat16 or float32"):
+        autocast(torch.device("cpu"), "float16")
+
+
+def test_predictions_are_a_submission():
+    data = tiny_data(12)
+    model = TinyModel(Config()).train()
+    state = torch.get_rng_state()
+    rows = predict(model, data, batch_size=5)
+    assert model.training and torch.equal(state, torch.get_rng_state())
+    assert [row["qid"] for row in rows] == [a["qid"] for a in data.annotations]
+    for row, annotation, length in zip(rows, data.annotations, data.video_length.tolist(), strict=True):
+        scores = [window[2] for window in row["pred_relevant_windows"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 <= start <= end <= annotation["duration"] for start, end, _ in row["pred_relevant_windows"])
+        assert len(row["pred_saliency_scores"]) == length
+    for row, again in zip(rows, predict(model, data, batch_size=12), strict=True):  # another padding, the same numbers
+        assert row["pred_saliency_scores"] == pytest.approx(again["pred_saliency_scores"], abs=1e-5)
+
+
+def test_data_without_saliency_is_also_judged_by_recall_and_miou():
+    data = without_labels(without_labels(tiny_data(12), "saliency_scores"), "relevant_clip_ids")
+    brief = evaluate_model(TinyModel(Config()), data)["brief"]
+    assert {"MR-full-mAP", "MR-full-R1@0.3", "MR-full-mIoU"} <= set(brief)
+    assert "HL-min-VeryGood-mAP" not in brief
+    assert "MR-full-mIoU" not in evaluate_model(TinyModel(Config()), tiny_data(12))["brief"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_on_a_gpu(precision: str, tmp_path: Path):
+    config = dataclasses.replace(CONFIG, precision=precision)
+    fit(config, device="cuda", checkpoint_dir=tmp_path, stop_after=2)
+    outcome = fit(config, device="cuda", checkpoint_dir=tmp_path)
+    assert outcome.finished and outcome.resumed_from == 2
+    assert 0 < outcome.memory["peak_memory_mb"] and "process_peak_mb" not in outcome.memory
+
+
+def test_what_is_observed_after_every_evaluation():
+    seen = []
+    config = dataclasses.replace(CONFIG, epochs=4, eval_every=2)
+    outcome = fit(config, observe=lambda model: seen.append(model) or len(seen))
+    assert [row.get("observed") for row in outcome.curves] == [None, 1, None, 2] and len(seen) == 2
+    assert losses(outcome) == losses(fit(config))  # looking changes nothing

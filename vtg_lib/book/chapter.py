@@ -1,0 +1,341 @@
+"""What a chapter's notebook calls: its parameters, its paper, its runs, and what it displays."""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import functools
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtg_lib.book.parameters import Parameters, check_names, executed_cells, injected_names
+from vtg_lib.experiments.provenance import usable_cores
+from vtg_lib.files import RESULTS
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+    from torch import nn
+
+    from vtg_lib.data.batches import GroundingData
+    from vtg_lib.experiments.run import RunResult
+    from vtg_lib.experiments.spec import RunSpec
+    from vtg_lib.experiments.store import Store
+    from vtg_lib.papers import Profile
+    from vtg_lib.papers.evidence import TableResults
+
+PROVENANCE = "vtg_provenance"  # the key of the footer's record in its output's metadata
+LIVE = ("smoke", "quick")  # profiles whose runs are trained in the chapter and kept out of the run store
+PAPER_SIZE = ("rendered", "official")  # profiles that train at the paper's size, which takes a GPU
+
+
+class Chapter:
+    """One chapter at one profile.
+
+    Attributes:
+        parameters: checked parameters.
+        paper: the paper's tables and profiles, see `vtg_lib.papers`.
+        store: the run store that the chapter's numbers come from.
+        profile: the profile that is really run: `quick` where the one asked for lacks its data or a GPU.
+        missing: sentences that say what this execution does without, and which command gets it.
+    """
+
+    def __init__(self, key: str, parameters: Parameters, *, results: Path | None = None) -> None:
+        from vtg_lib.experiments.store import Store
+        from vtg_lib.papers import load_paper
+
+        if parameters.device == "cpu":
+            import torch
+
+            torch.set_num_threads(1)  # models this small lose time to threads; more runs at once use the cores
+        self.parameters = parameters
+        self.paper = load_paper(key)
+        self.started = time.time()
+        self.store = Store((results or RESULTS) / f"{self.paper.chapter}.jsonl")
+        self.missing: list[str] = []
+        self.profile = self._possible(parameters.profile)
+        self._live: dict[str, RunResult] = {}
+        self._models: dict[str, nn.Module] = {}
+        self._scratch: Path | None = None
+        self._used: dict[str, str] = {}
+
+    @classmethod
+    def open(cls, key: str, **parameters: Any) -> Chapter:
+        """Start a chapter; the first thing that a notebook does.
+
+        Args:
+            key: the paper, a name of `vtg_lib.papers.paper_keys`.
+            parameters: the notebook's five parameters.
+
+        Raises:
+            ParameterError: a parameter is unknown (papermill injected it under another name) or its value is bad.
+        """
+        check_names([*parameters, *injected_names(executed_cells())])
+        return cls(key, Parameters.parse(**parameters))
+
+    def _possible(self, profile: str) -> str:
+        """`profile`, or `quick` where what it needs is not there; notes in `missing` what was not found."""
+        annotated = _annotated(self.parameters.data_root)
+        if "qvhighlights" not in annotated:
+            self.missing.append(
+                "No real annotations of QVHighlights were found, so nothing could be scored anew against them: `vtg data fetch "
+                "qvhighlights` gets them, and `released_predictions` the predictions that authors published."
+            )
+        instead = "This execution ran `quick` instead and shows the best evidence in the run store."
+        if profile != "quick" and profile not in self.paper.profiles:
+            self.missing.append(
+                f"Profile `{profile}` is not set up for this paper: its features have no public download that "
+                f"`vtg data list` knows. {instead}"
+            )
+            return "quick"
+        if profile not in PAPER_SIZE:
+            return profile
+        if "qvhighlights" not in annotated:
+            self.missing.append(f"Profile `{profile}` needs the real annotations. {instead}")
+            return "quick"
+        if self.parameters.device == "cpu":
+            self.missing.append(
+                f"Profile `{profile}` trains at the paper's size, for which there is no GPU here. {instead} "
+                f"`{self._sweep(profile)}` fills the store on a machine with a GPU."
+            )
+            return "quick"
+        if lacking := sorted(set(self.paper.profile(profile).datasets) - annotated):
+            self.missing.append(
+                f"The annotations of {', '.join(lacking)} were not found, so their runs are left out: "
+                f"`vtg data fetch {' '.join(lacking)}` gets them."
+            )
+        return profile
+
+    def _sweep(self, profile: str) -> str:
+        """The command that trains what the store lacks at a profile."""
+        return f"vtg sweep --paper {self.paper.key} --profile {profile}"
+
+    # ------------------------------------------------------------------------------------------------------ runs
+
+    @property
+    def size(self) -> Profile:
+        """The paper's profile that runs are sized by; a paper without a `quick` of its own runs `quick` at the size of `sim`."""
+        name = self.profile if self.profile in self.paper.profiles else "sim"
+        return self.paper.profile(name)
+
+    @property
+    def live(self) -> bool:
+        """Whether this profile trains in the chapter itself, outside the run store."""
+        return self.profile in LIVE
+
+    def spec(self, table: str, label: str, *, seed: int | None = None) -> RunSpec:
+        """The run behind a row of a table, at this chapter's profile, with its first seed unless one is named."""
+        from vtg_lib.papers import row_spec
+        from vtg_lib.papers.plan import row_datasets
+
+        chosen, size = self.paper.table(table), self.size
+        seed = self.parameters.seeds[0] if seed is None else seed
+        return row_spec(chosen.row(label), size, row_datasets(chosen, size)[0], seed)
+
+    def train(self, specs: Mapping[str, RunSpec]) -> dict[str, tuple[nn.Module, RunResult]]:
+        """The trained model of each spec and its result.
+
+        At profiles `smoke` and `quick` they are trained here and now (once per chapter), in a folder that is thrown away; at
+        the others they come from the run store and the cache of weights where they are there. On a CPU at `quick` and
+        above, each runs in a process of its own with one thread, which is the fastest way for models this small.
+        """
+        store, options = self._where()
+        lacking = [spec for spec in specs.values() if spec.hash not in self._models]
+        workers = min(len(lacking), usable_cores())
+        if self.profile != "smoke" and options["device"] == "cpu" and workers > 1:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+                jobs = [pool.submit(_train, spec, store.path, self._rerun, options) for spec in lacking]
+                results = [job.result() for job in jobs]
+        else:
+            results = [_train(spec, store.path, self._rerun, options) for spec in lacking]
+        from vtg_lib.experiments.run import trained_model
+
+        for spec, result in zip(lacking, results, strict=True):
+            self._models[spec.hash] = trained_model(spec, **options)
+            self._live[spec.hash] = result
+        return {name: (self._models[spec.hash], self._live[spec.hash]) for name, spec in specs.items()}
+
+    def untrained(self, spec: RunSpec) -> nn.Module:
+        """The model of `spec` as it is before training."""
+        from vtg_lib.experiments.run import build_model
+
+        return build_model(spec).to(self.parameters.device).eval()
+
+    def data(self, spec: RunSpec) -> dict[str, GroundingData]:
+        """The splits that `spec` is trained and scored on."""
+        from vtg_lib.experiments.run import load_data
+
+        splits = load_data(spec, self.parameters.data_root)
+        for name, split in splits.items():
+            self._used[f"{split.facts.get('kind', 'data')} {name}"] = split.fingerprint
+        return splits
+
+    def fill(self) -> Markdown:
+        """Train what this profile asks for beyond the headline comparison, and say what was done.
+
+        `smoke` trains every planned run for a few steps and throws it away; `quick` nothing; the others what the store
+        lacks, of the data sets that are there.
+
+        Raises:
+            RuntimeError: a run failed at `smoke`. At other profiles the page says so, and shows what there is.
+        """
+        from IPython.display import Markdown
+
+        from vtg_lib.experiments.run import find
+        from vtg_lib.experiments.sweep import sweep
+        from vtg_lib.papers import specs
+        from vtg_lib.papers.dose import dose_specs
+
+        if self.profile == "quick":
+            return Markdown(
+                "At profile `quick` nothing but the headline comparison is trained; the tables come from the run store."
+            )
+        seeds, key = self.parameters.seeds, self.paper.key
+        wanted = [spec for refs, spec in specs(self.paper, self.profile, seeds) if self._has_data(refs[0].dataset)]
+        wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)] if self.profile not in PAPER_SIZE else []
+        store, options = self._where()
+        lacking = [spec for spec in wanted if self._rerun or find(store, spec) is None]
+        workers = 1 if self.live or options["device"] != "cpu" else usable_cores()
+        options.pop("progress")
+        report = sweep(lacking, store, workers=workers, rerun=self._rerun, progress=False, **options)
+        done = sum(find(store, spec) is not None for spec in wanted)
+        kept = "and were thrown away: they prove that the code runs, nothing else" if self.live else "and are in the run store"
+        told = f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}."
+        if report.failed:
+            first = next(iter(report.failed.values()))
+            failed = f"{len(report.failed)} of {len(lacking)} runs failed; the first:\n"
+            if self.profile == "smoke":
+                raise RuntimeError(failed + first)
+            told += f" `{self._sweep(self.profile)}` tries the others again. {failed}\n```\n{first}\n```"
+        return Markdown(told)
+
+    def _has_data(self, dataset: str) -> bool:
+        return self.profile not in PAPER_SIZE or dataset in _annotated(self.parameters.data_root)
+
+    @property
+    def _rerun(self) -> bool:
+        return self.parameters.rerun and not self.live  # live runs are always trained anew
+
+    def _where(self) -> tuple[Store, dict[str, Any]]:
+        """Where runs of this profile are kept, and the options of `vtg_lib.experiments.run.run`."""
+        from vtg_lib.experiments.store import Store
+
+        options: dict[str, Any] = {
+            "device": self.parameters.device,
+            "data_root": self.parameters.data_root,
+            "progress": False,
+        }
+        if not self.live:
+            return self.store, options
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="vtg-"))
+            atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
+        return Store(self._scratch / "live.jsonl"), {**options, "checkpoint_root": self._scratch}
+
+    @functools.cached_property
+    def compared(self) -> dict[str, TableResults]:
+        """Every table of the paper with all evidence in the run store, and released predictions scored anew."""
+        from vtg_lib.papers.evidence import compare, released_scores
+
+        root = self.parameters.data_root
+        released = released_scores(self.paper, root)
+        return compare(self.paper, self.store, released=released)
+
+    # ------------------------------------------------------------------------------------------------------ display
+
+    def footer(self) -> None:
+        """Display where this page comes from, and leave the same as a record in the output's metadata."""
+        from IPython.display import display
+
+        from vtg_lib.book.views import common as views
+
+        record = self.provenance()
+        items = {
+            "code": record["code_version"],
+            "profile, seeds": f"{record['profile']}; {', '.join(map(str, record['seeds']))}",
+            "device": record["device"],
+            "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+            "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
+            "trained here": ", ".join(record["live_specs"]) or "nothing",
+            "runs in the store": str(len(record["store_specs"])),
+            "data fingerprints": "; ".join(f"{name}: {value}" for name, value in record["data"].items()) or "none read",
+        }
+        hashes = f"<details><summary>spec hashes in the store</summary>{' '.join(record['store_specs']) or 'none'}</details>"
+        element = views.record_html(items).data + hashes
+        display({"text/html": element, "text/plain": json.dumps(record)}, raw=True, metadata={PROVENANCE: record})
+
+    def provenance(self) -> dict[str, Any]:
+        """Code version, spec hashes, data and feature fingerprints, seeds, device, versions, start and duration."""
+        from vtg_lib.experiments.provenance import provenance
+
+        known = provenance(self.parameters.device)
+        packages = ("pandas", "scipy", "papermill", "jupyter-book", "ipywidgets")
+        versions = {name: version for name, version in known["versions"].items() if version}
+        versions |= {name: importlib.metadata.version(name) for name in packages if _installed(name)}
+        return {
+            "chapter": self.paper.chapter,
+            "profile": self.parameters.profile,
+            "seeds": list(self.parameters.seeds),
+            "rerun": self.parameters.rerun,
+            "code_version": known["code_version"],
+            "versions": versions,
+            "device": known["device"],
+            "started": datetime.datetime.fromtimestamp(self.started, datetime.UTC).isoformat(timespec="seconds"),
+            "duration_s": round(time.time() - self.started, 1),
+            "live_specs": sorted(self._live),
+            "store_specs": sorted({record["hash"] for record in self.store}),
+            "data": dict(self._used),
+        }
+
+
+def _annotated(root: Path | None) -> set[str]:
+    """The data sets whose annotations for training and validation are below `root`."""
+    from vtg_lib.data import REAL
+
+    if root is None:
+        return set()
+    files = {name: [pattern.format(part) for part in parts[:2] if part] for name, (pattern, parts, _) in REAL.items()}
+    return {name for name, needed in files.items() if all((root / file).is_file() for file in needed)}
+
+
+def _start_worker() -> None:
+    """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on training."""
+    import torch
+
+    torch.set_num_threads(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train(spec: RunSpec, store: Path, rerun: bool, options: dict[str, Any]) -> RunResult:
+    """Train one run unless the store has it, and make sure that its weights are in the cache."""
+    from vtg_lib.experiments.run import run, trained_model
+    from vtg_lib.experiments.store import Store
+
+    result = run(spec, Store(store), keep_weights=True, rerun=rerun, **options)
+    trained_model(spec, **options)
+    return result
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,50 @@
+"""Figures of the book.
+
+Every function takes plain numbers and returns a matplotlib `Figure`; `show` turns it into what a page displays. Colours keep
+their meaning through the book: grey is the paper, blue is ours, green the ground truth, orange a prediction.
+"""
+
+from __future__ import annotations
+
+from vtg_lib.book.figures.charts import curves, dose_response, offset_histograms, slope_chart
+from vtg_lib.book.figures.style import (
+    BLACK,
+    GREY,
+    MARKERS,
+    MAX_BYTES,
+    OURS,
+    PAPER,
+    PREDICTION,
+    SERIES,
+    TRUTH,
+    figure_html,
+    png,
+    show,
+    styled,
+    subplots,
+)
+from vtg_lib.book.figures.timelines import Timeline, timeline, timeline_alt
+
+__all__ = [
+    "BLACK",
+    "GREY",
+    "MARKERS",
+    "MAX_BYTES",
+    "OURS",
+    "PAPER",
+    "PREDICTION",
+    "SERIES",
+    "TRUTH",
+    "Timeline",
+    "curves",
+    "dose_response",
+    "figure_html",
+    "offset_histograms",
+    "png",
+    "show",
+    "slope_chart",
+    "styled",
+    "subplots",
+    "timeline",
+    "timeline_alt",
+]

@@ -1,0 +1,114 @@
+"""`vtg import-checkpoint` and `vtg predict`; the command line itself is `vtg_lib.cli.main`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vtg_lib.cli.main import Reply, without_nan
+from vtg_lib.cli.options import device_of, knobs
+
+if TYPE_CHECKING:
+    from vtg_lib.data.batches import GroundingData
+
+
+def import_checkpoint(options: argparse.Namespace) -> Reply:
+    """`vtg import-checkpoint`."""
+    from vtg_lib.models import count_parameters
+    from vtg_lib.models import imported as public_checkpoints
+
+    done, notes = public_checkpoints.import_checkpoint(options.model, options.source, options.target, knobs(options.config))
+    value = {
+        **{name: notes[f"{public_checkpoints.PREFIX}{name}"] for name in ("model", "rules", "source", "source_sha256")},
+        "config": json.loads(notes[f"{public_checkpoints.PREFIX}config"]),
+        "parameters": count_parameters(done.model),
+        "used": len(done.used),
+        "unused": dict(done.unused),
+        "file": str(options.target),
+    }
+    fields = " ".join(f"{name}={item}" for name, item in value["config"].items())
+    reasons: dict[str, list[str]] = {}
+    for name, why in done.unused.items():
+        reasons.setdefault(why, []).append(name)
+    lines = [
+        f"{value['model']}, {value['parameters']:,} parameters, by the rules of {value['rules']}",
+        f"config: {fields}",
+        f"{value['used']} public tensors used, {len(done.unused)} knowingly not:",
+        *(f"  {', '.join(names)}: {why}" for why, names in reasons.items()),
+        f"source {value['source']}, SHA-256 {value['source_sha256']}",
+        f"written to {options.target}",
+    ]
+    return Reply(value=value, text="\n".join(lines))
+
+
+def predict(options: argparse.Namespace) -> Reply:
+    """`vtg predict`."""
+    from vtg_lib.data import load_data
+    from vtg_lib.evaluation.submission import write_submission
+    from vtg_lib.models import inference
+    from vtg_lib.models.imported import imported_notes, load_imported
+
+    notes = imported_notes(options.model)
+    model = load_imported(options.model)
+    splits = load_data(knobs(options.data), root=options.data_root)
+    if options.split not in splits:
+        raise ValueError(f"--split: expected one of {', '.join(splits)}; got {options.split!r}")
+    data = splits[options.split]
+    _check_features(notes["model"], model.config, data)
+    rows = inference.predict(model.to(device_of(options.device)), data)
+    if options.authors_rounding:
+        rows = authors_rounding(rows, data.clip_length)
+    write_submission(options.out, rows)
+    brief = inference.score(rows, data)["brief"]
+    value = {
+        "model": notes["model"],
+        "source_sha256": notes["source_sha256"],
+        "split": options.split,
+        "queries": len(rows),
+        "authors_rounding": options.authors_rounding,
+        "predictions": str(options.out),
+        "metrics": without_nan(brief),
+    }
+    lines = [f"{name:24} {number:6.2f}" for name, number in brief.items()]
+    return Reply(value=value, text="\n".join([*lines, f"{len(rows)} predictions written to {options.out}"]))
+
+
+def authors_rounding(rows: Sequence[Mapping[str, Any]], clip_length: float) -> list[dict[str, Any]]:
+    """A submission as the public code of Moment-DETR and its descendants rounds it before it is scored.
+
+    Windows to whole clips, ties to the even one, scores to four decimals, saliency to half precision
+    (jayleicn/moment_detr @ b7e553a).
+
+    Args:
+        clip_length: seconds.
+    """
+    import torch
+
+    def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+        windows = torch.tensor(row["pred_relevant_windows"])
+        spans = ((windows[:, :2] / clip_length).round() * clip_length).tolist()
+        scores = [float(f"{score:.4f}") for score in windows[:, 2].tolist()]
+        saliency = torch.tensor(row["pred_saliency_scores"]).half().tolist()
+        return {
+            **row,
+            "pred_relevant_windows": [[*span, score] for span, score in zip(spans, scores, strict=True)],
+            "pred_saliency_scores": saliency,
+        }
+
+    return [rounded(row) for row in rows]
+
+
+def _check_features(name: str, config: Any, data: GroundingData) -> None:
+    """Refuse features that the checkpoint was not trained on.
+
+    Raises:
+        ValueError: other numbers of channels.
+    """
+    expected, got = (config.video_dim, config.text_dim), (data.video.shape[-1], data.text.shape[-1])
+    if expected != got:
+        raise ValueError(
+            f"{name}: expected features with {expected[0]} channels of video and {expected[1]} of text, as the checkpoint was "
+            f"trained on, got {got[0]} and {got[1]}. Fix: --data with the features of that training"
+        )

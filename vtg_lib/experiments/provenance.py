@@ -1,0 +1,138 @@
+"""Where a number comes from: code, versions, machine, date."""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vtg_lib.files import PACKAGE
+
+# what a run goes through, besides its model's own module; whatever these import counts too
+ROOTS = ("vtg_lib.data", "vtg_lib.models.initialisation", "vtg_lib.experiments.training")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def code_version() -> str:
+    """The commit of the checkout, with "-dirty" where vtg_lib differs from it; else the package's version."""
+    from vtg_lib import __version__
+
+    top = _git("rev-parse", "--show-toplevel")
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if top is None or commit is None or Path(top).resolve() != PACKAGE.parent:
+        return f"{__version__}, no commit"
+    return commit + ("-dirty" if _git("status", "--porcelain", "--", str(PACKAGE)) else "")
+
+
+@functools.cache  # an edit during a sweep does not change the code that is loaded
+def source_digest(model_module: str) -> str:
+    """First 12 hex digits of the SHA-256 over the definitions that decide a run's numbers.
+
+    These are the top-level statements of the modules that data, training, scoring and `model_module` import from this
+    package, lazily or not, and so on; neither other models nor presentation. Comments, docstrings, layout, import lines
+    and the file that a definition stands in make no difference, nor does the version of Python.
+    """
+    found: set[str] = set()
+    for path in _imported((*ROOTS, model_module)).values():
+        found |= {_dump(node) for node in ast.parse(path.read_bytes()).body if not _decides_nothing(node)}
+    return hashlib.sha256("\0".join(sorted(found)).encode()).hexdigest()[:12]
+
+
+def _decides_nothing(node: ast.AST) -> bool:
+    """Imports, also those for types alone, `__all__`, and strings that stand alone, as docstrings do."""
+    if isinstance(node, ast.If):
+        return not node.orelse and all(map(_decides_nothing, node.body))
+    if isinstance(node, ast.Assign):
+        return [ast.unparse(target) for target in node.targets] == ["__all__"]
+    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return alone or isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def _dump(value: Any) -> str:
+    """A syntax tree as text: `ast.dump` without empty fields, which differ between versions of Python."""
+    if isinstance(value, list):
+        return f"[{','.join(_dump(item) for item in value if not _decides_nothing(item))}]"
+    if isinstance(value, ast.AST):
+        fields = ((name, getattr(value, name, None)) for name in value._fields if name not in ("ctx", "kind"))
+        full = ",".join(f"{name}={_dump(item)}" for name, item in fields if item not in (None, []))
+        return f"{type(value).__name__}({full})"
+    return repr(value)
+
+
+def _imported(roots: Iterable[str]) -> dict[str, Path]:
+    """The modules of this package among `roots` and all that they import, with their files."""
+    found: dict[str, Path] = {}
+    names = list(roots)
+    while names:
+        name = names.pop()
+        path = PACKAGE.parent / name.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in found or not name.startswith(f"{PACKAGE.name}.") or not path.exists():
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def processor() -> str:
+    """The CPU's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: str) -> str:
+    """What `device` is, in words."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(torch.device(device))
+    return f"{processor()}, {torch.get_num_threads()} thread(s)"
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """code_version, versions {python, torch, numpy, cuda}, device, date (UTC, to the second)."""
+    import numpy
+    import torch
+
+    return {
+        "code_version": code_version(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+            "cuda": torch.version.cuda,
+        },
+        "device": device_name(device),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

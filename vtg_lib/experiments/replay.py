@@ -1,0 +1,172 @@
+"""Does today's code still make the numbers of stored runs?
+
+Every run keeps the digest of the code that made it (`vtg_lib.experiments.provenance.source_digest`). Code that was moved, renamed or given
+an option that is off has another digest, and only running it shows that it computes the same. A replay trains a stored run
+again, up to the first evaluation that its curves keep: by then training has amplified the smallest difference, so where every
+loss, gradient norm and metric agrees in all stored digits, the two versions of the code count as one in tables.
+
+`results/replays.jsonl` keeps what was found, one replay a line; of one run the last line counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import multiprocessing
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtg_lib.experiments.provenance import provenance, source_digest
+from vtg_lib.experiments.run import build_model, load_data, thin_curves
+from vtg_lib.experiments.spec import RunSpec, canonical
+from vtg_lib.experiments.store import Store
+from vtg_lib.files import RESULTS
+
+RECORD = RESULTS / "replays.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What one replay found.
+
+    Attributes:
+        hash: of the stored run; model: its model; earlier, now: digests of the code that made it and of today's.
+        epoch: of the evaluation that was compared.
+        differs: curve -> (stored, found), where they are not equal.
+        provenance: of the replay.
+    """
+
+    hash: str
+    model: str
+    earlier: str
+    now: str
+    epoch: int
+    differs: Mapping[str, tuple[float | None, float | None]]
+    provenance: Mapping[str, Any]
+
+
+def due(
+    records: Iterable[Mapping[str, Any]], models: Collection[str] | None = None, device: str = "cpu"
+) -> list[Mapping[str, Any]]:
+    """The stored runs to replay: of each model and earlier version, so many that every choice that a spec can make occurs.
+
+    Runs of another processor, number of threads or version of torch are left out: these alone change the last digits.
+
+    Args:
+        models: names; default all.
+    """
+    here = provenance(device)
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        known = record["provenance"]
+        model, digest = record["spec"]["model"], known.get("source_digest")
+        comparable = known["device"] == _one_thread(here["device"]) and known["versions"]["torch"] == here["versions"]["torch"]
+        wanted = models is None or model in models
+        if wanted and comparable and digest is not None and digest != _today(model):
+            groups.setdefault((model, digest), []).append(record)
+    return [record for group in groups.values() for record in cover(group)]
+
+
+def cover(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Few of the records that make all choices which their specs make: values of fields that are no numbers; greedily."""
+    values = [
+        {
+            (part, name, canonical(value))
+            for part in ("config", "data", "train")
+            for name, value in record["spec"][part].items()
+            if isinstance(value, bool) or not isinstance(value, int | float)
+        }
+        for record in records
+    ]
+    missing: set[tuple[str, str, str]] = set().union(*values)
+    chosen: list[Mapping[str, Any]] = []
+    while missing:
+        best = max(range(len(records)), key=lambda index: len(values[index] & missing))
+        chosen.append(records[best])
+        missing -= values[best]
+    return chosen
+
+
+def replay(record: Mapping[str, Any], device: str = "cpu", data_root: str | None = None) -> Replay:
+    """Train a stored run again up to its first kept evaluation, and compare.
+
+    Raises:
+        ValueError: the spec is no longer one.
+    """
+    from vtg_lib.experiments.training import train
+
+    spec, stored = RunSpec.from_dict(record["spec"]), record["curves"]
+    splits, epoch = load_data(spec, data_root), int(stored["epoch"][0])
+    outcome = train(
+        build_model(spec), splits["train"], splits["val"], spec.train, seed=spec.seed, device=device, progress=False,
+        stop_after=epoch,
+    )  # fmt: skip
+    found = thin_curves(outcome.curves)
+    pairs = {name: (values[0], found.get(name, [None])[0]) for name, values in stored.items()}
+    return Replay(
+        hash=record["hash"],
+        model=spec.model,
+        earlier=record["provenance"]["source_digest"],
+        now=_today(spec.model),
+        epoch=epoch,
+        differs={name: pair for name, pair in pairs.items() if pair[0] != pair[1]},
+        provenance=provenance(device),
+    )
+
+
+def replay_all(
+    records: Sequence[Mapping[str, Any]], store: Store, *, workers: int = 1, device: str = "cpu", data_root: str | None = None
+) -> Iterator[Replay]:
+    """Replay in processes of one thread each; every result is stored before it is given."""
+    from vtg_lib.experiments.sweep import start_worker
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
+        jobs = [pool.submit(replay, record, device, data_root) for record in records]
+        for job in jobs:
+            found = job.result()
+            store.append(dataclasses.asdict(found))
+            yield found
+
+
+class SameCode:
+    """Which versions of the code count as one: `of(digest)` is equal for them.
+
+    Two do where all replays between them agreed, also by way of a third.
+    """
+
+    def __init__(self, path: Path = RECORD) -> None:
+        self._parent: dict[str, str] = {}
+        links: dict[tuple[str, str], bool] = {}
+        for line in Store(path):
+            link = line["earlier"], line["now"]
+            links[link] = links.get(link, True) and not line["differs"]
+        for (earlier, now), equal in links.items():
+            if equal:
+                self._parent[self.of(earlier)] = self.of(now)
+
+    def of(self, digest: str) -> str:
+        """One digest for all versions that count as the same."""
+        while self._parent.get(digest, digest) != digest:
+            digest = self._parent[digest]
+        return digest
+
+
+@functools.cache
+def same_code() -> SameCode:
+    """What the project's own replays found."""
+    return SameCode()
+
+
+def _today(model: str) -> str:
+    from vtg_lib.models import entry
+
+    return source_digest(entry(model).module)
+
+
+def _one_thread(device: str) -> str:
+    """`provenance.device_name` as a worker of a sweep writes it."""
+    return f"{device.rpartition(',')[0]}, 1 thread(s)" if device.endswith("thread(s)") else device

@@ -1,0 +1,320 @@
+"""Runs as values: a `RunSpec` says what to train, a `RunResult` what came out and where it came from.
+
+Asking for a run that the store has returns it; otherwise it is trained, from its last checkpoint where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtg_lib.experiments.provenance import provenance, source_digest
+from vtg_lib.experiments.spec import RunSpec, canonical, check_features
+from vtg_lib.experiments.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CURVE_POINTS = 32  # epochs that a stored curve keeps
+CURVE_METRICS = ("MR-full-mAP", "MR-full-R1@0.5", "MR-full-R1@0.7", "HL-min-VeryGood-mAP")
+
+
+class PausedError(RuntimeError):
+    """A run reached its deadline; it has a checkpoint and goes on when it is asked for again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run, one line of the store.
+
+    metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of the last
+    one, "test" where the data has a test split (scored once, with the selected epoch). curves: {column: [a value per
+    kept epoch]}. diagnostics: {name: {"before": …, "after": …}}, and for those that
+    are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see `vtg_lib.experiments.provenance`.
+    """
+
+    hash: str
+    spec: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RunResult:
+        """The result in one line of a store; fields that this version does not know are ignored."""
+        return cls(**{f.name: value[f.name] for f in dataclasses.fields(cls) if f.name in value})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def find(store: Store, spec: RunSpec) -> RunResult | None:
+    """The stored result of `spec`, if it has all the diagnostics that the spec asks for.
+
+    A line written before a config gained a field counts as having that field's default: new fields must default to
+    what was done before.
+    """
+    record = store.get(spec.hash) or store.get_alias(spec.hash, _current_hash)
+    if record is None or not set(spec.diagnostics) <= set(record.get("diagnostics", {})):
+        return None
+    return RunResult.from_dict(record)
+
+
+def _current_hash(record: Mapping[str, Any]) -> str | None:
+    try:
+        return RunSpec.from_dict(record["spec"]).hash
+    except (ValueError, TypeError, KeyError):  # a model or a field that is gone
+        return None
+
+
+def cache_root() -> Path:
+    """Where checkpoints live: VTG_CACHE, else the user's cache folder."""
+    if root := os.environ.get("VTG_CACHE"):
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vtg"
+
+
+@functools.lru_cache(maxsize=2)
+def _load_data(data: str, data_root: str | None) -> dict[str, Any]:
+    from vtg_lib import data as data_module
+
+    return data_module.load_data(json.loads(data), root=data_root)
+
+
+def load_data(spec: RunSpec, data_root: Path | str | None = None) -> dict[str, Any]:
+    """The splits of a spec; the last two data sets stay in memory, as many runs share one."""
+    return _load_data(canonical(spec.resolved["data"]), None if data_root is None else str(data_root))
+
+
+def build_model(spec: RunSpec) -> nn.Module:
+    """The spec's model as it is before training; rows of an ablation share what parameters they have in common."""
+    from vtg_lib import models
+    from vtg_lib.models.initialisation import build_paired
+
+    return build_paired(lambda: models.build(spec.model, spec.config), spec.seed)
+
+
+def run(
+    spec: RunSpec,
+    store: Store | None = None,
+    *,
+    device: str = "cpu",
+    checkpoint_root: Path | str | None = None,
+    data_root: Path | str | None = None,
+    rerun: bool = False,
+    progress: bool = True,
+    keep_weights: bool = False,
+    deadline: float | None = None,
+    append: bool = True,
+) -> RunResult:
+    """The result of `spec`: from the store if it is there, else trained (and stored).
+
+    Args:
+        checkpoint_root: default `cache_root()`; the run's folder in it is `runs/<hash>-<device type>`.
+        rerun: train even if the store has it; the new line supersedes the old one.
+        keep_weights: leave the selected weights in the run's folder, for `trained_model`.
+        deadline: a `time.time()` after which the run stops at the end of its epoch.
+        append: False only looks into the store, and leaves the last checkpoint to callers that store the result themselves.
+
+    Raises:
+        PausedError: the deadline came first.
+        ValueError, NonFiniteLossError, CheckpointError: see `vtg_lib.experiments.training.train`.
+    """
+    if store is not None and not rerun and (found := find(store, spec)) is not None:
+        return found
+    folder = run_folder(spec, device, checkpoint_root)
+    with locked(folder):
+        # whoever held the lock may have finished this very run
+        if store is not None and not rerun and (found := find(store, spec)) is not None:
+            return found
+        result = _train(spec, folder, device, data_root, progress, keep_weights, deadline)
+        if append:
+            if store is not None:
+                store.append(result.to_dict())
+            discard_checkpoint(folder)
+    return result
+
+
+def run_folder(spec: RunSpec, device: str, checkpoint_root: Path | str | None = None) -> Path:
+    """Where a run keeps its checkpoint and weights."""
+    root = Path(checkpoint_root) if checkpoint_root is not None else cache_root()
+    return root / "runs" / f"{spec.hash}-{device.split(':')[0]}"
+
+
+def trained_model(spec: RunSpec, **options: Any) -> nn.Module:
+    """The spec's model with its selected weights; `options` as `run`, without a store.
+
+    Where the cache has no weights that today's code trained, they are trained first; no store gets a line for it.
+    """
+    from vtg_lib import models
+    from vtg_lib.experiments.checkpoint import load_checkpoint
+
+    path = run_folder(spec, options.get("device", "cpu"), options.get("checkpoint_root")) / "weights.pt"
+    digest = source_digest(models.entry(spec.model).module)
+    state = load_checkpoint(path)
+    if state is None or state.get("source_digest") != digest:
+        run(spec, **{**options, "keep_weights": True})
+        state = load_checkpoint(path)
+        assert state is not None
+    model = build_model(spec)
+    model.load_state_dict(state["model"])
+    return model.to(options.get("device", "cpu")).eval()
+
+
+def _train(
+    spec: RunSpec,
+    folder: Path,
+    device: str,
+    data_root: Path | str | None,
+    progress: bool,
+    keep_weights: bool,
+    deadline: float | None,
+) -> RunResult:
+    from vtg_lib import models
+    from vtg_lib.experiments.checkpoint import save_checkpoint
+    from vtg_lib.experiments.training import evaluate_model, train
+
+    started = time.time()
+    splits = load_data(spec, data_root)
+    model = build_model(spec)
+    check_features(spec, splits["train"])
+    diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
+    _diagnose(diagnostics, "before", model.to(device), splits["val"])
+    digest = source_digest(models.entry(spec.model).module)
+    _discard_stale(folder, digest)
+    outcome = train(
+        model,
+        splits["train"],
+        splits["val"],
+        spec.train,
+        seed=spec.seed,
+        device=device,
+        checkpoint_dir=folder,
+        progress=progress,
+        deadline=deadline,
+        identity=f"{spec.hash} {digest}",
+        observe=_observer(diagnostics, splits["val"]),
+    )
+    if not outcome.finished:
+        raise PausedError(f"run {spec.hash} paused after epoch {len(outcome.curves)} of {spec.train.epochs}")
+    _diagnose(diagnostics, "after", model, splits["val"])
+    for row in outcome.curves:
+        for name, found in row.get("observed", {}).items():
+            diagnostics[name].setdefault("by_epoch", {})[str(row["epoch"])] = found
+    metrics = {"val": outcome.best, "last": outcome.last}
+    if "test" in splits:
+        metrics["test"] = evaluate_model(model, splits["test"], precision=spec.train.precision)
+    if keep_weights:
+        weights = {name: value.cpu() for name, value in model.state_dict().items()}
+        save_checkpoint(folder / "weights.pt", {"source_digest": digest, "model": weights})
+    return RunResult(
+        hash=spec.hash,
+        spec=spec.resolved,
+        # a range of lengths without a single query gives NaN, which JSON does not have
+        metrics={
+            split: {name: value for name, value in nested["brief"].items() if not math.isnan(value)}
+            for split, nested in metrics.items()
+        },
+        curves=thin_curves(outcome.curves),
+        diagnostics=diagnostics,
+        provenance={
+            **provenance(device),
+            "source_digest": digest,
+            "wall_s": round(outcome.timings["train_s"] + outcome.timings["evaluate_s"], 2),
+            "session_s": round(time.time() - started, 2),
+            "step_ms": round(outcome.timings["step_ms"], 3),
+            **outcome.memory,
+            "parameters": models.count_parameters(model),
+            "best_epoch": outcome.best_epoch,
+            "resumed_from": outcome.resumed_from,
+            "data_fingerprint": {name: split.fingerprint for name, split in splits.items()},
+            "render_version": spec.resolved["renderer"],
+        },
+    )
+
+
+def _diagnose(diagnostics: dict[str, Any], when: str, model: nn.Module, data: Any) -> None:
+    if not diagnostics:
+        return
+    from vtg_lib.diagnostics import DIAGNOSTICS
+
+    for name, values in diagnostics.items():
+        if name not in DIAGNOSTICS:
+            raise ValueError(f"diagnostics: expected some of {', '.join(sorted(DIAGNOSTICS))}; got {name!r}")
+        values[when] = DIAGNOSTICS[name](model, data)
+
+
+def _observer(diagnostics: Mapping[str, Any], data: Any) -> Callable[[nn.Module], dict[str, Any]] | None:
+    """What looks at the model after every evaluation: those of the run's diagnostics that are about the course of training."""
+    from vtg_lib.diagnostics import DIAGNOSTICS, OBSERVED
+
+    names = [name for name in diagnostics if name in OBSERVED]
+    return (lambda model: {name: DIAGNOSTICS[name](model, data) for name in names}) if names else None
+
+
+def _discard_stale(folder: Path, digest: str) -> None:
+    """Remove a checkpoint that other code wrote: going on from it would mix two versions in one number."""
+    note, checkpoint = folder / "source_digest", folder / "checkpoint.pt"
+    if checkpoint.exists() and (not note.exists() or note.read_text() != digest):
+        warnings.warn(f"the code changed since {checkpoint} was written; training from the start", stacklevel=2)
+        checkpoint.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(digest)
+
+
+def discard_checkpoint(folder: Path) -> None:
+    """Leave nothing of a stored run in its folder but weights that somebody asked for."""
+    for name in ("checkpoint.pt", "source_digest"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or gone
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two processes never train or store the same run at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(folder.name + ".lock")
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def thin_curves(curves: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[float | None]]:
+    """Columns with at most `points` of the evaluated epochs, the first and the last always; four significant digits."""
+    rows = [row for row in curves if "val" in row]
+    if len(rows) > points:
+        rows = [rows[round(i * (len(rows) - 1) / (points - 1))] for i in range(points)]
+    flat = [
+        {
+            "epoch": row["epoch"],
+            "step": row["step"],
+            "learning_rate": row["learning_rate"],
+            "gradient_norm": row["gradient_norm"],
+            "loss": sum(row["loss"].values()),
+            **{f"loss/{name}": value for name, value in row["loss"].items()},
+            **{name: row["val"][name] for name in CURVE_METRICS if name in row["val"]},
+        }
+        for row in rows
+    ]
+    columns = {name: [row.get(name) for row in flat] for name in (flat[0] if flat else {})}
+    return {name: [_short(value) for value in values] for name, values in columns.items()}
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.4g}") if math.isfinite(value) else None

@@ -1,0 +1,135 @@
+"""What to train, as a value.
+
+A spec is hashed over its *resolved* form, with every default spelled out, so that the order of keys and defaults that
+somebody wrote down make no difference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vtg_lib.data import cast_like
+from vtg_lib.experiments.training import TrainConfig
+
+if TYPE_CHECKING:
+    from vtg_lib.data.batches import GroundingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """Everything that decides the outcome of a run.
+
+    model: a name of `vtg_lib.models.MODELS`. config: overrides of that model's `Config`. data: what
+    `vtg_lib.data.load_data` takes. diagnostics: names of `vtg_lib.diagnostics.DIAGNOSTICS`, computed before and after
+    training; they only look at the model, so they are no part of the hash.
+    """
+
+    model: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seed: int = 0
+    diagnostics: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RunSpec:
+        """The spec that `resolved` or a JSON file describes.
+
+        Raises:
+            ValueError: unknown or missing fields.
+        """
+        known = {f.name for f in dataclasses.fields(cls)} | {"renderer"}
+        if "model" not in value or (unknown := sorted(set(value) - known)):
+            got = "no model" if "model" not in value else f"unknown fields {unknown}"
+            raise ValueError(f"run spec: expected the fields {sorted(known)} (model is required), got {got}")
+        value = dict(value)
+        renderer = value.pop("renderer", None)
+        if renderer is not None and renderer != (now := _resolve_data(value.get("data", {}))["renderer"]):
+            raise ValueError(f"run spec: made for {renderer!r}, but the renderer is now {now!r}")
+        settings = value.get("train", {})
+        fields = {f.name for f in dataclasses.fields(TrainConfig)}
+        if unknown := sorted(set(settings) - fields):
+            raise ValueError(f"run spec: unknown fields {unknown} in train; it has {sorted(fields)}")
+        rest = {"seed": cast_like("seed", 0, value.get("seed", 0)), "diagnostics": tuple(value.get("diagnostics", ()))}
+        return cls(**{**value, "train": TrainConfig(**settings), **rest})
+
+    @functools.cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The spec as plain JSON values with every default spelled out; what is hashed and stored."""
+        from vtg_lib import models
+
+        config = models.resolve(self.model, self.config)
+        return json.loads(
+            canonical(
+                {
+                    "model": self.model,
+                    "config": dataclasses.asdict(config),
+                    **_resolve_data(self.data),
+                    "train": dataclasses.asdict(self.train),
+                    "seed": self.seed,
+                }
+            )
+        )
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the resolved spec."""
+        return hashlib.sha256(canonical(self.resolved).encode()).hexdigest()[:12]
+
+    @property
+    def cost_key(self) -> str:
+        """Equal for runs that should take equally long: everything but the seed."""
+        return canonical({**self.resolved, "seed": None})
+
+
+def _resolve_data(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official features}."""
+    from vtg_lib import data
+    from vtg_lib.data.render import RENDER_VERSION
+
+    resolved = data.resolve(spec)
+    return {"data": resolved, "renderer": None if resolved["kind"] == "official" else RENDER_VERSION}
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; refuses NaN and whatever JSON has no word for."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def check_features(spec: RunSpec, data: GroundingData) -> None:
+    """Refuse features that the model was not configured for, before anything is computed.
+
+    A config's `levels` are those of the features (a pyramid's go by another name).
+
+    Raises:
+        ValueError: says which knobs of the config or of the data to set.
+    """
+    from vtg_lib import models
+
+    config = models.resolve(spec.model, spec.config)
+    if not hasattr(config, "video_dim"):
+        return
+    expected, got = (config.video_dim, config.text_dim), (data.video.shape[-1], data.text.shape[-1])
+    needs_levels = getattr(config, "levels", 1) > 1 and not getattr(config, "last_level_only", False)
+    lacks_levels = needs_levels and data.video.dim() == 3
+    if expected == got and not lacks_levels:
+        return
+    if spec.resolved["data"]["kind"] == "official":
+        fix = "choose other features"
+    elif needs_levels or config.video_dim <= config.text_dim:
+        fix = f"--data layout=levels semantic_dim={config.text_dim}"
+    else:
+        fix = f"--data layout=clips semantic_dim={config.text_dim} motion_dim={config.video_dim - config.text_dim}"
+    if not lacks_levels:
+        fix = f"--config video_dim={got[0]} text_dim={got[1]}, or {fix}"
+    raise ValueError(
+        f"{spec.model}: expected features with {expected[0]} channels of video and {expected[1]} of text"
+        f"{f', in {config.levels} levels' if needs_levels else ''}; got {got[0]} and {got[1]}"
+        f"{', in one level' if lacks_levels else ''}. Fix: {fix}."
+    )

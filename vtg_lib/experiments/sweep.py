@@ -1,0 +1,292 @@
+"""Many runs: in this process, in a pool of processes, or on any `concurrent.futures.Executor`.
+
+The parent is the only writer of the store; workers return plain dicts, so that a worker may be anywhere that shares
+nothing with the parent but the code. What is stored is skipped; a run that was killed goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import contextlib
+import functools
+import multiprocessing
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from vtg_lib.experiments.run import PausedError, RunResult, discard_checkpoint, find, locked, run, run_folder
+from vtg_lib.experiments.spec import RunSpec
+from vtg_lib.experiments.store import Store, StoreError
+
+MARGIN = 1.1  # a run is expected to take this much longer than the longest alike
+ATTEMPTS = 2  # a worker that dies takes its neighbours' runs with it; they get another chance
+
+
+@dataclass(kw_only=True)
+class SweepReport:
+    """What a sweep did.
+
+    done: results trained now. stored: hashes that were there, or that another sweep stored meanwhile. paused: hashes that
+    reached the time budget with a checkpoint. left: hashes not begun, for lack of time. failed: {hash: error with
+    traceback}. wall_s: of the sweep.
+    """
+
+    done: list[RunResult] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    wall_s: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Every run asked for is in the store now."""
+        return not (self.paused or self.left or self.failed)
+
+    def summary(self) -> str:
+        """One line in words."""
+        counts = {
+            "trained": len(self.done),
+            "in the store already": len(self.stored),
+            "paused": len(self.paused),
+            "left": len(self.left),
+            "failed": len(self.failed),
+        }
+        return f"{', '.join(f'{n} {word}' for word, n in counts.items() if n) or 'nothing to do'} in {self.wall_s:.0f} s"
+
+
+class _Estimate:
+    """Seconds that a run will take, from the runs of the same cost that finished, here or earlier on this device."""
+
+    def __init__(self, store: Store | None, device: str) -> None:
+        from vtg_lib.experiments.provenance import device_name
+
+        self.seconds: dict[str, float] = {}
+        here = device_name(device).split(",")[0]
+        for record in store or ():
+            origin = record.get("provenance", {})
+            if str(origin.get("device", "")).split(",")[0] == here and "wall_s" in origin:
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    self.add(RunSpec.from_dict(record["spec"]), origin["wall_s"])
+
+    def add(self, spec: RunSpec, seconds: float) -> None:
+        self.seconds[spec.cost_key] = max(seconds, self.seconds.get(spec.cost_key, 0.0))
+
+    def of(self, spec: RunSpec) -> float:
+        """The expected seconds: of its like; of the longest run known where it has none; 0 where nothing is known."""
+        known = self.seconds.get(spec.cost_key)
+        return MARGIN * (max(self.seconds.values(), default=0.0) if known is None else known)
+
+
+def sweep(
+    specs: Iterable[RunSpec],
+    store: Store | None,
+    *,
+    executor: Executor | None = None,
+    workers: int = 1,
+    time_budget: float | None = None,
+    device: str = "cpu",
+    checkpoint_root: Path | str | None = None,
+    data_root: Path | str | None = None,
+    priority: Callable[[RunSpec], Any] | None = None,
+    partial: bool = False,
+    rerun: bool = False,
+    progress: bool = True,
+) -> SweepReport:
+    """Fill `store` with the runs of `specs`.
+
+    Args:
+        executor: any executor, `dask.distributed.Client.get_executor()` for one; it is left open. Default: this process
+            for one worker, else processes with one torch thread each.
+        workers: runs under way at once.
+        time_budget: seconds. A run that will not fit, judging by those that finished, is not begun; one that is under
+            way when the time is up stops at the end of its epoch, with a checkpoint.
+        partial: begin runs that will not fit too; they pause, and the next sweep goes on with them.
+        priority: sort key; the smallest first. Default: the order of `specs`.
+
+    Raises:
+        StoreError: the store cannot be written; what is running is stopped.
+        KeyboardInterrupt: passed on, after the workers were stopped; finished runs are in the store.
+    """
+    started = time.time()
+    report = SweepReport()
+    wanted = list({spec.hash: spec for spec in specs}.values())
+    if priority is not None:
+        wanted.sort(key=priority)
+    todo = []
+    for spec in wanted:
+        if store is not None and not rerun and find(store, spec) is not None:
+            report.stored.append(spec.hash)
+        else:
+            todo.append(spec)
+    deadline = None if time_budget is None else started + time_budget
+    options = {
+        "device": device,
+        "checkpoint_root": None if checkpoint_root is None else str(checkpoint_root),
+        "data_root": None if data_root is None else str(data_root),
+        "deadline": deadline,
+    }
+    loop = _Loop(todo, store, _Estimate(store, device), options, report, partial, rerun)
+    with tqdm(total=len(todo), disable=not progress or not todo, unit="run") as bar:
+        if executor is not None:
+            loop.through(executor, workers, bar)
+            report.left += [spec.hash for spec in loop.todo]  # the executor broke
+        elif workers > 1 and todo:
+            loop.through_pool(workers, bar)
+        else:
+            loop.here(bar, progress)
+    report.wall_s = time.time() - started
+    return report
+
+
+class _Loop:
+    """The state of one sweep; `sweep` is its only user."""
+
+    def __init__(
+        self,
+        todo: list[RunSpec],
+        store: Store | None,
+        estimate: _Estimate,
+        options: dict[str, Any],
+        report: SweepReport,
+        partial: bool,
+        rerun: bool,
+    ) -> None:
+        self.todo, self.store, self.estimate, self.options = todo, store, estimate, options
+        self.report, self.partial, self.rerun = report, partial, rerun
+        self.attempts: dict[str, int] = {}
+
+    def _stored(self, spec: RunSpec) -> bool:
+        return self.store is not None and not self.rerun and find(self.store, spec) is not None
+
+    def _next(self, bar: tqdm) -> RunSpec | None:
+        """The first run that fits into the time left; those that do not are counted as left."""
+        while self.todo:
+            spec = self.todo.pop(0)
+            if self._stored(spec):  # by another sweep, since this one began
+                self.report.stored.append(spec.hash)
+                bar.update()
+                continue
+            deadline = self.options["deadline"]
+            remaining = float("inf") if deadline is None else deadline - time.time()
+            if remaining > (0.0 if self.partial else self.estimate.of(spec)):
+                return spec
+            self.report.left.append(spec.hash)
+        return None
+
+    @property
+    def _path(self) -> Path | None:
+        return None if self.store is None else self.store.path.absolute()
+
+    def here(self, bar: tqdm, progress: bool) -> None:
+        while (spec := self._next(bar)) is not None:
+            self._settle(spec, functools.partial(_execute, spec, self._path, self.rerun, self.options, progress), bar)
+
+    def through_pool(self, workers: int, bar: tqdm) -> None:
+        """Run everything in pools of processes, a new one whenever a process dies (of memory, say)."""
+        while self.todo:
+            # who was there when a pool broke runs alone, so that the culprit takes nobody along a second time
+            suspects = [spec for spec in self.todo if spec.hash in self.attempts]
+            others = [spec for spec in self.todo if spec.hash not in self.attempts]
+            self.todo, later = (suspects, others) if suspects else (others, [])
+            pool = ProcessPoolExecutor(
+                1 if suspects else workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=start_worker,
+            )
+            with _stopping(pool):
+                self.through(pool, 1 if suspects else workers, bar)
+            self.todo += later
+
+    def through(self, executor: Executor, workers: int, bar: tqdm) -> None:
+        """Keep `workers` runs under way until nothing is left to begin, or the executor breaks."""
+        running: dict[Future, RunSpec] = {}
+        broken = False
+        try:
+            while True:
+                while not broken and len(running) < workers and (spec := self._next(bar)) is not None:
+                    try:
+                        job = executor.submit(_execute, spec, self._path, self.rerun, self.options, False)
+                    except BrokenProcessPool:
+                        self.todo.insert(0, spec)
+                        broken = True
+                    else:
+                        running[job] = spec
+                        self.attempts[spec.hash] = self.attempts.get(spec.hash, 0) + 1
+                if not running:
+                    return
+                for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                    spec = running.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        broken = True
+                        if self.attempts[spec.hash] < ATTEMPTS:
+                            self.todo.insert(0, spec)
+                            continue
+                    self._settle(spec, future.result, bar)
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _settle(self, spec: RunSpec, outcome: Callable[[], dict[str, Any]], bar: tqdm) -> None:
+        """Store what `outcome()` returns, or note how it failed."""
+        try:
+            record = outcome()
+        except PausedError:
+            self.report.paused.append(spec.hash)
+        except Exception as error:  # whatever one run does must not cost the others
+            self.report.failed[spec.hash] = "".join(traceback.format_exception(error))
+            tqdm.write(f"run {spec.hash} failed: {type(error).__name__}: {error}", file=sys.stderr)
+        else:
+            result = RunResult.from_dict(record)
+            folder = run_folder(spec, self.options["device"], self.options["checkpoint_root"])
+            with locked(folder):
+                stored = self._stored(spec)  # another sweep was faster
+                if self.store is not None and not stored:
+                    self.store.append(record)
+                discard_checkpoint(folder)
+            if stored:
+                self.report.stored.append(spec.hash)
+            else:
+                self.report.done.append(result)
+            self.estimate.add(spec, result.provenance.get("wall_s", 0.0))
+        bar.update()
+        bar.set_postfix(failed=len(self.report.failed), refresh=False)
+
+
+def _execute(spec: RunSpec, path: Path | None, rerun: bool, options: dict[str, Any], progress: bool) -> dict[str, Any]:
+    """Train one run, in whatever process, unless the store at `path` got it; the checkpoint stays until it is stored."""
+    store = None if path is None else Store(path)
+    return run(spec, store, rerun=rerun, progress=progress, append=False, **options).to_dict()
+
+
+def start_worker() -> None:
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _stopping(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """Close `pool`; when something went wrong, at once, without waiting for the runs that are under way."""
+    try:
+        yield
+    except BaseException:
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+__all__ = ["StoreError", "SweepReport", "sweep"]

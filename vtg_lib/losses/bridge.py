@@ -1,0 +1,41 @@
+"""Global-local bridging (Sim-DETR, ICCV 2025): a matched query looks like the clips of its moment, and like no others."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtg_lib.losses.matching import Matches
+from vtg_lib.losses.set_prediction import masked_mean
+from vtg_lib.spans import cw_to_se
+
+
+def clip_similarity(states: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
+    """z = sigmoid(tau cos(q_i, T)): states `[..., B, Q, D]`, memory `[B, T, D]`, tau a scalar -> `[..., B, Q, T]`."""
+    states, memory = F.normalize(states.float(), dim=-1), F.normalize(memory.float(), dim=-1)
+    return (scale * (states @ memory.transpose(-1, -2))).sigmoid()
+
+
+def clips_inside(target: Tensor, mask: Tensor) -> Tensor:
+    """Clips whose middle lies in a moment: target `[B, M, 2]` (center, width), mask `[B, T]` -> `[B, M, T]`."""
+    middle = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / mask.sum(1, keepdim=True)
+    start, end = cw_to_se(target)[..., None].unbind(-2)
+    return (middle[:, None] >= start) & (middle[:, None] <= end) & mask[:, None]
+
+
+def bridging_loss(similarity: Tensor, matches: Matches, target: Tensor, mask: Tensor) -> Tensor:
+    """-sum_j z_j I_j / (sum_j z_j (1 - I_j) + sum_j I_j), I_j: clip j is in the moment that the query was matched to.
+
+    Args:
+        similarity: `[S, B, Q, T]` of `clip_similarity`; matches: of S layers; target: `[B, M, 2]` (center, width);
+            mask: `[B, T]`.
+
+    Returns:
+        `[S]`, in -1..0: the mean over matched pairs whose moment has a clip.
+    """
+    inside = clips_inside(target, mask)
+    z = matches.gather(similarity) * mask[:, None]  # [S, B, M, T]
+    hit, size = (z * inside).sum(-1), inside.sum(-1)
+    ratio = hit / ((z * ~inside).sum(-1) + size).clamp(min=1e-6)
+    return -masked_mean(ratio, matches.valid & (size > 0), (-1, -2))
