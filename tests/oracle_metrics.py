@@ -1,7 +1,7 @@
 """The QVHighlights protocol written out slowly, one query, one threshold and one prediction at a time.
 
-It shares nothing with `vtg_lib.evaluation.protocol`. Sums and means are NumPy's, in submission order, because a mean on half of the
-last printed digit rounds by its last bit.
+It shares nothing with `vtg_lib.evaluation.protocol`. Sums and means are NumPy's, in submission order, because
+a mean on half of the last printed digit rounds by its last bit.
 """
 
 import numpy as np
@@ -13,7 +13,12 @@ def evaluate(predictions, ground_truth):
     truth = {row["qid"]: row for row in ground_truth}
     nested, brief = {}, {}
     if "pred_relevant_windows" in predictions[0]:
-        for name, low, high in (("full", -np.inf, np.inf), ("short", 0, 10), ("middle", 10, 30), ("long", 30, 150)):
+        for name, low, high in (
+            ("full", -np.inf, np.inf),
+            ("short", 0, 10),
+            ("middle", 10, 30),
+            ("long", 30, 150),
+        ):
             nested[name] = moments(predictions, truth, low, high)
         for key, name, kind, threshold in (
             ("MR-full-R1@0.5", "full", "MR-R1", "0.5"),
@@ -122,7 +127,9 @@ def highlights(predictions, truth, least):
 
 
 def highlight_ap(positive, scores):
-    """From the lowest threshold up: the best precision so far, averaged over the thresholds that gain positives."""
+    """From the lowest threshold up: the best precision so far, averaged over the thresholds that gain
+    positives.
+    """
     best, gained = 0.0, []
     for threshold in sorted(set(scores)):
         at_least = [p for p, score in zip(positive, scores, strict=True) if score >= threshold]

@@ -18,7 +18,9 @@ LOCKED = {canonicalize_name(r.name): r.specifier for r in map(Requirement, PINS)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 WANTED = [*PROJECT["dependencies"], *(requirement for extra in EXTRAS.values() for requirement in extra)]
-REGISTRY = re.compile(r"(registry\.|files\.pythonhosted|pypi\.|--?(extra-)?index-url|--find-links|file://|@ )", re.I)
+REGISTRY = re.compile(
+    r"(registry\.|files\.pythonhosted|pypi\.|--?(extra-)?index-url|--find-links|file://|@ )", re.I
+)
 
 
 def locked_version(name: str) -> str:
@@ -33,7 +35,9 @@ def test_lock_is_exact_and_torch_comes_first():
     assert len(LOCKED) == len(PINS), "a package is locked twice"
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "package-lock.json", "package.json", "environment.yml", ".npmrc"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "package-lock.json", "package.json", "environment.yml", ".npmrc"]
+)
 def test_no_registry_is_named(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not REGISTRY.search(text.replace("npm ci", ""))
@@ -43,7 +47,9 @@ def test_no_registry_is_named(name):
 @pytest.mark.parametrize("wanted", WANTED)
 def test_lock_meets_every_declared_range(wanted):
     requirement = Requirement(wanted)
-    assert canonicalize_name(requirement.name) in LOCKED, f"{requirement.name} is declared but not locked; run `make lock`"
+    assert canonicalize_name(requirement.name) in LOCKED, (
+        f"{requirement.name} is declared but not locked; run `make lock`"
+    )
     assert requirement.specifier.contains(locked_version(requirement.name), prereleases=True)
 
 
@@ -62,7 +68,8 @@ def test_environment_yml_installs_the_lock_on_a_supported_python():
     assert pip == ["-r requirements.lock", "-e ."]
     (python,) = [item for item in plain if item.startswith("python=")]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
-    # Nothing but the interpreter and pip comes from conda, so that no second version of a locked package can creep in.
+    # Nothing but the interpreter and pip comes from conda, so that no second version of a locked package can
+    # creep in.
     assert [item for item in plain if item != python] == ["pip"]
 
 

@@ -1,4 +1,6 @@
-"""A model and a data set small enough to train in a fraction of a second: the tests' stand-in for a real method."""
+"""A model and a data set small enough to train in a fraction of a second: the tests' stand-in for a real
+method.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def tiny_data(rows: int = 24, seed: int = 0) -> GroundingData:
     text = torch.randn(rows, WORDS, DIM, generator=generator)
     position = torch.arange(CLIPS)
     inside = (position >= first[:, None]) & (position < (first + count)[:, None])  # [N, T]
-    video = torch.randn(rows, CLIPS, DIM, generator=generator) + 2 * inside[..., None] * text.mean(1, keepdim=True)
+    video = torch.randn(rows, CLIPS, DIM, generator=generator) + 2 * inside[..., None] * text.mean(
+        1, keepdim=True
+    )
     spans = torch.stack([(first + count / 2) / lengths, count / lengths], dim=-1)[:, None].float()
     annotations = [
         {

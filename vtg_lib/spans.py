@@ -1,4 +1,6 @@
-"""Geometry of temporal spans, for tensors of any leading shape. `cw` is (center, width), `se` is (start, end)."""
+"""Geometry of temporal spans, for tensors of any leading shape. `cw` is (center, width), `se` is (start,
+end).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def se_to_cw(spans: Tensor) -> Tensor:
 
 
 def iou_and_hull(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Elementwise IoU, union and hull length of (start, end) spans `[..., 2]` that broadcast against each other."""
+    """Elementwise IoU, union and hull length of (start, end) spans `[..., 2]` that broadcast against each
+    other.
+    """
     low_max = torch.maximum(first[..., 0], second[..., 0])
     high_min = torch.minimum(first[..., 1], second[..., 1])
     intersection = (high_min - low_max).clamp(min=0)

@@ -65,7 +65,9 @@ def test_sources_are_clean(path):
 def test_executed_chapter_has_the_code_of_its_source(path):
     executed = ROOT / "book" / "chapters" / path.name
     assert executed.exists(), f"run `make book CHAPTER={path.stem}`"
-    assert code_cells(executed) == code_cells(path), f"the source changed: run `make book CHAPTER={path.stem}`"
+    assert code_cells(executed) == code_cells(path), (
+        f"the source changed: run `make book CHAPTER={path.stem}`"
+    )
 
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
@@ -75,14 +77,18 @@ def test_executed_chapters_are_whole_and_say_where_they_come_from(path):
     assert record["profile"] in set(parameters.PROFILES) - {"smoke"}
     assert record["device"] and record["code_version"] and record["versions"] and record["duration_s"]
     text = path.read_text(encoding="utf-8")
-    assert str(ROOT) not in text and not re.search(r"/(home|root|Users)/\w", text), "a path of the machine it ran on"
+    assert str(ROOT) not in text and not re.search(r"/(home|root|Users)/\w", text), (
+        "a path of the machine it ran on"
+    )
     assert path.stat().st_size < 8_000_000
 
 
 def test_contents_list_every_chapter():
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     files = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
-    assert {f"chapters/{path.stem}" for path in SOURCES} == {name for name in files if name.startswith("chapters/")}
+    assert {f"chapters/{path.stem}" for path in SOURCES} == {
+        name for name in files if name.startswith("chapters/")
+    }
     for name in set(files) - {"status"}:
         assert any((ROOT / "book" / f"{name}{end}").exists() for end in (".md", ".ipynb")), name
 
@@ -101,14 +107,22 @@ def test_status_page_reads_footers_and_clocks(tmp_path):
         "output_type": "display_data",
         "data": {},
         "metadata": {
-            book.PROVENANCE: {"profile": "sim", "device": "cpu", "code_version": "abc123", "versions": {"torch": "2.13.0"}}
+            book.PROVENANCE: {
+                "profile": "sim",
+                "device": "cpu",
+                "code_version": "abc123",
+                "versions": {"torch": "2.13.0"},
+            }
         },
     }
     clock = {"duration": 71.2, "start_time": "2026-01-02T03:04:05.678"}
     first = notebook(tmp_path / "01_a.ipynb", [code("f()", [footer])], papermill=clock)
     second = notebook(tmp_path / "02_b.ipynb", [code("f()")])
     page = book.status_page([first, second])
-    assert "| [01_a](chapters/01_a.ipynb) | sim | 2026-01-02 03:04 | 71 s | cpu | `abc123` | torch 2.13.0 |" in page
+    assert (
+        "| [01_a](chapters/01_a.ipynb) | sim | 2026-01-02 03:04 | 71 s | cpu | `abc123` | torch 2.13.0 |"
+        in page
+    )
     assert "| [02_b](chapters/02_b.ipynb) | unknown |" in page
 
 
@@ -142,10 +156,20 @@ def test_paths_of_the_machine_are_not_recorded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "message"), [("profile", "fast", "profile: expected one of"), ("sede", "3", "unknown parameter sede")]
+    ("name", "value", "message"),
+    [("profile", "fast", "profile: expected one of"), ("sede", "3", "unknown parameter sede")],
 )
 def test_papermill_stops_at_a_bad_parameter(tmp_path, name, value, message):
-    command = [sys.executable, "-m", "papermill", str(SOURCES[0]), str(tmp_path / "out.ipynb"), "-p", name, value]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(SOURCES[0]),
+        str(tmp_path / "out.ipynb"),
+        "-p",
+        name,
+        value,
+    ]
     done = subprocess.run([*command, "--no-progress-bar"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
     assert "ParameterError" in done.stderr and message in done.stderr

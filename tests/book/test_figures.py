@@ -27,7 +27,10 @@ def figures():
     edges = np.linspace(-2, 2, 41)
     offsets = {"a": RNG.integers(0, 9, (4, 8, 40)), "b": RNG.integers(0, 9, (4, 8, 40)), "no trace": []}
     yield "timeline", plots.timeline(SAMPLE)
-    yield "slope", plots.slope_chart(["x", "y", "z"], [1, 2, None], [3, 3, 4], metric="mAP", ours_sd=[0.1, None, 1])
+    yield (
+        "slope",
+        plots.slope_chart(["x", "y", "z"], [1, 2, None], [3, 3, 4], metric="mAP", ours_sd=[0.1, None, 1]),
+    )
     yield "slope with nothing", plots.slope_chart(["x"], [1], [None], metric="mAP")
     yield "offsets", plots.offset_histograms(offsets, edges, initial={"a": np.linspace(-1, 1, 8)})
     yield "no offsets", plots.offset_histograms({}, edges)
@@ -41,11 +44,18 @@ def figures():
             reference={"log": ([0, 8], [1, 2])},
         ),
     )
-    yield "dose", plots.dose_response([1, 2], {"gain": [(1, 0, 2), None], "other": [None, None]}, xlabel="k", ylabel="gain")
+    yield (
+        "dose",
+        plots.dose_response(
+            [1, 2], {"gain": [(1, 0, 2), None], "other": [None, None]}, xlabel="k", ylabel="gain"
+        ),
+    )
     yield "no dose", plots.dose_response([1], {"gain": [None]}, xlabel="k", ylabel="gain")
 
 
-@pytest.mark.parametrize(("name", "figure"), list(figures()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "figure"), list(figures()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_pictures_are_small_pngs(name, figure):
     data = plots.png(figure)
     assert len(data) <= plots.MAX_BYTES

@@ -1,4 +1,6 @@
-"""The chapter on the foundations: measured where the files are, recorded elsewhere, said where there is neither."""
+"""The chapter on the foundations: measured where the files are, recorded elsewhere, said where there is
+neither.
+"""
 
 import json
 import re
@@ -19,10 +21,28 @@ from vtg_lib.experiments.store import Store
 from vtg_lib.papers import load_paper, row_spec
 
 VIEWS = [
-    *(data.one_query, data.data_table, data.label_table, data.data_oddities, data.data_figure, data.generated_gap),
-    *(evaluator.worked_figure, evaluator.worked_steps, evaluator.bounds_list, evaluator.habits_table, evaluator.habits_told),
+    *(
+        data.one_query,
+        data.data_table,
+        data.label_table,
+        data.data_oddities,
+        data.data_figure,
+        data.generated_gap,
+    ),
+    *(
+        evaluator.worked_figure,
+        evaluator.worked_steps,
+        evaluator.bounds_list,
+        evaluator.habits_table,
+        evaluator.habits_told,
+    ),
     *(rows.printed_table, rows.printed_told, rows.convergence_figure, rows.log_table, rows.split_gap),
-    *(predictions.calibration_figure, predictions.calibration_table, predictions.recall_figure, predictions.repeats_table),
+    *(
+        predictions.calibration_figure,
+        predictions.calibration_table,
+        predictions.recall_figure,
+        predictions.repeats_table,
+    ),
     *(predictions.agreement_figure, predictions.pair_table, predictions.solved_figure, predictions.summary),
 ]
 
@@ -93,12 +113,16 @@ def test_words_are_computed(chapter) -> None:
     for pair in pairs:
         assert (predictions.pair_word(pair) == predictions.NOISE) == (pair["low"] <= 0 <= pair["high"])
     shown = predictions.pair_table(chapter).data
-    assert shown.count(f">{predictions.NOISE}<") == sum(predictions.pair_word(pair) == predictions.NOISE for pair in pairs)
+    assert shown.count(f">{predictions.NOISE}<") == sum(
+        predictions.pair_word(pair) == predictions.NOISE for pair in pairs
+    )
     told = rows.printed_told(chapter).data
     counts = [int(n) for n in re.findall(r"</strong>: (\d+) of \d+ quoted", told)]
     assert len(counts) == 4 and sum(counts) == int(re.search(r"of (\d+) quoted", told)[1])
     chapter.scores["tr_detr_test"] = {**chapter.scores["tr_detr_test"], "MR-full-mAP": 40.0}
-    assert "TR-DETR test in SDST Tab. 1 (mAP, ours -2.62; 6 of 7 cells equal)" in rows.printed_told(chapter).data
+    assert (
+        "TR-DETR test in SDST Tab. 1 (mAP, ours -2.62; 6 of 7 cells equal)" in rows.printed_told(chapter).data
+    )
 
 
 def test_released_predictions_are_found_in_their_logs(chapter) -> None:
@@ -122,7 +146,10 @@ def test_parts_are_measured_one_by_one(tmp_path) -> None:
     for dataset, files in SETS.values():
         kept = {"qid", "query", "vid", "duration", *DATASETS[dataset].labels}
         extra = {"label": [[1.0, 2.0]] * 75, "duration": 75} if "label" in kept else {}
-        lines = [{k: v for k, v in row.items() if k in kept} | extra | {"vid": f"{row['vid']}_0_150"} for row in truth]
+        lines = [
+            {k: v for k, v in row.items() if k in kept} | extra | {"vid": f"{row['vid']}_0_150"}
+            for row in truth
+        ]
         for file in files:
             (tmp_path / file).parent.mkdir(exist_ok=True)
             moved = [{**line, "qid": f"{file}{line['qid']}"} for line in lines]
@@ -166,7 +193,11 @@ def test_figures_are_small(chapter) -> None:
 
 def test_methods_keep_their_colours() -> None:
     styles = [figures._method_style(name) for name in METHODS]
-    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == len(METHODS)
+    assert (
+        len({style["color"] for style in styles})
+        == len({style["marker"] for style in styles})
+        == len(METHODS)
+    )
 
 
 def test_the_order_of_trained_methods_is_shown(chapter) -> None:

@@ -1,4 +1,6 @@
-"""The evaluator from close by: steps that add up to its numbers, and habits that move nothing where they find nothing."""
+"""The evaluator from close by: steps that add up to its numbers, and habits that move nothing where they find
+nothing.
+"""
 
 import numpy as np
 import pytest
@@ -36,7 +38,9 @@ def test_ties_at_random_move_tied_predictions_only() -> None:
     assert tied["tied_windows"] == tied["tied_saliency"] == 120 and tied["unsorted"] == 0
     assert np.ptp(tied["windows_random"]) > 0 and np.ptp(tied["saliency_random"]) > 0
     for row in predictions:
-        row["pred_relevant_windows"] = [[*w[:2], 1 - rank / 20] for rank, w in enumerate(row["pred_relevant_windows"])]
+        row["pred_relevant_windows"] = [
+            [*w[:2], 1 - rank / 20] for rank, w in enumerate(row["pred_relevant_windows"])
+        ]
         row["pred_saliency_scores"] = np.random.default_rng(row["qid"]).standard_normal(75).tolist()
     free = evaluator_habits.habits(predictions, truth, seeds=range(3))
     assert free["tied_windows"] == free["tied_saliency"] == 0
@@ -56,14 +60,38 @@ def test_what_is_counted() -> None:
 
 
 def test_a_padded_clip_outranks_negative_scores() -> None:
-    truth = [{**world(1)[1][0], "relevant_windows": [[0, 2]], "relevant_clip_ids": [0], "saliency_scores": [[4, 4, 4]]}]
-    row = {"qid": 0, "pred_relevant_windows": [[0, 2, 1.0]], "pred_saliency_scores": [-1.0, *[-2.0 - n for n in range(73)]]}
-    assert evaluator_habits.habits([row], truth, seeds=[0])["lifted"] == pytest.approx(50)  # 0 is first, the right clip second
+    truth = [
+        {
+            **world(1)[1][0],
+            "relevant_windows": [[0, 2]],
+            "relevant_clip_ids": [0],
+            "saliency_scores": [[4, 4, 4]],
+        }
+    ]
+    row = {
+        "qid": 0,
+        "pred_relevant_windows": [[0, 2, 1.0]],
+        "pred_saliency_scores": [-1.0, *[-2.0 - n for n in range(73)]],
+    }
+    assert evaluator_habits.habits([row], truth, seeds=[0])["lifted"] == pytest.approx(
+        50
+    )  # 0 is first, the right clip second
 
 
 def test_short_predictions_alone_lose_no_short_moment() -> None:
-    truth = [{**world(1)[1][0], "relevant_windows": [[0, 8]], "relevant_clip_ids": [0], "saliency_scores": [[4, 4, 4]]}]
-    row = {"qid": 0, "pred_relevant_windows": [[0, 100, 0.9], [0, 8, 0.5]], "pred_saliency_scores": [0.0] * 75}
+    truth = [
+        {
+            **world(1)[1][0],
+            "relevant_windows": [[0, 8]],
+            "relevant_clip_ids": [0],
+            "saliency_scores": [[4, 4, 4]],
+        }
+    ]
+    row = {
+        "qid": 0,
+        "pred_relevant_windows": [[0, 100, 0.9], [0, 8, 0.5]],
+        "pred_saliency_scores": [0.0] * 75,
+    }
     found = evaluator_habits.habits([row], truth, seeds=[0])
     assert found["short"] == 50 and found["short_kept"] == 100
 

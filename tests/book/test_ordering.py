@@ -10,7 +10,9 @@ from vtg_lib.papers.evidence import NOISE, ONE_SEED, REVERSED, SAME, compare
 
 PAPER = load_paper("sdst")
 COLUMN = "val mAP"
-PRINTED = {label: PAPER.table("tab1").row(label).paper[COLUMN] for label in ("Moment-DETR", "QD-DETR", "Ours†")}
+PRINTED = {
+    label: PAPER.table("tab1").row(label).paper[COLUMN] for label in ("Moment-DETR", "QD-DETR", "Ours†")
+}
 
 
 def runs(scores: dict[str, list[float]]) -> list[dict]:
@@ -19,7 +21,9 @@ def runs(scores: dict[str, list[float]]) -> list[dict]:
     for label, values in scores.items():
         for seed, value in enumerate(values):
             spec = row_spec(PAPER.table("tab1").row(label), PAPER.profile("sim"), "qvhighlights", seed)
-            found.append({"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": {"MR-full-mAP": value}}})
+            found.append(
+                {"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": {"MR-full-mAP": value}}}
+            )
     return found
 
 
@@ -28,7 +32,9 @@ def made(scores: dict[str, list[float]]) -> ordering.Order:
 
 
 def test_a_kept_order_a_reversed_pair_and_noise():
-    result = made({"Moment-DETR": [20.0, 20.1, 20.2], "QD-DETR": [10.0, 10.2, 10.1], "Ours†": [20.1, 20.0, 20.3]})
+    result = made(
+        {"Moment-DETR": [20.0, 20.1, 20.2], "QD-DETR": [10.0, 10.2, 10.1], "Ours†": [20.1, 20.0, 20.3]}
+    )
     assert [place.label for place in result.places] == sorted(PRINTED, key=PRINTED.get, reverse=True)
     verdicts = {(better, worse): judged.word for better, worse, judged in result.pairs}
     assert verdicts[("Ours†", "QD-DETR")] == SAME
@@ -37,7 +43,11 @@ def test_a_kept_order_a_reversed_pair_and_noise():
     assert [place.rank for place in result.places] == [1, 3, 2]
     assert result.tau == pytest.approx(1 / 3)
     text = ordering.summary(result)
-    assert text.startswith("1 of 3 pairs") and "1 are within noise" in text and "Moment-DETR above QD-DETR" in text
+    assert (
+        text.startswith("1 of 3 pairs")
+        and "1 are within noise" in text
+        and "Moment-DETR above QD-DETR" in text
+    )
     frame = ordering.frame(result)
     assert frame["rank here"].tolist() == [1, 3, 2] and frame["seeds"].tolist() == [3, 3, 3]
 

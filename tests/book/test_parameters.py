@@ -17,7 +17,8 @@ def test_defaults(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "seeds"), [([3, 1], (3, 1)), ("0,1, 2", (0, 1, 2)), (4, (4,)), ("7", (7,)), (None, (0,)), ("", (0,))]
+    ("value", "seeds"),
+    [([3, 1], (3, 1)), ("0,1, 2", (0, 1, 2)), (4, (4,)), ("7", (7,)), (None, (0,)), ("", (0,))],
 )
 def test_seeds_come_in_the_forms_that_shells_give(value, seeds):
     assert Parameters.parse(device="cpu", seeds=value).seeds == seeds
@@ -65,7 +66,9 @@ def test_data_root_order(monkeypatch, tmp_path):
     (tmp_path / "b").mkdir()
     monkeypatch.setenv("VTG_DATA_ROOT", str(tmp_path / "a"))
     assert Parameters.parse(device="cpu").data_root == (tmp_path / "a").resolve()
-    assert Parameters.parse(device="cpu", data_root=str(tmp_path / "b")).data_root == (tmp_path / "b").resolve()
+    assert (
+        Parameters.parse(device="cpu", data_root=str(tmp_path / "b")).data_root == (tmp_path / "b").resolve()
+    )
     monkeypatch.setenv("VTG_DATA_ROOT", str(tmp_path / "gone"))
     monkeypatch.setattr(parameters, "ROOT", Path(tmp_path))
     assert Parameters.parse(device="cpu").data_root is None

@@ -25,7 +25,15 @@ ROWS = ("Baseline (TR-DETR)", "+ QGR + GLB")
 @pytest.fixture(scope="module")
 def data():
     return load_data(
-        {"kind": "sim", "semantic_dim": 8, "motion_dim": 4, "train": 8, "val": 40, "clips": 16, "moments": [0.5, 0.5]}
+        {
+            "kind": "sim",
+            "semantic_dim": 8,
+            "motion_dim": 4,
+            "train": 8,
+            "val": 40,
+            "clips": 16,
+            "moments": [0.5, 0.5],
+        }
     )["val"]
 
 
@@ -33,7 +41,16 @@ def data():
 def model():
     torch.manual_seed(0)
     return build(
-        "sim_detr", {"video_dim": 12, "text_dim": 8, "width": 16, "heads": 2, "hidden": 16, "queries": 5, "decoder_layers": 3}
+        "sim_detr",
+        {
+            "video_dim": 12,
+            "text_dim": 8,
+            "width": 16,
+            "heads": 2,
+            "hidden": 16,
+            "queries": 5,
+            "decoder_layers": 3,
+        },
     )
 
 
@@ -55,7 +72,9 @@ def chapter(tmp_path, model, data):
             curves = {"epoch": [4, 8, 12], "MR-full-mAP": [20.0, 39.0 - seed * 10, 40.0]}
             curves["HL-min-VeryGood-mAP"] = [30.0, 30.0, 41.0 + seed]
             made.store.append(
-                RunResult(hash=spec.hash, spec=spec.resolved, metrics={}, curves=curves, diagnostics=after).to_dict()
+                RunResult(
+                    hash=spec.hash, spec=spec.resolved, metrics={}, curves=curves, diagnostics=after
+                ).to_dict()
             )
     return made
 
@@ -68,7 +87,10 @@ def test_stored_diagnostics_by_row(chapter):
     assert list(found) == list(ROWS)
     flow = query_views.consistency(chapter, found).data
     assert "+ QGR + GLB (n = 2)" in flow and "data:image/png" in flow
-    found[ROWS[0]][0]["kept"]["all"] = [None, *found[ROWS[0]][1]["kept"]["all"][1:]]  # a seed without matches in the first layers
+    found[ROWS[0]][0]["kept"]["all"] = [
+        None,
+        *found[ROWS[0]][1]["kept"]["all"][1:],
+    ]  # a seed without matches in the first layers
     share = found[ROWS[0]][1]["kept"]["all"][0]
     assert f"{ROWS[0]} (n = 2): {share:.0%}, " in query_views.consistency(chapter, found).data
     table = query_views.consistency_table(chapter, found).data
@@ -76,12 +98,19 @@ def test_stored_diagnostics_by_row(chapter):
     over = query_views.records(chapter, "tab3", "matching", "by_epoch")
     assert "ends at" in query_views.consistency_by_epoch(chapter, over).data
     assert "AUC" in query_views.similarity(chapter, query_views.records(chapter, "tab3", "similarity")).data
-    scores = query_views.global_local_table(chapter, query_views.records(chapter, "tab3", "global_local")).data
+    scores = query_views.global_local_table(
+        chapter, query_views.records(chapter, "tab3", "global_local")
+    ).data
     assert "class × IoU head" in scores
-    assert "layer 3" in query_views.attention_table(chapter, query_views.records(chapter, "tab3", "attention")).data
+    assert (
+        "layer 3"
+        in query_views.attention_table(chapter, query_views.records(chapter, "tab3", "attention")).data
+    )
     convergence = query_views.convergence_table(chapter, "tab3").data
     assert "10.0" in convergence  # epochs 8 and 12
-    assert "41.5" in convergence and "41.0" in convergence  # highlights at the end: the mean and the lower of 41 and 42
+    assert (
+        "41.5" in convergence and "41.0" in convergence
+    )  # highlights at the end: the mean and the lower of 41 and 42
 
 
 def test_what_is_not_run_says_so(tmp_path):

@@ -26,7 +26,10 @@ def test_an_empty_store_gives_every_table_and_says_not_run(chapter):
     for table in chapter.paper.tables:
         assert table.title in views.table(chapter, table.id).data
     assert "not run" in views.table(chapter, "tab5").data
-    assert "not run yet" in views.slope(chapter, "tab5").data and "--tables tab5" in views.slope(chapter, "tab5").data
+    assert (
+        "not run yet" in views.slope(chapter, "tab5").data
+        and "--tables tab5" in views.slope(chapter, "tab5").data
+    )
     assert "--dose moment_length" in dose_views.dose(chapter, "moment_length").data
     assert "- **same direction**: 0 rows" in views.summary(chapter).data
 
@@ -40,7 +43,12 @@ def test_a_table_can_be_shown_from_chosen_seeds_alone(chapter):
         chapter.store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": value}})
     assert "45.00 " in views.table(chapter, "tab5").data
     unseen = views.table(chapter, "tab5", seeds=[3, 4, 5]).data
-    assert "50.00 " in unseen and "Only seeds 3, 4, 5." in unseen and "vtg sweep" not in unseen and "not run" not in unseen
+    assert (
+        "50.00 " in unseen
+        and "Only seeds 3, 4, 5." in unseen
+        and "vtg sweep" not in unseen
+        and "not run" not in unseen
+    )
     assert "not run" in views.table(chapter, "tab5", seeds=[9]).data
 
 
@@ -54,12 +62,18 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path
 
 
 def test_paper_size_waits_for_a_gpu_and_leaves_out_data_sets_that_are_not_there(tmp_path, monkeypatch):
-    for name in ("qvhighlights/highlight_train_release", "qvhighlights/highlight_val_release", "tacos/tacos_train_release"):
+    for name in (
+        "qvhighlights/highlight_train_release",
+        "qvhighlights/highlight_val_release",
+        "tacos/tacos_train_release",
+    ):
         (tmp_path / f"{name}.jsonl").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.jsonl").touch()
     asked = Parameters.parse(profile="rendered", device="cpu", seeds=[0], data_root=tmp_path)
     on_cpu = Chapter("sdst", asked, results=tmp_path)
-    assert on_cpu.profile == "quick" and "`vtg sweep --paper sdst --profile rendered`" in " ".join(on_cpu.missing)
+    assert on_cpu.profile == "quick" and "`vtg sweep --paper sdst --profile rendered`" in " ".join(
+        on_cpu.missing
+    )
     on_gpu = Chapter("sdst", dataclasses.replace(asked, device="cuda"), results=tmp_path)
     assert on_gpu.profile == "rendered"
     assert "vtg data fetch charades_sta tacos" in " ".join(on_gpu.missing)  # of TACoS, validation is missing
@@ -90,9 +104,13 @@ def test_live_runs_stay_out_of_the_store(chapter):
     assert len(chapter.store) == 0 and not chapter.store.path.exists()
     assert "RDSA" in views.headline({"RDSA": result}).data
     splits = chapter.data(chapter.spec("tab5", "Ours"))
-    records = views.offset_records({"RDSA": model, "CA": chapter.untrained(chapter.spec("tab5", "Stand. CA"))}, splits["val"])
+    records = views.offset_records(
+        {"RDSA": model, "CA": chapter.untrained(chapter.spec("tab5", "Stand. CA"))}, splits["val"]
+    )
     assert list(records) == ["RDSA"]  # standard attention has no offsets
-    assert re.search(r'alt="Histograms of weighted offsets[^"]+RDSA: mean distance', views.offset_figure(records).data)
+    assert re.search(
+        r'alt="Histograms of weighted offsets[^"]+RDSA: mean distance', views.offset_figure(records).data
+    )
     levels = chapter.spec("tab5", "Ours").resolved["config"]["levels"]
     assert views.offset_table(records).data.count('<th scope="row">RDSA</th>') == levels
     record = chapter.provenance()

@@ -40,9 +40,18 @@ def test_the_paper_and_every_kind_have_their_own_scale():
     cells = [[cell(50.0, "released"), cell(10.0, "sim")], [cell(12.0, "sim")], []]
     rows = [{**row, "ours": {"mAP": found}} for row, found in zip(TABLE["rows"], cells, strict=True)]
     lines = widgets.metric_panel(rows, "mAP").split("<tbody>")[1].split("<tr>")[1:]
-    bars = [re.findall(r'class="(.)" style="width:calc\(\(100% - 5em\) \* ([\d.]+)\)"></i><small>(\w*)', line) for line in lines]
-    assert bars[0][1:] == [("o", "1.000", "released"), ("o", "0.040", "sim")]  # the only released row, the least simulated one
-    assert bars[1] == [("p", "1.000", ""), ("o", "1.000", "sim")]  # the paper's best row, the best simulated one
+    bars = [
+        re.findall(r'class="(.)" style="width:calc\(\(100% - 5em\) \* ([\d.]+)\)"></i><small>(\w*)', line)
+        for line in lines
+    ]
+    assert bars[0][1:] == [
+        ("o", "1.000", "released"),
+        ("o", "0.040", "sim"),
+    ]  # the only released row, the least simulated one
+    assert bars[1] == [
+        ("p", "1.000", ""),
+        ("o", "1.000", "sim"),
+    ]  # the paper's best row, the best simulated one
     assert bars[2] == [("p", "0.040", "")]  # not run: no bar of ours
 
 
@@ -68,7 +77,9 @@ def test_choices_are_linked_by_javascript(monkeypatch):
 
 
 def test_timeline_explorer_embeds_pictures_with_alt_text():
-    sample = plots.Timeline(name="q1", query="x", duration=10, windows=[[1, 2]], predictions={"m": [[1, 2, 0.5]]})
+    sample = plots.Timeline(
+        name="q1", query="x", duration=10, windows=[[1, 2]], predictions={"m": [[1, 2, 0.5]]}
+    )
     box = widgets.timeline_explorer([sample, sample])
     stack = box.children[-1]
     assert len(stack.children) == 2 and len(set(box.children[0].options)) == 2

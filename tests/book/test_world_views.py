@@ -60,7 +60,9 @@ def test_text_blind_scores_use_other_sentences() -> None:
             words = min(data.text.shape[1], batch.text.shape[1])
             gap = (batch.text[:, None, :words] - data.text[None, :, :words].float()).abs().sum((-1, -2))
             row = gap.argmin(1)
-            return Output(data.spans[row], torch.linspace(1, 0.5, 5).expand(len(row), -1), batch.video_mask.float())
+            return Output(
+                data.spans[row], torch.linspace(1, 0.5, 5).expand(len(row), -1), batch.video_mask.float()
+            )
 
     table = world_views.text_blind({"reader": Reader()}, data)
     assert table["mAP"][0] > 90 > 60 > table["mAP, another query's sentence"][0]

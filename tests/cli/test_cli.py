@@ -60,12 +60,19 @@ def test_a_malformed_submission_is_refused_without_a_traceback(submission, capsy
     Path(pred).write_text("\n".join([*lines[:4], '{"qid": 4, "pred_relevant_windows": "none"}', *lines[5:]]))
     assert main(["eval", "--pred", pred, "--gt", gt, "--json"]) == 1
     out, error = capsys.readouterr()
-    assert out == "" and error.startswith("vtg: error:") and "line 5" in error and "pred_relevant_windows" in error
+    assert (
+        out == ""
+        and error.startswith("vtg: error:")
+        and "line 5" in error
+        and "pred_relevant_windows" in error
+    )
     assert main(["eval", "--pred", "nowhere.jsonl", "--gt", gt]) == 1
     assert "nowhere.jsonl" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["eval"], ["nonsense"], ["data"], ["sweep"], ["eval", "--pred", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["eval"], ["nonsense"], ["data"], ["sweep"], ["eval", "--pred", "x"]]
+)
 def test_wrong_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -82,14 +89,24 @@ def test_models_lists_counts_in_the_same_unit(capsys):
 
 
 def test_tables_as_json_and_text(tmp_path: Path, capsys):
-    arguments = ["tables", "--paper", "sdst", "--store", str(tmp_path / "s.jsonl"), "--data-root", str(tmp_path)]
+    arguments = [
+        "tables",
+        "--paper",
+        "sdst",
+        "--store",
+        str(tmp_path / "s.jsonl"),
+        "--data-root",
+        str(tmp_path),
+    ]
     assert main([*arguments, "--json"]) == 0
     found = read(capsys)
     assert {"tab1", "tab5", "tabP"} <= {table["table"] for table in found}
     for table in found:
         assert {"paper", "table", "caption", "columns", "rows"} <= set(table)
         for row in table["rows"]:
-            assert row["source"] in ("run", "released", "quoted") and {"evidence", "mean", "sd", "n"} <= set(row["best"])
+            assert row["source"] in ("run", "released", "quoted") and {"evidence", "mean", "sd", "n"} <= set(
+                row["best"]
+            )
     assert main(arguments) == 0
     assert "[not run]" in capsys.readouterr().out
     assert main(["tables", "--paper", "nobody"]) == 1
@@ -131,7 +148,9 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
     # predictions of a stored run whose weights are gone: trained again, and its line left alone
     shutil.rmtree(tmp_path / "runs")
     predictions.unlink()
-    assert main(["run", "--spec", str(spec), *common, "--device", "cpu", "--predictions", str(predictions)]) == 0
+    assert (
+        main(["run", "--spec", str(spec), *common, "--device", "cpu", "--predictions", str(predictions)]) == 0
+    )
     assert read(capsys) == first and len(predictions.read_text().splitlines()) == 8
     assert len(store.read_text().splitlines()) == 1
 
@@ -143,7 +162,20 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
         (["run", "--model", "nobody"], "nobody"),
         (["run", "--model", "moment_detr", "--config", "width"], "KEY=VALUE"),
         (["run", "--model", "moment_detr", "--config", "width=[1"], "KEY=VALUE with a YAML value"),
-        (["run", "--model", "moment_detr", "--device", "cpu", "--data", "train=4", "val=4", "layout=levels"], "layout=clips"),
+        (
+            [
+                "run",
+                "--model",
+                "moment_detr",
+                "--device",
+                "cpu",
+                "--data",
+                "train=4",
+                "val=4",
+                "layout=levels",
+            ],
+            "layout=clips",
+        ),
         (["run", "--model", "moment_detr", "--train", "epoch=1"], "epoch"),
         (["run", "--paper", "sdst"], "--table and --row"),
         (["run", "--paper", "sdst", "--table", "tab5", "--row", "x"], "tab5 has no row 'x'"),
@@ -188,10 +220,22 @@ def test_faults_of_ours_keep_their_traceback(monkeypatch, broken):
 
 
 def test_sweep_dry_run_lists_the_runs(tmp_path: Path, capsys):
-    arguments = ["sweep", "--paper", "sdst", "--profile", "sim", "--tables", "tab5", "--store", str(tmp_path / "s.jsonl")]
+    arguments = [
+        "sweep",
+        "--paper",
+        "sdst",
+        "--profile",
+        "sim",
+        "--tables",
+        "tab5",
+        "--store",
+        str(tmp_path / "s.jsonl"),
+    ]
     assert main([*arguments, "--seeds", "2", "--dry-run", "--json"]) == 0
     rows = read(capsys)
-    assert [row["seed"] for row in rows] == sorted(row["seed"] for row in rows)  # a whole table of one seed first
+    assert [row["seed"] for row in rows] == sorted(
+        row["seed"] for row in rows
+    )  # a whole table of one seed first
     assert {row["seed"] for row in rows} == {0, 1} and not any(row["stored"] for row in rows)
     assert main([*arguments, "--seeds", "1,", "--dry-run", "--json"]) == 0
     assert {row["seed"] for row in read(capsys)} == {1}
@@ -243,7 +287,10 @@ def test_bench_of_dropout_and_accuracy(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_method_is_timed_at_the_size_that_its_own_paper_gives_it() -> None:
     timed = bench_steps.prepare("sim_detr", "sim", "cpu")
-    assert timed.model.config.width == load_paper("simdetr").profiles["sim"].overrides("sim_detr", "qvhighlights").config["width"]
+    assert (
+        timed.model.config.width
+        == load_paper("simdetr").profiles["sim"].overrides("sim_detr", "qvhighlights").config["width"]
+    )
 
 
 def test_a_method_is_timed_on_features_as_wide_as_published() -> None:
@@ -260,7 +307,10 @@ def test_bench_splits_a_step(monkeypatch: pytest.MonkeyPatch):
         bench_steps,
         "prepare",
         lambda model, size, device: bench_steps.Bench(
-            model=models.build("moment_detr", config), data=data.load_data(knobs)["train"], batch_size=4, device="cpu"
+            model=models.build("moment_detr", config),
+            data=data.load_data(knobs)["train"],
+            batch_size=4,
+            device="cpu",
         ),
     )
     monkeypatch.setattr(bench_steps, "REPEATS", 3)
@@ -273,5 +323,5 @@ def test_bench_splits_a_step(monkeypatch: pytest.MonkeyPatch):
         parts = found[precision]
         names = ("batch", "forward", "matching", "loss", "backward", "optimizer")
         assert parts["step_ms"] == pytest.approx(sum(parts[f"{name}_ms"] for name in names))
-        assert 0 < parts["matching_ms"] and 0 < parts["matching_and_loss_share"] < 1
+        assert parts["matching_ms"] > 0 and 0 < parts["matching_and_loss_share"] < 1
     assert bench_steps.inference("moment_detr", "sim", "cpu")["predict_ms_per_query"] > 0

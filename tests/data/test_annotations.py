@@ -126,12 +126,21 @@ def test_notes_do_not_stop_but_unpublished_oddities_warn(write):
     overlapping = row(relevant_windows=[[4, 8], [6, 8]])
     with pytest.warns(AnnotationWarning, match="overlapping windows in 1 row"):
         read_annotations(write([overlapping]))
-    assert [n.kind for n in validate_annotations([row(relevant_clip_ids=[2, 4])], "qvhighlights")] == ["clips and windows differ"]
+    assert [n.kind for n in validate_annotations([row(relevant_clip_ids=[2, 4])], "qvhighlights")] == [
+        "clips and windows differ"
+    ]
     assert validate_annotations([row()], "qvhighlights") == []
 
 
 def test_tvsum_duration_counts_clips():
-    video = {"qid": "a", "query": "x", "duration": 3, "vid": "a", "relevant_windows": None, "label": [[1.0, 2.0]] * 3}
+    video = {
+        "qid": "a",
+        "query": "x",
+        "duration": 3,
+        "vid": "a",
+        "relevant_windows": None,
+        "label": [[1.0, 2.0]] * 3,
+    }
     validate_annotations([video], "tvsum")
     assert statistics([video], "tvsum")["duration"]["mean"] == 6
     with pytest.raises(AnnotationError, match="counts clips"):
@@ -195,7 +204,9 @@ def test_published_files_read_without_a_warning(data_root, name, count):
 
 
 def test_qvhighlights_statistics_are_the_known_ones(data_root):
-    found = statistics(read_annotations(data_root / "qvhighlights/highlight_train_release.jsonl"), "qvhighlights")
+    found = statistics(
+        read_annotations(data_root / "qvhighlights/highlight_train_release.jsonl"), "qvhighlights"
+    )
     assert round(100 * found["window_count_share"]["1"]) == 67
     assert round(100 * found["window_count_share"]["2"]) == 17
     assert round(found["window_length"]["mean"]) == 25 and found["window_length"]["median"] == 16

@@ -1,4 +1,6 @@
-"""Feature sets: every public layout, conversion that survives a kill, gathering, and sets that must not be mixed."""
+"""Feature sets: every public layout, conversion that survives a kill, gathering, and sets that must not be
+mixed.
+"""
 
 import dataclasses
 import errno
@@ -19,7 +21,13 @@ from vtg_lib.data.official import loading_benchmark, official_arrays, official_d
 
 VIDEO = FeatureSpec(name="clip", kind="video", extractor="test", dims=6, clip_length=2.0)
 TEXT = FeatureSpec(
-    name="text", kind="text", extractor="test", dims=5, clip_length=None, files=("qid{id}.npz",), key="last_hidden_state"
+    name="text",
+    kind="text",
+    extractor="test",
+    dims=5,
+    clip_length=None,
+    files=("qid{id}.npz",),
+    key="last_hidden_state",
 )
 
 
@@ -41,7 +49,9 @@ def source(tmp_path, rng):
     """Three videos of 4, 7 and 1 clips."""
     folder = tmp_path / "source"
     folder.mkdir()
-    arrays = {name: rng.standard_normal((length, 6), np.float32) for name, length in (("a", 4), ("b", 7), ("c", 1))}
+    arrays = {
+        name: rng.standard_normal((length, 6), np.float32) for name, length in (("a", 4), ("b", 7), ("c", 1))
+    }
     for name, array in arrays.items():
         np.savez(folder / f"{name}.npz", features=array)
     return folder, arrays
@@ -61,7 +71,9 @@ def test_text_layouts(tmp_path, rng):
     np.savez(tmp_path / "qid7.npz", last_hidden_state=words, pooler_output=pooled)
     np.testing.assert_allclose(read_source(tmp_path, "7", TEXT)[:, 0], unit(words), rtol=1e-5)
     np.testing.assert_allclose(
-        read_source(tmp_path, "7", change(TEXT, key="pooler_output", axes="d"))[:, 0], unit(pooled)[None], rtol=1e-5
+        read_source(tmp_path, "7", change(TEXT, key="pooler_output", axes="d"))[:, 0],
+        unit(pooled)[None],
+        rtol=1e-5,
     )
 
 
@@ -70,7 +82,9 @@ def test_joined_npy_files_are_cut_to_the_shorter(tmp_path, rng):
     np.save(tmp_path / "v_rgb.npy", rgb)
     np.save(tmp_path / "v_opt.npy", flow)
     spec = change(VIDEO, files=("{id}_rgb.npy", "{id}_opt.npy"), key=None)
-    np.testing.assert_allclose(read_source(tmp_path, "v", spec)[:, 0], unit(np.concatenate([rgb[:4], flow], 1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        read_source(tmp_path, "v", spec)[:, 0], unit(np.concatenate([rgb[:4], flow], 1)), rtol=1e-5
+    )
 
 
 def test_torch_files(tmp_path):
@@ -88,14 +102,23 @@ def test_levels_end_up_in_one_layout(tmp_path, rng, axes):
     stored = {"ktd": levels, "tkd": levels.swapaxes(0, 1), "tkpd": tokens}[axes]
     np.save(tmp_path / "v.npy", stored)
     spec = change(
-        VIDEO, files=("{id}.npy",), key=None, axes=axes, levels=4, normalise="none", tokens="cls" if axes == "tkpd" else None
+        VIDEO,
+        files=("{id}.npy",),
+        key=None,
+        axes=axes,
+        levels=4,
+        normalise="none",
+        tokens="cls" if axes == "tkpd" else None,
     )
     got = read_source(tmp_path, "v", spec)
     wanted = tokens[:, :, 0] if axes == "tkpd" else levels.swapaxes(0, 1)
     np.testing.assert_array_equal(got, wanted)
     if axes == "tkpd":
         np.testing.assert_allclose(
-            read_source(tmp_path, "v", change(spec, tokens="mean")), tokens[:, :, 1:].mean(2), rtol=1e-4, atol=1e-6
+            read_source(tmp_path, "v", change(spec, tokens="mean")),
+            tokens[:, :, 1:].mean(2),
+            rtol=1e-4,
+            atol=1e-6,
         )
     cache = convert(tmp_path, tmp_path / "cache", ["v"], change(spec, dtype="float32"), progress=False)
     np.testing.assert_array_equal(cache.gather(["v"])[0][0], wanted.swapaxes(0, 1))  # [K, T, D]
@@ -161,10 +184,15 @@ def test_existing_cache_is_used_and_another_spec_refused(source, tmp_path):
     first = convert(folder, tmp_path / "cache", ["a", "b"], VIDEO, progress=False)
     stamp = (tmp_path / "cache" / "data.bin").stat().st_mtime_ns
     again = convert(folder, tmp_path / "cache", ["b"], VIDEO, progress=False)
-    assert again.fingerprint == first.fingerprint and (tmp_path / "cache" / "data.bin").stat().st_mtime_ns == stamp
+    assert (
+        again.fingerprint == first.fingerprint
+        and (tmp_path / "cache" / "data.bin").stat().st_mtime_ns == stamp
+    )
     with pytest.raises(FeatureError, match="clip_length: expected 1.0, got 2.0.*Fix"):
         convert(folder, tmp_path / "cache", ["a"], change(VIDEO, clip_length=1.0), progress=False)
-    other = convert(folder, tmp_path / "cache", ["a"], change(VIDEO, clip_length=1.0), overwrite=True, progress=False)
+    other = convert(
+        folder, tmp_path / "cache", ["a"], change(VIDEO, clip_length=1.0), overwrite=True, progress=False
+    )
     assert other.spec.clip_length == 1.0 and other.fingerprint != first.fingerprint
 
 
@@ -255,23 +283,40 @@ def caches(tmp_path, rng):
         folder = tmp_path / spec.name
         folder.mkdir()
         for name, length in lengths.items():
-            np.savez(spec.paths(folder, name)[0], **{spec.key: rng.standard_normal((length, spec.dims), np.float32)})
-        made[spec.name] = convert(folder, tmp_path / "caches" / spec.name, list(lengths), spec, progress=False)
+            np.savez(
+                spec.paths(folder, name)[0],
+                **{spec.key: rng.standard_normal((length, spec.dims), np.float32)},
+            )
+        made[spec.name] = convert(
+            folder, tmp_path / "caches" / spec.name, list(lengths), spec, progress=False
+        )
     return made
 
 
-ROWS = [{"qid": 1, "vid": "b", "duration": 6}, {"qid": 2, "vid": "a", "duration": 10}, {"qid": 3, "vid": "b", "duration": 6}]
+ROWS = [
+    {"qid": 1, "vid": "b", "duration": 6},
+    {"qid": 2, "vid": "a", "duration": 10},
+    {"qid": 3, "vid": "b", "duration": 6},
+]
 
 
 def test_official_arrays_join_sets_cut_and_index(caches):
     got = official_arrays(ROWS, [caches["slowfast"], caches["clip"]], caches["text"])
     assert got["video"].shape == (2, 4, 10) and got["text"].shape == (3, 6, 5)
-    assert list(got["video_length"]) == [3, 4] and list(got["video_index"]) == [0, 1, 0] and list(got["text_length"]) == [2, 6, 1]
+    assert (
+        list(got["video_length"]) == [3, 4]
+        and list(got["video_index"]) == [0, 1, 0]
+        and list(got["text_length"]) == [2, 6, 1]
+    )
     np.testing.assert_array_equal(got["video"][1, :, :4], caches["slowfast"]["a"][:4, 0])
     np.testing.assert_array_equal(got["video"][1, :, 4:], caches["clip"]["a"][:, 0])
     assert not got["video"][0, 3:].any()
     short = official_arrays(ROWS, [caches["clip"]], caches["text"], max_clips=2, max_words=3)
-    assert short["video"].shape == (2, 2, 6) and short["text"].shape == (3, 3, 5) and list(short["text_length"]) == [2, 3, 1]
+    assert (
+        short["video"].shape == (2, 2, 6)
+        and short["text"].shape == (3, 3, 5)
+        and list(short["text_length"]) == [2, 3, 1]
+    )
 
 
 def test_sets_that_do_not_belong_together_are_refused(caches, tmp_path):
@@ -282,10 +327,14 @@ def test_sets_that_do_not_belong_together_are_refused(caches, tmp_path):
         change(VIDEO, name="one_second", dims=4, clip_length=1.0),
         progress=False,
     )
-    with pytest.raises(FeatureError, match="clip_length: expected 2.0 as in clip, got 1.0 in one_second.*Fix"):
+    with pytest.raises(
+        FeatureError, match="clip_length: expected 2.0 as in clip, got 1.0 in one_second.*Fix"
+    ):
         official_arrays(ROWS, [caches["clip"], other], caches["text"])
     with pytest.raises(FeatureError, match="got 0.45 of their duration.*about 4.44 s a clip"):
-        official_arrays([row | {"duration": 2 * row["duration"]} for row in ROWS], [caches["clip"]], caches["text"])
+        official_arrays(
+            [row | {"duration": 2 * row["duration"]} for row in ROWS], [caches["clip"]], caches["text"]
+        )
     longer = [row | {"duration": 2 * row["duration"]} for row in ROWS]
     assert len(official_arrays(longer, [caches["clip"]], caches["text"], duration_unit=None)["video"]) == 2
     with pytest.raises(FeatureError, match="expected text features, got video"):
@@ -323,7 +372,10 @@ def test_official_data_converts_once_and_gives_a_split(tmp_path, rng):
             (base / folder).mkdir(parents=True, exist_ok=True)
             np.savez(base / folder / f"{name}.npz", **{key: rng.standard_normal(shape, np.float32)})
     load = dict(
-        feature_set="qvhighlights_slowfast_clip", video_arrays=("slowfast", "clip"), text_array="clip_text", progress=False
+        feature_set="qvhighlights_slowfast_clip",
+        video_arrays=("slowfast", "clip"),
+        text_array="clip_text",
+        progress=False,
     )
     got = official_data("qvhighlights", rows, data_root=tmp_path, **load)
     batch = got["val"].batch(torch.tensor([2, 0]))

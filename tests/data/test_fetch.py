@@ -64,14 +64,21 @@ def manifest(tmp_path, monkeypatch, server):
 
     def write(addresses=("/a",), sha256=None, size=None, unpack=None, path="x/a.bin", more=()):
         files = [
-            {"path": path, "addresses": [server.url + a if a[0] == "/" else a for a in addresses], "size": size, "sha256": sha256}
+            {
+                "path": path,
+                "addresses": [server.url + a if a[0] == "/" else a for a in addresses],
+                "size": size,
+                "sha256": sha256,
+            }
         ]
         content = {
             "name": "x", "kind": "features", "dataset": None, "title": "t", "licence": "l",
             "homepage": "https://example.org", "layout": "l", "clip_length": None, "hashes": "recorded",
             "files": files + list(more), "unpack": unpack, "folder": "x",
         }  # fmt: skip
-        folder = tmp_path / f"manifests{len(list(tmp_path.iterdir()))}"  # a new folder: manifests are read once
+        folder = (
+            tmp_path / f"manifests{len(list(tmp_path.iterdir()))}"
+        )  # a new folder: manifests are read once
         folder.mkdir()
         (folder / "x.yaml").write_text(yaml.safe_dump({"sets": [content]}))
         monkeypatch.setenv("VTG_MANIFESTS", str(folder))
@@ -253,7 +260,9 @@ def zipped(members):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("pack", [tar, lambda m: tar(m, "w"), lambda m: tar(m, "w:xz"), zipped], ids=["gz", "tar", "xz", "zip"])
+@pytest.mark.parametrize(
+    "pack", [tar, lambda m: tar(m, "w"), lambda m: tar(m, "w:xz"), zipped], ids=["gz", "tar", "xz", "zip"]
+)
 def test_archives_are_verified_unpacked_recorded_and_removed(server, manifest, root, pack):
     server.files["/a"] = body = pack([("deep/clip/v.npz", b"one"), ("deep/w.npz", b"two")])
     manifest(path="x.archive", sha256=sha(body), unpack=[{"archives": ["x.archive"], "to": "x"}])
@@ -333,7 +342,9 @@ def test_unpacking_needs_room_and_a_free_target(tmp_path, monkeypatch):
     unpack([tmp_path / "a"], tmp_path / "x", progress=False)
     with pytest.raises(ArchiveError, match="no such folder before"):
         unpack([tmp_path / "a"], tmp_path / "x", progress=False)
-    monkeypatch.setattr("vtg_lib.data.sources.archives.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(
+        "vtg_lib.data.sources.archives.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})
+    )
     with pytest.raises(ArchiveError, match="expected room for 1,024,000 bytes, got 10 free"):
         unpack([tmp_path / "a"], tmp_path / "y", progress=False)
 
@@ -378,7 +389,10 @@ def test_hugging_face_data_set_becomes_a_folder(manifest, root, monkeypatch):
 def test_rows_for_the_command_line(root):
     rows = {row["name"]: row for row in fetch.list_rows(root)}
     assert rows["qvhighlights"]["size"] == 5_806_905 and rows["qvhighlights"]["hashed"] == 4
-    assert rows["qvhighlights_slowfast_clip"]["size"] is None and rows["qvhighlights_slowfast_clip"]["stated_size"]
+    assert (
+        rows["qvhighlights_slowfast_clip"]["size"] is None
+        and rows["qvhighlights_slowfast_clip"]["stated_size"]
+    )
     assert {row["present"] for row in rows.values()} == {"none"}
     json.dumps(list(rows.values()))
 

@@ -55,7 +55,10 @@ def test_folders_are_found_wherever_the_archive_put_them(tmp_path):
     deep = tmp_path / data.folder / "features" / "clip_features"
     deep.mkdir(parents=True)
     assert array_folder(data, "clip", tmp_path) == deep
-    with pytest.raises(ManifestError, match="one folder 'slowfast_features'.*got 0.*vtg data fetch qvhighlights_slowfast_clip"):
+    with pytest.raises(
+        ManifestError,
+        match="one folder 'slowfast_features'.*got 0.*vtg data fetch qvhighlights_slowfast_clip",
+    ):
         array_folder(data, "slowfast", tmp_path)
 
 
@@ -111,6 +114,8 @@ def test_hashes_are_those_of_the_real_files(data_root):
         for file in data.files:
             if file.sha256 and (data_root / file.path).exists():
                 content = (data_root / file.path).read_bytes()
-                assert (len(content), hashlib.sha256(content).hexdigest()) == (file.size, file.sha256), file.path
+                assert (len(content), hashlib.sha256(content).hexdigest()) == (file.size, file.sha256), (
+                    file.path
+                )
                 checked += 1
     assert checked == 25

@@ -48,7 +48,9 @@ def test_fewer_levels_are_the_same_last_levels() -> None:
 
 
 def test_moment_statistics_follow_the_knobs() -> None:
-    rows = load_data({**TINY, "train": 600, "clips": 75, "window_median": 16.0, "window_sigma": 0.95})["train"].annotations
+    rows = load_data({**TINY, "train": 600, "clips": 75, "window_median": 16.0, "window_sigma": 0.95})[
+        "train"
+    ].annotations
     counts = np.array([len(row["relevant_windows"]) for row in rows])
     assert (counts == 1).mean() == pytest.approx(0.67, abs=0.06)
     lengths = np.array([end - start for row in rows for start, end in row["relevant_windows"]])
@@ -126,7 +128,13 @@ def test_highlight_labels_become_saliency() -> None:
 
 
 def test_content_words() -> None:
-    assert [content_stem(w) for w in ("the", "dogs", "walking", "is", "red")] == [None, "dog", "walk", None, "red"]
+    assert [content_stem(w) for w in ("the", "dogs", "walking", "is", "red")] == [
+        None,
+        "dog",
+        "walk",
+        None,
+        "red",
+    ]
     vocabulary = Vocabulary()
     assert vocabulary.concepts("Two dogs, a dog and a cat.") == vocabulary.concepts("dog cat")
 
@@ -155,7 +163,10 @@ def test_background_events_fill_unannotated_time_alone() -> None:
 
 
 def test_a_world_without_votes_has_the_same_moments():
-    voted, plain = (load_data({"kind": "sim", "train": 6, "val": 2, "clips": 8, "saliency": votes}) for votes in (True, False))
+    voted, plain = (
+        load_data({"kind": "sim", "train": 6, "val": 2, "clips": 8, "saliency": votes})
+        for votes in (True, False)
+    )
     assert all("saliency_scores" in row for row in voted["val"].annotations)
     assert not any("saliency_scores" in row for row in plain["val"].annotations)
     assert torch.equal(plain["train"].spans[0], voted["train"].spans[0])
@@ -167,13 +178,17 @@ def test_a_world_may_have_a_test_split():
     plain = load_data({"kind": "sim", "train": 4, "val": 3, "clips": 8})
     assert {name: len(split) for name, split in data.items()} == {"train": 4, "val": 3, "test": 2}
     assert set(plain) == {"train", "val"}
-    assert torch.equal(data["val"].video, plain["val"].video) and data["test"].annotations[0] != data["val"].annotations[0]
+    assert (
+        torch.equal(data["val"].video, plain["val"].video)
+        and data["test"].annotations[0] != data["val"].annotations[0]
+    )
 
 
 def test_worlds_like_other_data_sets():
     assert resolve({"kind": "sim", "dataset": "qvhighlights"}) == resolve({"kind": "sim"})
     charades, tacos = (
-        load_data({"kind": "sim", "train": 400, "val": 2, "dataset": name})["train"] for name in ("charades_sta", "tacos")
+        load_data({"kind": "sim", "train": 400, "val": 2, "dataset": name})["train"]
+        for name in ("charades_sta", "tacos")
     )
     for split, share in ((charades, 0.25), (tacos, 0.06)):  # of the video, in the median
         assert (split.span_count == 1).all() and split.saliency.max() == 1

@@ -15,7 +15,13 @@ ROW = {
     "relevant_clip_ids": [*range(15), *range(60, 75)],
     "saliency_scores": [[4, 4, 0]] * 30,
 }
-WHOLE = {**ROW, "qid": 1, "vid": "w_0.0_150.0", "relevant_windows": [[0, 150]], "relevant_clip_ids": [*range(75)]}
+WHOLE = {
+    **ROW,
+    "qid": 1,
+    "vid": "w_0.0_150.0",
+    "relevant_windows": [[0, 150]],
+    "relevant_clip_ids": [*range(75)],
+}
 WHOLE["saliency_scores"] = [[4, 4, 0]] * 75
 
 
@@ -25,7 +31,9 @@ def test_shapes_by_hand() -> None:
     assert found["words"][2] == 1 and sum(found["words"]) == 1
     lengths = dict(zip(annotation_shapes.SECONDS[1:], found["seconds"], strict=True))
     assert lengths[30.0] == pytest.approx(2 / 3) and lengths[150.0] == pytest.approx(1 / 3)
-    assert found["relative"][3] == pytest.approx(2 / 3) and found["relative"][-1] == pytest.approx(1 / 3)  # 0.2 and 1
+    assert found["relative"][3] == pytest.approx(2 / 3) and found["relative"][-1] == pytest.approx(
+        1 / 3
+    )  # 0.2 and 1
     assert found["position"][0] == pytest.approx(2 / 3) and found["position"][25] == pytest.approx(1 / 3)
     assert found["ends"] == pytest.approx([2 / 3, 2 / 3, 1 / 3])
     assert found["votes"] == pytest.approx([1 / 3, 0, 0, 0, 2 / 3])

@@ -8,7 +8,15 @@ from vtg_lib.diagnostics import DIAGNOSTICS, OFFSET_BINS
 from vtg_lib.models import build
 
 CONFIG = {"video_dim": 16, "text_dim": 16, "width": 16, "heads": 4, "queries": 3, "levels": 2}
-DATA = {"kind": "sim", "layout": "levels", "semantic_dim": 16, "levels": 2, "train": 4, "val": 12, "clips": 10}
+DATA = {
+    "kind": "sim",
+    "layout": "levels",
+    "semantic_dim": 16,
+    "levels": 2,
+    "train": 4,
+    "val": 12,
+    "clips": 10,
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""Diagnostics of decoder queries: on decoders that are made to behave in a known way, and on every DETR-style method."""
+"""Diagnostics of decoder queries: on decoders that are made to behave in a known way, and on every DETR-style
+method.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,15 @@ from vtg_lib.diagnostics.queries import (
 )
 from vtg_lib.models import build
 
-DATA = {"kind": "sim", "semantic_dim": 8, "motion_dim": 4, "train": 8, "val": 70, "clips": 16, "moments": [0.4, 0.6]}
+DATA = {
+    "kind": "sim",
+    "semantic_dim": 8,
+    "motion_dim": 4,
+    "train": 8,
+    "val": 70,
+    "clips": 16,
+    "moments": [0.4, 0.6],
+}
 QUERIES, LAYERS, WIDTH = 4, 3, 8
 AWAY = torch.tensor([0.5, 1e-3])  # a moment that is nowhere
 
@@ -35,14 +45,20 @@ class Scripted(nn.Module):
                 real = torch.arange(len(data))[data.span_count > moment]
                 spans[layer, real, order[layer][moment]] = data.spans[real, moment]
         best = torch.full((LAYERS, len(data), QUERIES), 0.5) if scores is None else scores
-        self.whole = {"spans": spans, "logits": torch.stack((best.logit(), torch.zeros_like(best)), -1), "iou": quality}
+        self.whole = {
+            "spans": spans,
+            "logits": torch.stack((best.logit(), torch.zeros_like(best)), -1),
+            "iou": quality,
+        }
         self.states, self.attention = states, attention
 
     def forward(self, batch, trace=False):
         layers = {name: value[:, batch.index] for name, value in self.whole.items() if value is not None}
         extras = {} if self.states is None else {"states": self.states[:, batch.index]}
         traced = {} if self.attention is None else {"clip_attention": self.attention(batch)}
-        return Output(layers["spans"][-1], layers["logits"][-1, ..., 0], batch.saliency, layers, extras, traced)
+        return Output(
+            layers["spans"][-1], layers["logits"][-1, ..., 0], batch.saliency, layers, extras, traced
+        )
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +73,11 @@ def test_queries_that_stay_swap_and_move(data):
     assert stays["moments"] == {"all": one + 2 * two, "1": one, "2": 2 * two, "3+": 0}
     assert stays["kept"] == {"all": [1, 1], "1": [1, 1], "2": [1, 1], "3+": [None, None]}
     changes = matching_consistency(Scripted(data, [(0, 1), (1, 0), (2, 3)]), data)
-    assert changes["kept"]["2"] == [0, 0] and changes["swapped"]["2"] == [1, 0] and changes["moved"]["2"] == [0, 1]
+    assert (
+        changes["kept"]["2"] == [0, 0]
+        and changes["swapped"]["2"] == [1, 0]
+        and changes["moved"]["2"] == [0, 1]
+    )
     assert changes["kept"]["1"] == [0, 0] and changes["swapped"]["1"] == [0, 0]  # nobody to swap with
 
 
@@ -71,7 +91,9 @@ def test_similarity_of_queries(data):
     states[:, :, [0, 2]], states[:, :, 1] = first, second
     model.states = states
     found = query_similarity(model, data)
-    assert found["auc"] == [1, 1, 1] and found["same_mean"] == [1, 1, 1] and found["different_mean"] == [0, 0, 0]
+    assert (
+        found["auc"] == [1, 1, 1] and found["same_mean"] == [1, 1, 1] and found["different_mean"] == [0, 0, 0]
+    )
     two = int((data.span_count == 2).sum())
     assert sum(found["same"][0]) == len(data) and sum(found["different"][0]) == 2 * two
     model.states = torch.ones_like(states)
@@ -84,7 +106,11 @@ def test_scores_that_know_the_best_moment_and_scores_that_do_not(data):
     order = [(0, 1)] * LAYERS
     good = torch.tensor([0.9, 0.8, 0.1, 0.1]).repeat(LAYERS, len(data), 1)
     found = global_local(Scripted(data, order, scores=good), data)
-    assert found["best_misses"] == 0 and found["class"]["top_misses"] == 0 and found["class"]["rank_correlation"] > 0.7
+    assert (
+        found["best_misses"] == 0
+        and found["class"]["top_misses"] == 0
+        and found["class"]["rank_correlation"] > 0.7
+    )
     assert set(found) == {"best_misses", "class"}
     bad = torch.tensor([0.1, 0.1, 0.8, 0.9]).repeat(LAYERS, len(data), 1)
     found = global_local(Scripted(data, order, scores=bad, quality=good), data)
@@ -106,7 +132,10 @@ def test_attention_on_the_own_moment(data):
     found = attention_mass(Scripted(data, order, attention=focused), data)
     assert found["own"] == pytest.approx([1, 1, 1]) and found["others"] == pytest.approx([0, 0, 0], abs=1e-6)
     even = attention_mass(
-        Scripted(data, order, attention=lambda b: torch.ones(LAYERS, len(b), QUERIES, b.video_mask.shape[1]) * 0.01), data
+        Scripted(
+            data, order, attention=lambda b: torch.ones(LAYERS, len(b), QUERIES, b.video_mask.shape[1]) * 0.01
+        ),
+        data,
     )
     assert even["own"] == pytest.approx([even["length"]] * 3, abs=1e-3) and 0 < even["length"] < 1
     assert attention_mass(Scripted(data, order), data) == {}
@@ -122,7 +151,16 @@ def test_convergence():
 def test_every_detr_style_method_can_be_looked_into(name, data):
     torch.manual_seed(0)
     model = build(
-        name, {"video_dim": 12, "text_dim": 8, "width": 16, "heads": 2, "hidden": 16, "queries": 5, "decoder_layers": 3}
+        name,
+        {
+            "video_dim": 12,
+            "text_dim": 8,
+            "width": 16,
+            "heads": 2,
+            "hidden": 16,
+            "queries": 5,
+            "decoder_layers": 3,
+        },
     )
     for diagnostic in ("matching", "similarity", "global_local", "attention"):
         assert DIAGNOSTICS[diagnostic](model, data), diagnostic
@@ -132,4 +170,7 @@ def test_every_detr_style_method_can_be_looked_into(name, data):
 
 def test_methods_without_decoder_layers_have_nothing_to_show(data):
     model = build("univtg", {"video_dim": 12, "text_dim": 8, "width": 16, "heads": 2, "hidden": 16})
-    assert all(DIAGNOSTICS[name](model, data) == {} for name in ("matching", "similarity", "global_local", "attention"))
+    assert all(
+        DIAGNOSTICS[name](model, data) == {}
+        for name in ("matching", "similarity", "global_local", "attention")
+    )

@@ -11,7 +11,9 @@ CLIPS, LENGTH = 10, 2.0
 
 
 def data(rows: int = 5) -> GroundingData:
-    """Videos of 20 s; row i has one moment of 2 (i + 1) seconds from 0 on, with full marks from three annotators."""
+    """Videos of 20 s; row i has one moment of 2 (i + 1) seconds from 0 on, with full marks from three
+    annotators.
+    """
     annotations = [
         {
             "qid": i,
@@ -42,7 +44,9 @@ def data(rows: int = 5) -> GroundingData:
 
 
 class Fixed(nn.Module):
-    """Two queries; the second scores best and is at 10 s, 4 s wide; two levels whose references are 8 s and 4 s wide."""
+    """Two queries; the second scores best and is at 10 s, 4 s wide; two levels whose references are 8 s and 4
+    s wide.
+    """
 
     def __init__(self, offsets: bool = True) -> None:
         super().__init__()
@@ -52,12 +56,19 @@ class Fixed(nn.Module):
     def forward(self, batch, trace=False):
         b = len(batch)
         spans = torch.tensor([[0.1, 0.1], [0.5, 0.2]]).expand(b, -1, -1)
-        references = torch.tensor([[[0.1, 0.1], [0.5, 0.4]], [[0.1, 0.1], [0.5, 0.2]], [[0.1, 0.1], [0.5, 0.2]]])
+        references = torch.tensor(
+            [[[0.1, 0.1], [0.5, 0.4]], [[0.1, 0.1], [0.5, 0.2]], [[0.1, 0.1], [0.5, 0.2]]]
+        )
         traced = {"references": references[:, None].expand(-1, b, -1, -1)} if trace else {}
         if trace and self.offsets:
             traced["offsets"] = torch.tensor([[-1.0, 1.5]]).expand(2, b, 2, 1, 2)
             traced["attention"] = torch.tensor([[0.25, 0.75]]).expand(2, b, 2, 1, 2)
-        return Output(spans=spans, scores=torch.tensor([[0.2, 0.9]]).expand(b, -1), saliency=batch.saliency, trace=traced)
+        return Output(
+            spans=spans,
+            scores=torch.tensor([[0.2, 0.9]]).expand(b, -1),
+            saliency=batch.saliency,
+            trace=traced,
+        )
 
 
 def test_rows_are_spread_over_lengths_of_moments():

@@ -12,13 +12,17 @@ from vtg_lib.evaluation.submission import SubmissionError
 
 
 def world(queries: int = 60, seed: int = 0) -> tuple[list[dict], list[dict]]:
-    """Annotations with one to twelve moments on a grid of 2 s, and predictions near them, with ties and repeats."""
+    """Annotations with one to twelve moments on a grid of 2 s, and predictions near them, with ties and
+    repeats.
+    """
     rng = np.random.default_rng(seed)
     truth, predictions = [], []
     for qid in range(queries):
         edges = np.sort(rng.choice(75, 2 * int(rng.integers(1, 13)), replace=False)) * 2
         windows = edges.reshape(-1, 2).tolist()
-        near = np.array([windows[i] for i in rng.integers(0, len(windows), 10)]) + 2 * rng.integers(-2, 3, (10, 2))
+        near = np.array([windows[i] for i in rng.integers(0, len(windows), 10)]) + 2 * rng.integers(
+            -2, 3, (10, 2)
+        )
         near = np.clip(np.sort(near, axis=1), 0, 150)
         scores = np.sort(rng.integers(0, 8, 10) / 8)[::-1]
         clips = sorted({c for start, end in windows for c in range(start // 2, end // 2)})
@@ -44,7 +48,9 @@ def world(queries: int = 60, seed: int = 0) -> tuple[list[dict], list[dict]]:
 
 
 def one(windows: list, predicted: list) -> Ranked:
-    return Ranked.join([{"qid": 0, "pred_relevant_windows": predicted}], [{"qid": 0, "relevant_windows": windows}])
+    return Ranked.join(
+        [{"qid": 0, "pred_relevant_windows": predicted}], [{"qid": 0, "relevant_windows": windows}]
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -128,7 +134,9 @@ def test_agreement_of_a_method_with_itself_and_with_another() -> None:
     a = Ranked.join(predictions, truth)
     b = Ranked.join(released.reordered(predictions, truth), truth)
     same = released.agreement(a, a)
-    assert same["iou"] == pytest.approx((np.ptp(a.spans[:, 0], axis=1) > 0).mean())  # 0 for windows without length
+    assert same["iou"] == pytest.approx(
+        (np.ptp(a.spans[:, 0], axis=1) > 0).mean()
+    )  # 0 for windows without length
     assert same["first"] == same["second"] == 0 and same["gap"] == 0 and same["rank"] == pytest.approx(1)
     there, back = released.agreement(a, b), released.agreement(b, a)
     assert there["gap"] == pytest.approx(-back["gap"]) and there["low"] == pytest.approx(-back["high"])

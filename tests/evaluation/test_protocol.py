@@ -12,10 +12,11 @@ from vtg_lib.evaluation.average_precision import detection_ap, tied_ap
 from vtg_lib.evaluation.protocol import GroundTruth, evaluate, highlight_map, recall_and_miou
 from vtg_lib.evaluation.submission import SubmissionError
 
-# R1@0.5, R1@0.7, mAP@0.5, mAP@0.75, mAP, HD mAP and HIT@1 (VeryGood) that the reference evaluator gives on predictions
-# that their authors published: jayleicn/moment_detr @ b7e553a, wjun0830/QD-DETR @ 56c63b2, mingyao1120/TR-DETR @ fca43a9,
-# wjun0830/CGDETR @ 212b2e4, jinhyunj/EaTR @ 384f093. Moment-DETR's and QD-DETR's are in their repositories too, in
-# standalone_eval/sample_val_preds_metrics_raw.json and results/video_checkpoint/hl_val_submission_metrics.json.
+# R1@0.5, R1@0.7, mAP@0.5, mAP@0.75, mAP, HD mAP and HIT@1 (VeryGood) that the reference evaluator gives on
+# predictions that their authors published: jayleicn/moment_detr @ b7e553a, wjun0830/QD-DETR @ 56c63b2,
+# mingyao1120/TR-DETR @ fca43a9, wjun0830/CGDETR @ 212b2e4, jinhyunj/EaTR @ 384f093. Moment-DETR's and
+# QD-DETR's are in their repositories too, in standalone_eval/sample_val_preds_metrics_raw.json and
+# results/video_checkpoint/hl_val_submission_metrics.json.
 BRIEF = (
     "MR-full-R1@0.5",
     "MR-full-R1@0.7",
@@ -117,7 +118,9 @@ def test_equals_the_oracle_on_continuous_values(seed, queries):
     predictions, annotations = [], []
     for qid in range(queries):
         start = rng.uniform(0, 140, rng.integers(1, 12))
-        windows = np.stack([start, start + rng.choice([3, 8, 25, 60], start.size) * rng.random(start.size)], 1)
+        windows = np.stack(
+            [start, start + rng.choice([3, 8, 25, 60], start.size) * rng.random(start.size)], 1
+        )
         near = windows[rng.integers(0, start.size, 10)] + rng.normal(0, 1, (10, 2))
         ids = np.flatnonzero(rng.random(75) < rng.random())
         ratings = rng.integers(0, 5, (ids.size, 3))
@@ -159,7 +162,10 @@ def test_thresholds_are_inclusive():
 def test_window_lengths_on_the_border_belong_to_the_shorter_range():
     annotations = [truth(0, [[0, 10]]), truth(1, [[0, 30]]), truth(2, [[0, 150]])]
     for qid, name in enumerate(("short", "middle", "long")):
-        predictions = [row(q, [[*(annotations[q]["relevant_windows"][0] if q == qid else (140, 141)), 1.0]]) for q in range(3)]
+        predictions = [
+            row(q, [[*(annotations[q]["relevant_windows"][0] if q == qid else (140, 141)), 1.0]])
+            for q in range(3)
+        ]
         result = evaluate(predictions, annotations)
         assert {n: result["brief"][f"MR-{n}-mAP"] for n in ("short", "middle", "long")} == {
             n: 100.0 if n == name else 0.0 for n in ("short", "middle", "long")
@@ -186,7 +192,9 @@ def test_padding_outranks_negative_scores_and_hit_reads_beyond_the_clips():
 
 
 def test_packed_ground_truth_gives_the_same():
-    annotations = [truth(qid, [[0, 10], [20, 60]], ids=[1, 2], scores=[(2, 3, 4), (0, 4, 1)]) for qid in range(3)]
+    annotations = [
+        truth(qid, [[0, 10], [20, 60]], ids=[1, 2], scores=[(2, 3, 4), (0, 4, 1)]) for qid in range(3)
+    ]
     predictions = [row(qid, [[0.0, 9.0, 0.4], [21.0, 55.0, 0.5]], [0.1, 0.9, 0.3]) for qid in (2, 0, 1)]
     assert same(evaluate(predictions, GroundTruth.pack(annotations)), evaluate(predictions, annotations))
 
@@ -249,7 +257,9 @@ def test_bad_ground_truth_is_named(rows, message):
 
 
 def test_sums_follow_numpy_at_every_length():
-    """A list alone, added up by np.sum, gives each value of the batch to the last bit; 300 crosses NumPy's block."""
+    """A list alone, added up by np.sum, gives each value of the batch to the last bit; 300 crosses NumPy's
+    block.
+    """
     rng = np.random.default_rng(0)
     lengths = rng.permutation(np.concatenate([np.repeat(np.arange(32), 6), [127, 128, 129, 300]]))
     depths = [np.cumsum(rng.integers(1, 4, length)) for length in lengths]
@@ -269,7 +279,12 @@ def test_recall_and_miou():
     annotations = [{"qid": q, "duration": 30, "relevant_windows": [[0.0, 10.0]]} for q in range(4)]
     ends = (10.0, 7.0, 3.0, 2.0)
     predictions = [row(q, [[0.0, end, 0.1], [0.0, 10.0, 0.9]]) for q, end in enumerate(ends)]
-    assert recall_and_miou(predictions, annotations) == {"R1@0.3": 75.0, "R1@0.5": 50.0, "R1@0.7": 50.0, "mIoU": 55.0}
+    assert recall_and_miou(predictions, annotations) == {
+        "R1@0.3": 75.0,
+        "R1@0.5": 50.0,
+        "R1@0.7": 50.0,
+        "mIoU": 55.0,
+    }
     assert recall_and_miou(predictions, GroundTruth.pack(annotations), thresholds=(0.2,)) == {
         "R1@0.2": 100.0,
         "mIoU": 55.0,
@@ -285,7 +300,12 @@ def test_recall_and_miou_of_real_annotations(data_root):
         start, end = annotation["relevant_windows"][0]
         shift = (end - start) / 2
         predictions.append(row(annotation["qid"], [[start + shift, end + shift, 0.5]]))
-    assert recall_and_miou(predictions, annotations) == {"R1@0.3": 100.0, "R1@0.5": 0.0, "R1@0.7": 0.0, "mIoU": 33.33}
+    assert recall_and_miou(predictions, annotations) == {
+        "R1@0.3": 100.0,
+        "R1@0.5": 0.0,
+        "R1@0.7": 0.0,
+        "mIoU": 33.33,
+    }
 
 
 def slow_highlight_ap(labels, scores, top_k):
@@ -324,7 +344,8 @@ def test_highlight_map(annotators, top_k):
 
 
 @pytest.mark.parametrize(
-    ("name", "top_k"), [("tvsum/tvsum_val_release", 5), ("youtube_highlights/youtube_highlight_val_release", None)]
+    ("name", "top_k"),
+    [("tvsum/tvsum_val_release", 5), ("youtube_highlights/youtube_highlight_val_release", None)],
 )
 def test_highlight_map_of_the_labels_themselves_is_perfect(data_root, name, top_k):
     with open(data_root / f"{name}.jsonl") as file:
@@ -332,7 +353,11 @@ def test_highlight_map_of_the_labels_themselves_is_perfect(data_root, name, top_
     predictions = [row(a["qid"], scores=np.mean(a["label"], axis=1).tolist()) for a in annotations]
     worst = [row(a["qid"], scores=(-np.mean(a["label"], axis=1)).tolist()) for a in annotations]
     best = highlight_map(predictions, annotations, top_k=top_k)
-    assert best["mAP"] == 100.0 if top_k is None else best["mAP"] > highlight_map(worst, annotations, top_k=top_k)["mAP"]
+    assert (
+        best["mAP"] == 100.0
+        if top_k is None
+        else best["mAP"] > highlight_map(worst, annotations, top_k=top_k)["mAP"]
+    )
     assert set(best["domains"]) == {a["domain"] for a in annotations}
 
 

@@ -1,4 +1,6 @@
-"""Intervals and rank tests against scipy, hand-worked numbers and the second implementation; the paper's claims."""
+"""Intervals and rank tests against scipy, hand-worked numbers and the second implementation; the paper's
+claims.
+"""
 
 import math
 
@@ -37,7 +39,9 @@ def test_bootstrap_interval():
     x = np.random.default_rng(1).normal(5, 1, 40)
     got = stats.bootstrap_interval(x)
     assert got == stats.bootstrap_interval(x)  # seeded
-    assert got.low < x.mean() < got.high and got.high - got.low == pytest.approx(2 * 1.96 * x.std() / 40**0.5, rel=0.25)
+    assert got.low < x.mean() < got.high and got.high - got.low == pytest.approx(
+        2 * 1.96 * x.std() / 40**0.5, rel=0.25
+    )
     flat = stats.bootstrap_interval([2.0] * 12)
     assert (flat.low, flat.high) == (2.0, 2.0)
 
@@ -46,7 +50,10 @@ def test_paired_difference_uses_common_seeds():
     got = stats.paired_difference({0: 11.0, 1: 22.0, 2: 33.0, 9: 0.0}, {0: 10.0, 1: 20.0, 2: 30.0, 7: 5.0})
     assert (got.mean, got.n, got.method) == (2.0, 3, "t")
     assert (
-        stats.paired_difference({s: s + 1.0 + s % 2 for s in range(12)}, {s: float(s) for s in range(12)}).method == "bootstrap"
+        stats.paired_difference(
+            {s: s + 1.0 + s % 2 for s in range(12)}, {s: float(s) for s in range(12)}
+        ).method
+        == "bootstrap"
     )
     assert stats.paired_difference({0: 1.0}, {1: 1.0}).n == 0
 
@@ -74,7 +81,9 @@ def test_critical_difference_is_demsars_table():
 
 
 def test_friedman_leaves_out_incomplete_blocks():
-    scores = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 3.0], "z": [math.nan, 9.0, 1.0]}, index=list("abc"))
+    scores = pd.DataFrame(
+        {"x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 3.0], "z": [math.nan, 9.0, 1.0]}, index=list("abc")
+    )
     got = stats.friedman(scores)
     assert (got.blocks, got.methods, got.mean_ranks) == (2, 3, {"a": 3.0, "b": 2.0, "c": 1.0})
     assert got.statistic == pytest.approx(4.0)  # N (k - 1) for perfect agreement
@@ -94,8 +103,14 @@ def test_rank_correlation():
 def test_table_o_cell_by_cell():
     wrong = sdst_checks.rank_check().set_index(["method", "metric"])
     # 60.0 is ahead of 59.8, and the paper prints ranks 5 and 4
-    assert tuple(wrong.loc[("BAM-DETR", "Charades R1@0.5"), ["printed rank", "recomputed rank"]]) == (5.0, 4.0)
-    assert tuple(wrong.loc[("R2-Tuning", "Charades R1@0.5"), ["printed rank", "recomputed rank"]]) == (4.0, 5.0)
+    assert tuple(wrong.loc[("BAM-DETR", "Charades R1@0.5"), ["printed rank", "recomputed rank"]]) == (
+        5.0,
+        4.0,
+    )
+    assert tuple(wrong.loc[("R2-Tuning", "Charades R1@0.5"), ["printed rank", "recomputed rank"]]) == (
+        4.0,
+        5.0,
+    )
     assert ("Ours†", "test HIT@1") not in wrong.index  # a tie, printed 1 and 1
     ties = wrong[wrong["printed rank"] == wrong["dense rank"]]
     assert {metric for _, metric in ties.index} == {"test HIT@1"}
@@ -125,4 +140,7 @@ def test_claims():
     assert not table.loc["the final FFN is beneficial", "agrees"]
     blocks = table.loc["Friedman's test is over all metrics of the three data sets"]
     assert blocks["recomputed"].startswith("10 of 13 columns") and not blocks["agrees"]
-    assert "4 of 6 with LST's" in table.loc["Tab. C and Tab. I print R2-Tuning on the same features and data", "recomputed"]
+    assert (
+        "4 of 6 with LST's"
+        in table.loc["Tab. C and Tab. I print R2-Tuning on the same features and data", "recomputed"]
+    )

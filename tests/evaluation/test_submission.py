@@ -3,7 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from vtg_lib.evaluation.submission import SubmissionError, check, read_jsonl, read_submission, write_submission
+from vtg_lib.evaluation.submission import (
+    SubmissionError,
+    check,
+    read_jsonl,
+    read_submission,
+    write_submission,
+)
 
 GROUND_TRUTH = [{"qid": qid, "duration": 20} for qid in range(3)]
 
@@ -49,8 +55,14 @@ def test_reads_what_the_reference_accepts(tmp_path):
     [
         ([], r"p\.jsonl: expected one line for each query, got an empty file"),
         (["\n"], "got an empty file"),
-        ([*rows(2), '{"qid": 2, "pred_relevant_windows": [[0.0, 1'], r"p\.jsonl, line 3: .*ends after 44 .*cut off"),
-        ([rows()[0], "{broken}\n", rows()[2]], r"p\.jsonl, line 2: expected one JSON object, got '\{broken\}'"),
+        (
+            [*rows(2), '{"qid": 2, "pred_relevant_windows": [[0.0, 1'],
+            r"p\.jsonl, line 3: .*ends after 44 .*cut off",
+        ),
+        (
+            [rows()[0], "{broken}\n", rows()[2]],
+            r"p\.jsonl, line 2: expected one JSON object, got '\{broken\}'",
+        ),
         (["<!DOCTYPE html>\n"], "line 1: .*got HTML.*download the file again"),
         ([rows()], "line 1: expected one JSON object, a query, .*without a list around"),
         (changed(1, qid=0), r"line 2, qid: expected each qid once, got 0 again, after .*p\.jsonl, line 1"),
@@ -63,7 +75,10 @@ def test_reads_what_the_reference_accepts(tmp_path):
         ),
         (rows(2), "none for 1: 2.*match_number=False"),
         ([{**r, "qid": str(r["qid"])} for r in rows()], "qid: expected type int, got type str. Fix: convert"),
-        (changed(0, pred_relevant_windows=..., pred_saliency_scores=...), "line 1: expected pred_relevant_windows or"),
+        (
+            changed(0, pred_relevant_windows=..., pred_saliency_scores=...),
+            "line 1: expected pred_relevant_windows or",
+        ),
         (
             changed(1, pred_relevant_windows=...),
             "line 2, qid 1, pred_relevant_windows: expected a list, got no such field",
@@ -73,7 +88,10 @@ def test_reads_what_the_reference_accepts(tmp_path):
             changed(2, pred_relevant_windows=[[0, 1, 1], [0, 1]]),
             r"pred_relevant_windows\[1\]: expected \[start, end, score\]",
         ),
-        (changed(2, pred_relevant_windows=[[0, 1, "0.5"]]), r"pred_relevant_windows\[0\]: .*got \[0, 1, '0.5'\]"),
+        (
+            changed(2, pred_relevant_windows=[[0, 1, "0.5"]]),
+            r"pred_relevant_windows\[0\]: .*got \[0, 1, '0.5'\]",
+        ),
         (changed(2, pred_relevant_windows=[0, 1, 1]), r"pred_relevant_windows\[0\]: .*got 0"),
         (
             changed(2, pred_relevant_windows=[[0, float("nan"), 1]]),
@@ -84,7 +102,10 @@ def test_reads_what_the_reference_accepts(tmp_path):
         (changed(2, pred_saliency_scores=[]), "pred_saliency_scores: .*an empty list"),
         (changed(2, pred_saliency_scores=[0.5] * 4 + [True] * 6), r"pred_saliency_scores\[4\]: .*got True"),
         (changed(2, pred_saliency_scores=[0.5, float("inf")] * 5), r"pred_saliency_scores\[1\]: .*got inf"),
-        (changed(2, pred_saliency_scores=[0.5] * 7), "pred_saliency_scores: expected 10 scores, one a clip, got 7"),
+        (
+            changed(2, pred_saliency_scores=[0.5] * 7),
+            "pred_saliency_scores: expected 10 scores, one a clip, got 7",
+        ),
     ],
 )
 def test_refuses(tmp_path, lines, message):
@@ -93,7 +114,9 @@ def test_refuses(tmp_path, lines, message):
     assert all(problem.fix and "p.jsonl" in problem.place for problem in error.value.problems)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), (b"\x1f\x8b\x08\xff", "binary data")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "No such file"), (b"\x1f\x8b\x08\xff", "binary data")]
+)
 def test_refuses_unreadable_files(tmp_path, content, message):
     path = tmp_path / "p.jsonl"
     if content is not None:
@@ -108,7 +131,9 @@ def test_lists_ten_problems_and_counts_the_rest():
         check(bad)
     text = str(error.value).splitlines()
     assert len(error.value.problems) == 14 and len(text) == 11
-    assert text[9].startswith("predictions[9], qid 9, pred_relevant_windows[0]: expected start <= end, got [4, 1, 0.5]. Fix:")
+    assert text[9].startswith(
+        "predictions[9], qid 9, pred_relevant_windows[0]: expected start <= end, got [4, 1, 0.5]. Fix:"
+    )
     assert text[10] == "… and 4 more problems."
 
 

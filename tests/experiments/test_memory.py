@@ -1,4 +1,6 @@
-"""Efficiency: what is measured, that the record keeps one line per machine, and that a table says what is not known."""
+"""Efficiency: what is measured, that the record keeps one line per machine, and that a table says what is not
+known.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def record(model: str = "sdst", **changes) -> dict:
 
 
 def cells(page: str, label: str) -> list[list[str]]:
-    """The cells of every line of the row `label`: params paper, ours, GPU paper, ours, it/s paper, ours, CPU, device, note."""
+    """The cells of every line of the row `label`: params paper, ours, GPU paper, ours, it/s paper, ours, CPU,
+    device, note.
+    """
     rows = re.findall(r"<tr>(.*?)</tr>", page.partition("<tbody>")[2])
     first = next(i for i, row in enumerate(rows) if f">{label}</th>" in row)
     last = next((i for i in range(first + 1, len(rows)) if "</th>" in rows[i]), len(rows))
@@ -54,13 +58,20 @@ def page(table: str, *records: dict) -> str:
     return efficiency.table_html(compare(load_paper("sdst"), [], [table])[table], records)
 
 
-# -------------------------------------------------------------------------------------------------------- the record
+# -------------------------------------------------------------------------------------------------------- the
+# record
 
 
 def test_one_line_per_model_device_and_precision(tmp_path):
     path = tmp_path / "results" / "efficiency.jsonl"
     assert efficiency.load(path) == []
-    for entry in (record(), record(precision="bfloat16"), record("moment_detr"), record(**GPU), record(iterations_per_s=9.0)):
+    for entry in (
+        record(),
+        record(precision="bfloat16"),
+        record("moment_detr"),
+        record(**GPU),
+        record(iterations_per_s=9.0),
+    ):
         efficiency.save(entry, path)
     kept = efficiency.load(path)
     assert len(kept) == len(path.read_text().splitlines()) == 4
@@ -90,7 +101,8 @@ def test_a_failing_save_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         efficiency.load(path)
 
 
-# ------------------------------------------------------------------------------------------------------- measurement
+# -------------------------------------------------------------------------------------------------------
+# measurement
 
 
 @pytest.fixture
@@ -104,7 +116,9 @@ def small(monkeypatch):
     def prepare(model, size, device):
         sizes.append(size)
         network = models.build(model, config).to(device).train()
-        return bench_steps.Bench(model=network, data=data.load_data(knobs)["train"], batch_size=4, device=device)
+        return bench_steps.Bench(
+            model=network, data=data.load_data(knobs)["train"], batch_size=4, device=device
+        )
 
     monkeypatch.setattr(bench_steps, "prepare", prepare)
     monkeypatch.setattr(efficiency, "SECONDS", 0.0)
@@ -116,12 +130,22 @@ def test_a_measurement_is_a_whole_record_and_trains(small, tmp_path, monkeypatch
 
     steps = []
     original = _Trainer._step
-    monkeypatch.setattr(_Trainer, "_step", lambda self, index: steps.append(len(index)) or original(self, index))
+    monkeypatch.setattr(
+        _Trainer, "_step", lambda self, index: steps.append(len(index)) or original(self, index)
+    )
     found = efficiency.measure_here("moment_detr", "cpu", "float32")
     efficiency.save(found, tmp_path / "e.jsonl")
     assert efficiency.load(tmp_path / "e.jsonl") == [json.loads(json.dumps(found))]
-    assert small == ["paper"] and steps == [4] * (2 + efficiency.LEAST_STEPS) and found["steps"] == efficiency.LEAST_STEPS
-    assert found["batch"]["video"] == [4, 8, 12] and found["iterations_per_s"] > 0 and found["peak_memory_mb"] > 50
+    assert (
+        small == ["paper"]
+        and steps == [4] * (2 + efficiency.LEAST_STEPS)
+        and found["steps"] == efficiency.LEAST_STEPS
+    )
+    assert (
+        found["batch"]["video"] == [4, 8, 12]
+        and found["iterations_per_s"] > 0
+        and found["peak_memory_mb"] > 50
+    )
     assert found["memory"] in (efficiency.RESIDENT, efficiency.RESIDENT_WHOLE) and "thread" in found["device"]
 
 
@@ -146,7 +170,9 @@ def test_measure_asks_a_fresh_process_and_reports_its_failure(monkeypatch):
 
     def run(command, **_):
         commands.append(command)
-        return SimpleNamespace(returncode=len(commands) - 1, stdout=f"noise\n{json.dumps(record())}\n", stderr="x\nno memory\n")
+        return SimpleNamespace(
+            returncode=len(commands) - 1, stdout=f"noise\n{json.dumps(record())}\n", stderr="x\nno memory\n"
+        )
 
     monkeypatch.setattr(efficiency.subprocess, "run", run)
     assert efficiency.measure("sdst", "cpu") == record()
@@ -173,7 +199,8 @@ def test_bench_record_writes_the_line(tmp_path, monkeypatch, capsys):
         assert main(["bench", *wrong]) == 1 and "--record" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------------------ display
+# ------------------------------------------------------------------------------------------------------------
+# display
 
 
 def test_nothing_measured_is_said_with_the_command():
@@ -197,7 +224,9 @@ def test_memory_of_a_cpu_never_stands_under_gpu_memory():
 
 
 def test_a_measurement_of_another_model_size_is_out_of_date():
-    counted = compare(load_paper("sdst"), [], ["tabD"])["tabD"].row("Ours").counted.summary("#Params (M)").mean
+    counted = (
+        compare(load_paper("sdst"), [], ["tabD"])["tabD"].row("Ours").counted.summary("#Params (M)").mean
+    )
     ((*_, stale),) = cells(page("tabD", record(parameters=123)), "Ours")
     assert "out of date" in stale
     ((*_, fresh),) = cells(page("tabD", record(parameters=round(counted * 1e6))), "Ours")
@@ -205,9 +234,14 @@ def test_a_measurement_of_another_model_size_is_out_of_date():
 
 
 def test_speed_relative_to_the_first_row_is_computed_within_one_device():
-    shown = page("tabD", record("moment_detr", iterations_per_s=2.0), record(iterations_per_s=0.5), record(**GPU))
+    shown = page(
+        "tabD", record("moment_detr", iterations_per_s=2.0), record(iterations_per_s=0.5), record(**GPU)
+    )
     (line,) = re.findall(r"<li>(Iterations per second relative[^<]*)", shown)
-    assert "relative to Moment-DETR on Made-up CPU, 1 thread(s), float32: Ours 0.56 in the paper, 0.25 in ours." in line
+    assert (
+        "relative to Moment-DETR on Made-up CPU, 1 thread(s), float32: Ours 0.56 in the paper, 0.25 in ours."
+        in line
+    )
 
 
 def test_a_table_without_speed_leaves_it_out():
@@ -223,4 +257,6 @@ def test_the_chapter_reads_the_record_beside_its_store(tmp_path):
     chapter = Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
     assert "vtg bench --record --model sdst" in views.efficiency(chapter).data
     efficiency.save(record(device="<b>"), tmp_path / "efficiency.jsonl")
-    assert "&lt;b&gt;, float32" in views.efficiency(chapter).data and "<b>" not in views.efficiency(chapter).data
+    assert (
+        "&lt;b&gt;, float32" in views.efficiency(chapter).data and "<b>" not in views.efficiency(chapter).data
+    )

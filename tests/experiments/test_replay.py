@@ -22,7 +22,9 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    return run(RunSpec.from_dict(SPEC), checkpoint_root=tmp_path_factory.mktemp("cache"), progress=False).to_dict()
+    return run(
+        RunSpec.from_dict(SPEC), checkpoint_root=tmp_path_factory.mktemp("cache"), progress=False
+    ).to_dict()
 
 
 def of_digest(record, digest, **config):
@@ -79,7 +81,13 @@ def line(run, earlier, now, equal=True):
 
 def test_versions_that_count_as_one(tmp_path):
     store = Store(tmp_path / "replays.jsonl")
-    for row in (line("1", "a", "b"), line("2", "a", "b", False), line("3", "b", "c"), line("4", "d", "c"), line("5", "c", "d")):
+    for row in (
+        line("1", "a", "b"),
+        line("2", "a", "b", False),
+        line("3", "b", "c"),
+        line("4", "d", "c"),
+        line("5", "c", "d"),
+    ):
         store.append(row)
     same = SameCode(store.path)
     assert same.of("b") == same.of("c") == same.of("d")  # also back and forth

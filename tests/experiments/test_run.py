@@ -18,7 +18,15 @@ from vtg_lib import models
 from vtg_lib.experiments import provenance
 from vtg_lib.experiments import run as runs
 from vtg_lib.experiments.checkpoint import load_checkpoint
-from vtg_lib.experiments.run import PausedError, build_model, find, run, run_folder, thin_curves, trained_model
+from vtg_lib.experiments.run import (
+    PausedError,
+    build_model,
+    find,
+    run,
+    run_folder,
+    thin_curves,
+    trained_model,
+)
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
 from vtg_lib.experiments.training import TrainConfig
@@ -39,7 +47,8 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     return RunSpec(model="tiny", train=TRAIN)
 
 
-# ---------------------------------------------------------------------------------------------------------- specs
+# ----------------------------------------------------------------------------------------------------------
+# specs
 
 
 def test_hash_ignores_order_and_spelled_out_defaults(tiny_model: RunSpec):
@@ -64,11 +73,17 @@ def test_hash_ignores_how_a_number_is_spelled(tiny_model: RunSpec):
     def written(train: dict, seed: object) -> str:
         return RunSpec.from_dict({"model": "tiny", "train": train, "seed": seed}).hash
 
-    assert written({"learning_rate": 1, "epochs": 3.0}, 2.0) == written({"learning_rate": 1.0, "epochs": 3}, 2)
+    assert written({"learning_rate": 1, "epochs": 3.0}, 2.0) == written(
+        {"learning_rate": 1.0, "epochs": 3}, 2
+    )
 
 
 def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Path, monkeypatch):
-    package = Path(shutil.copytree(provenance.PACKAGE, tmp_path / "vtg_lib", ignore=shutil.ignore_patterns("__pycache__")))
+    package = Path(
+        shutil.copytree(
+            provenance.PACKAGE, tmp_path / "vtg_lib", ignore=shutil.ignore_patterns("__pycache__")
+        )
+    )
     monkeypatch.setattr(provenance, "PACKAGE", package)
 
     digest = provenance.source_digest.__wrapped__  # without its cache
@@ -80,13 +95,23 @@ def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Pa
         seen.add(digest("vtg_lib.models.sdst"))
         return len(seen) > before
 
-    decide = ["nms", "average_precision", "metrics_arrays", "losses_focal", "inference", "layers/deformable", "models/sdst"]
+    decide = [
+        "layers/suppression",
+        "evaluation/average_precision",
+        "evaluation/arrays",
+        "losses/focal",
+        "models/inference",
+        "layers/deformable",
+        "models/sdst",
+    ]
     decide += ["data/timeline", "data/generate", "data/render", "data/__init__", "data/official"]
     assert [name for name in decide if not changes(name)] == []
-    others = ["plots/charts", "commands", "sweep", "store", "models/qd_detr"]
+    others = ["book/figures/charts", "cli/data", "experiments/sweep", "experiments/store", "models/qd_detr"]
     assert [name for name in others if changes(name)] == []
     source = (package / "models/sdst.py").read_text()
-    (package / "models/sdst.py").write_text(source.replace('"""SDST (', '"""Reworded: SDST (').replace("  # Tab. A", ""))
+    (package / "models/sdst.py").write_text(
+        source.replace('"""SDST (', '"""Reworded: SDST (').replace("  # Tab. A", "")
+    )
     assert digest("vtg_lib.models.sdst") in seen, "docstrings and comments decide nothing"
     assert source != (package / "models/sdst.py").read_text()
 
@@ -121,7 +146,8 @@ def test_bad_specs_are_refused(value: dict, message: str):
         _ = RunSpec.from_dict(value).hash
 
 
-# ----------------------------------------------------------------------------------------------------------- runs
+# -----------------------------------------------------------------------------------------------------------
+# runs
 
 
 def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
@@ -130,7 +156,15 @@ def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_m
     assert set(result.metrics) == {"val", "last"} and "MR-full-mAP" in result.metrics["val"]
     assert result.curves["epoch"] == [1, 2] and "loss/span" in result.curves
     origin = result.provenance
-    assert {"code_version", "source_digest", "versions", "device", "date", "wall_s", "process_peak_mb"} <= set(origin)
+    assert {
+        "code_version",
+        "source_digest",
+        "versions",
+        "device",
+        "date",
+        "wall_s",
+        "process_peak_mb",
+    } <= set(origin)
     assert "peak_memory_mb" not in origin  # on a CPU only the process's is known
     assert origin["parameters"] == models.count_parameters(build_model(tiny_model))
     assert origin["data_fingerprint"] == {"train": "tiny-24-0", "val": "tiny-12-1"}
@@ -149,7 +183,9 @@ def test_rerun_adds_a_line_and_gives_the_same_numbers(tmp_path: Path, tiny_model
     assert len(store.path.read_text().splitlines()) == 2 and len(store) == 1
 
 
-def test_a_run_that_another_process_finishes_meanwhile_is_not_trained(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained(
+    tmp_path: Path, tiny_model: RunSpec, monkeypatch
+):
     path = tmp_path / "s.jsonl"
     result = run(tiny_model, checkpoint_root=tmp_path, progress=False)
     monkeypatch.setattr(runs, "_train", None)  # training again would fail
@@ -221,13 +257,25 @@ def test_weights_survive_a_run_that_does_not_keep_its_own(tmp_path: Path, tiny_m
     ("model", "config", "data", "message"),
     [
         ("moment_detr", {}, THIN, "got 12 and 8. Fix: --config video_dim=12 text_dim=8, or --data"),
-        ("moment_detr", {"video_dim": 9, "text_dim": 8}, THIN, "or --data layout=clips semantic_dim=8 motion_dim=1"),
+        (
+            "moment_detr",
+            {"video_dim": 9, "text_dim": 8},
+            THIN,
+            "or --data layout=clips semantic_dim=8 motion_dim=1",
+        ),
         ("sdst", {}, {}, "in 4 levels; got .* in one level. Fix: --data layout=levels semantic_dim=768"),
         ("sdst", {"video_dim": 12, "text_dim": 8}, THIN, "in one level. Fix: --data layout=levels"),
-        ("sdst", {}, {**THIN, "layout": "levels"}, "video_dim=8 text_dim=8, or --data layout=levels semantic_dim=768"),
+        (
+            "sdst",
+            {},
+            {**THIN, "layout": "levels"},
+            "video_dim=8 text_dim=8, or --data layout=levels semantic_dim=768",
+        ),
     ],
 )
-def test_features_that_do_not_fit_the_model_are_refused_with_the_knobs_to_set(tmp_path, model, config, data, message):
+def test_features_that_do_not_fit_the_model_are_refused_with_the_knobs_to_set(
+    tmp_path, model, config, data, message
+):
     spec = RunSpec(model=model, config=config, data={"train": 4, "val": 4, "clips": 8, **data}, train=TRAIN)
     with pytest.raises(ValueError, match=message):
         run(spec, checkpoint_root=tmp_path, progress=False)
@@ -236,7 +284,9 @@ def test_features_that_do_not_fit_the_model_are_refused_with_the_knobs_to_set(tm
 def test_diagnostics_are_taken_before_and_after(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
     from vtg_lib import diagnostics
 
-    monkeypatch.setitem(diagnostics.DIAGNOSTICS, "norm", lambda model, data: {"norm": model.clip.weight.norm().item()})
+    monkeypatch.setitem(
+        diagnostics.DIAGNOSTICS, "norm", lambda model, data: {"norm": model.clip.weight.norm().item()}
+    )
     store = Store(tmp_path / "s.jsonl")
     plain = run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
     asking = dataclasses.replace(tiny_model, diagnostics=("norm",))
@@ -265,7 +315,8 @@ def test_curves_are_thinned_to_the_evaluated_epochs():
     assert all(epoch % 2 == 0 for epoch in thin["epoch"])
 
 
-# ------------------------------------------------------------------------------------------------- paired initialisation
+# ------------------------------------------------------------------------------------------------- paired
+# initialisation
 
 
 @pytest.mark.parametrize("name", ["moment_detr", "qd_detr"])
@@ -273,12 +324,18 @@ def test_variants_share_the_initial_weights_that_they_have_in_common(name: str):
     small = {"width": 16, "heads": 2, "hidden": 16, "video_dim": 8, "text_dim": 8}
     base = RunSpec(model=name, config=small)
     weights = dict(build_model(base).named_parameters())
-    variant = dict(build_model(dataclasses.replace(base, config={**small, "encoder_layers": 3})).named_parameters())
+    variant = dict(
+        build_model(dataclasses.replace(base, config={**small, "encoder_layers": 3})).named_parameters()
+    )
     other_seed = dict(build_model(dataclasses.replace(base, seed=1)).named_parameters())
     shared = [n for n in weights if n in variant]
     assert len(variant) > len(weights) == len(shared)
     assert all(torch.equal(weights[n], variant[n]) for n in shared)
-    drawn = [n for n in weights if weights[n].numel() > 2 and weights[n].std() > 0 and weights[n].unique().numel() > 2]
+    drawn = [
+        n
+        for n in weights
+        if weights[n].numel() > 2 and weights[n].std() > 0 and weights[n].unique().numel() > 2
+    ]
     assert drawn and not any(torch.equal(weights[n], other_seed[n]) for n in drawn)
     plain = dict(models.build(name, small).named_parameters())
     for n in drawn:  # the same distributions as the constructor's
@@ -290,7 +347,9 @@ def test_pairing_repeats_every_operation_on_a_parameter():
     class Odd(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            scratch = [torch.empty(4, 3).normal_() for _ in range(3)]  # freed memory that later tensors may get
+            scratch = [
+                torch.empty(4, 3).normal_() for _ in range(3)
+            ]  # freed memory that later tensors may get
             del scratch
             self.zero = torch.nn.Parameter(torch.zeros(4, 3))
             self.part = torch.nn.Parameter(torch.empty(4, 3))
@@ -312,7 +371,11 @@ def test_pairing_repeats_every_operation_on_a_parameter():
 def test_every_method_runs_from_a_row_of_a_table(model: str):
     papers = (load_paper(key) for key in paper_keys())
     rows = ((paper, row) for paper in papers for table in paper.tables for row in table.rows)
-    paper, row = next((paper, row) for paper, row in rows if row.model == model and row.planned and "smoke" in paper.profiles)
+    paper, row = next(
+        (paper, row)
+        for paper, row in rows
+        if row.model == model and row.planned and "smoke" in paper.profiles
+    )
     spec = row_spec(row, paper.profile("smoke"), "qvhighlights", 0)
     spec = dataclasses.replace(spec, data={**spec.data, "train": 16, "val": 8}, diagnostics=())
     result = runs.run(spec, None)

@@ -44,7 +44,9 @@ def test_trains_what_is_missing_once_and_skips_what_is_stored(tmp_path: Path):
     first = go(seeds(2) + seeds(2), store, tmp_path)
     assert [result.spec["seed"] for result in first.done] == [0, 1] and first.complete
     second = go(seeds(3), store, tmp_path)
-    assert second.stored == [result.hash for result in first.done] and len(second.done) == 1 and len(store) == 3
+    assert (
+        second.stored == [result.hash for result in first.done] and len(second.done) == 1 and len(store) == 3
+    )
     assert not list((tmp_path / "cache" / "runs").glob("*/checkpoint.pt"))
     assert "1 trained, 2 in the store already" in second.summary()
 
@@ -62,7 +64,11 @@ def test_what_another_sweep_stored_meanwhile_is_not_trained(tmp_path: Path, monk
 
     monkeypatch.setattr(sweep_module, "_execute", meanwhile)
     report = go(seeds(2), Store(path), tmp_path)
-    assert [result.hash for result in report.done] == [SMALL.hash] and report.stored == [other.hash] and report.complete
+    assert (
+        [result.hash for result in report.done] == [SMALL.hash]
+        and report.stored == [other.hash]
+        and report.complete
+    )
 
 
 def test_two_sweeps_at_once_store_every_run_once(tmp_path: Path):
@@ -100,7 +106,9 @@ def test_what_will_not_fit_is_not_begun(tmp_path: Path):
 
 def test_the_time_budget_pauses_a_run_that_goes_on_next_time(tmp_path: Path):
     store = Store(tmp_path / "s.jsonl")
-    long = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, epochs=100_000, eval_every=100_000))
+    long = dataclasses.replace(
+        SMALL, train=dataclasses.replace(SMALL.train, epochs=100_000, eval_every=100_000)
+    )
     report = go([long, *seeds(1)], store, tmp_path, time_budget=1.5, partial=True)
     assert report.paused == [long.hash] and report.left == [SMALL.hash] and report.wall_s < 10
     assert list((tmp_path / "cache" / "runs").glob(f"{long.hash}-cpu/checkpoint.pt"))
@@ -145,7 +153,11 @@ def test_dask(tmp_path: Path):
     store = Store(tmp_path / "s.jsonl")
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, local_directory=str(tmp_path)
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            local_directory=str(tmp_path),
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -171,10 +183,17 @@ if __name__ == "__main__":
 def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path):
     script = tmp_path / "interrupted.py"
     script.write_text(INTERRUPTED)
-    here = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
+    here = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(here), *map(str, here.parents[:2])]),
+        "OMP_NUM_THREADS": "1",
+    }
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)], env=environment, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, str(script), str(tmp_path)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     store = Store(tmp_path / "s.jsonl")
     limit = time.time() + 120

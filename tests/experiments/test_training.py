@@ -24,7 +24,9 @@ from vtg_lib.models.inference import autocast, evaluate_model, predict, to_float
 CONFIG = TrainConfig(epochs=6, batch_size=8, learning_rate=1e-2, eval_every=2)
 
 
-def fit(config: TrainConfig = CONFIG, *, seed: int = 0, model: TinyModel | None = None, **options) -> TrainOutcome:
+def fit(
+    config: TrainConfig = CONFIG, *, seed: int = 0, model: TinyModel | None = None, **options
+) -> TrainOutcome:
     torch.manual_seed(seed)
     model = model or TinyModel(Config())
     return train(model, tiny_data(24), tiny_data(12, 1), config, seed=seed, progress=False, **options)
@@ -32,7 +34,9 @@ def fit(config: TrainConfig = CONFIG, *, seed: int = 0, model: TinyModel | None 
 
 def same(first: TrainOutcome, second: TrainOutcome) -> bool:
     """Equal curves and metrics; as text, because NaN is not equal to itself."""
-    return all(str(getattr(first, n)) == str(getattr(second, n)) for n in ("curves", "best_epoch", "best", "last"))
+    return all(
+        str(getattr(first, n)) == str(getattr(second, n)) for n in ("curves", "best_epoch", "best", "last")
+    )
 
 
 def losses(outcome: TrainOutcome) -> list[dict[str, float]]:
@@ -138,7 +142,9 @@ class Diverging(TinyModel):
 
 
 def test_divergence_names_step_and_term_and_keeps_the_checkpoint(tmp_path: Path):
-    with pytest.raises(NonFiniteLossError, match=r"step 5 \(epoch 2\): saliency.*smaller learning rate.*checkpoint") as e:
+    with pytest.raises(
+        NonFiniteLossError, match=r"step 5 \(epoch 2\): saliency.*smaller learning rate.*checkpoint"
+    ) as e:
         fit(model=Diverging(Config()), checkpoint_dir=tmp_path, checkpoint_every_s=0)
     assert "span" not in str(e.value)
     state = load_checkpoint(tmp_path / "checkpoint.pt")
@@ -235,9 +241,13 @@ def test_predictions_are_a_submission():
     for row, annotation, length in zip(rows, data.annotations, data.video_length.tolist(), strict=True):
         scores = [window[2] for window in row["pred_relevant_windows"]]
         assert scores == sorted(scores, reverse=True)
-        assert all(0 <= start <= end <= annotation["duration"] for start, end, _ in row["pred_relevant_windows"])
+        assert all(
+            0 <= start <= end <= annotation["duration"] for start, end, _ in row["pred_relevant_windows"]
+        )
         assert len(row["pred_saliency_scores"]) == length
-    for row, again in zip(rows, predict(model, data, batch_size=12), strict=True):  # another padding, the same numbers
+    for row, again in zip(
+        rows, predict(model, data, batch_size=12), strict=True
+    ):  # another padding, the same numbers
         assert row["pred_saliency_scores"] == pytest.approx(again["pred_saliency_scores"], abs=1e-5)
 
 
@@ -256,7 +266,7 @@ def test_on_a_gpu(precision: str, tmp_path: Path):
     fit(config, device="cuda", checkpoint_dir=tmp_path, stop_after=2)
     outcome = fit(config, device="cuda", checkpoint_dir=tmp_path)
     assert outcome.finished and outcome.resumed_from == 2
-    assert 0 < outcome.memory["peak_memory_mb"] and "process_peak_mb" not in outcome.memory
+    assert outcome.memory["peak_memory_mb"] > 0 and "process_peak_mb" not in outcome.memory
 
 
 def test_what_is_observed_after_every_evaluation():

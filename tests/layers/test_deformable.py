@@ -57,19 +57,26 @@ def trained(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
-def sizes(width: int, heads: int, points: int, sampling: str = "l-c-r", context_cnn: bool = True) -> BranchSizes:
+def sizes(
+    width: int, heads: int, points: int, sampling: str = "l-c-r", context_cnn: bool = True
+) -> BranchSizes:
     return BranchSizes(width, heads, points, "rdsa", sampling, context_cnn)
 
 
 def inputs_of(memory: Tensor, position: Tensor, mask: Tensor) -> SparseInputs:
-    no_text = torch.zeros(len(memory), len(mask), 0, memory.shape[-1]), torch.zeros(len(mask), 0, dtype=torch.bool)
+    no_text = (
+        torch.zeros(len(memory), len(mask), 0, memory.shape[-1]),
+        torch.zeros(len(mask), 0, dtype=torch.bool),
+    )
     return SparseInputs(*no_text, memory, position, mask, mask.sum(1).float())
 
 
 def run(module: torch.nn.Module, scene: dict[str, Tensor], trace: dict | None = None) -> Tensor:
     inputs = inputs_of(scene["memory"], scene["clip_position"], scene["mask"])
     prepared = module.prepare(inputs)
-    return module(scene["x"], scene["position"], scene["references"], inputs, trace, *(tensor[0] for tensor in prepared))
+    return module(
+        scene["x"], scene["position"], scene["references"], inputs, trace, *(tensor[0] for tensor in prepared)
+    )
 
 
 def slow_sample(module: torch.nn.Module, source: Tensor, memory: Tensor, reference: Tensor) -> Tensor:
@@ -112,7 +119,9 @@ def test_query_deformable_attention_equals_the_slow_one(scene):
 
 
 @pytest.mark.parametrize("context_cnn", [True, False])
-@pytest.mark.parametrize(("sampling", "spots"), [("c", [0.0]), ("l-r", [-1.0, 1.0]), ("l-c-r", [-1.0, 0.0, 1.0])])
+@pytest.mark.parametrize(
+    ("sampling", "spots"), [("c", [0.0]), ("l-r", [-1.0, 1.0]), ("l-c-r", [-1.0, 0.0, 1.0])]
+)
 def test_rdsa_equals_the_slow_one(scene, sampling, spots, context_cnn):
     module = trained(ReferenceDeformableAttention(sizes(WIDTH, HEADS, POINTS, sampling, context_cnn)))
     result = run(module, scene)
@@ -201,6 +210,8 @@ def test_roi_pooling_averages_the_interpolated_clips():
 
 
 def test_roi_pooling_of_an_empty_span_is_finite():
-    pooled = roi_pool(torch.ones(1, 1, 6, 2), torch.tensor([[[[0.5, 0.0], [1.0, 0.0]]]]), torch.tensor([6.0]), 16)
+    pooled = roi_pool(
+        torch.ones(1, 1, 6, 2), torch.tensor([[[[0.5, 0.0], [1.0, 0.0]]]]), torch.tensor([6.0]), 16
+    )
     assert pooled.isfinite().all()
     torch.testing.assert_close(pooled[0, 0, 0], torch.ones(32), atol=1e-4, rtol=0)

@@ -1,4 +1,6 @@
-"""The feature pyramid and its points, their losses, and the suppression that keeps all spans, against slow versions."""
+"""The feature pyramid and its points, their losses, and the suppression that keeps all spans, against slow
+versions.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from vtg_lib.losses.points import (
     point_distance_loss,
     point_targets,
 )
-from vtg_lib.losses.saliency import above_median, clip_cross_entropy, extreme_pair, own_video_nce, rescaled_error
+from vtg_lib.losses.saliency import (
+    above_median,
+    clip_cross_entropy,
+    extreme_pair,
+    own_video_nce,
+    rescaled_error,
+)
 from vtg_lib.spans import cw_to_se, iou
 
 LENGTHS = (21, 13, 4)
@@ -47,7 +55,11 @@ def test_levels_are_strided_convolutions_of_the_video_alone(row):
                 expected = expected[..., :0]
                 break
             weight = block.pair.weight.unflatten(1, (2, 6)).transpose(1, 2)
-            expected = block.norm(F.conv1d(expected, weight, block.pair.bias, stride=2).transpose(1, 2)).relu().transpose(1, 2)
+            expected = (
+                block.norm(F.conv1d(expected, weight, block.pair.bias, stride=2).transpose(1, 2))
+                .relu()
+                .transpose(1, 2)
+            )
         assert int(own[row].sum()) == LENGTHS[row] // stride == expected.shape[-1]
         torch.testing.assert_close(level[row, own[row]], expected[0].T)
 
@@ -69,21 +81,37 @@ def test_other_strides_are_refused(strides):
 
 def test_points_and_their_spans():
     found = points()
-    assert len(found.position) == 21 + 10 + 5 + 2 and found.valid.sum(1).tolist() == [38, 13 + 6 + 3 + 1, 4 + 2 + 1]
-    assert found.low.unique().tolist() == [0, 2, 4, 8] and found.high.unique().tolist() == [2, 4, 8, torch.inf]
+    assert len(found.position) == 21 + 10 + 5 + 2 and found.valid.sum(1).tolist() == [
+        38,
+        13 + 6 + 3 + 1,
+        4 + 2 + 1,
+    ]
+    assert found.low.unique().tolist() == [0, 2, 4, 8] and found.high.unique().tolist() == [
+        2,
+        4,
+        8,
+        torch.inf,
+    ]
     distances = torch.rand(3, 38, 2)
     spans = cw_to_se(found.spans(distances, torch.tensor(LENGTHS)))
     for b, length in enumerate(LENGTHS):
         for p in range(38):
             here, stride = found.position[p], found.stride[p]
-            expected = [(here - distances[b, p, 0] * stride) / length, (here + distances[b, p, 1] * stride) / length]
+            expected = [
+                (here - distances[b, p, 0] * stride) / length,
+                (here + distances[b, p, 1] * stride) / length,
+            ]
             expected = expected if found.valid[b, p] else [0, 0]
             assert spans[b, p].tolist() == pytest.approx([float(x) for x in expected], abs=1e-5)
 
 
 def moments() -> tuple[torch.Tensor, torch.Tensor]:
     """Borders in clips; overlapping, nested, empty-handed and on the grid."""
-    given = [[(2, 6), (3, 20.5), (7.5, 9), (9.3, 14.8), (0, 19.5)], [(0, 13), (4, 5), (6.5, 11)], [(1.2, 1.7), (0, 4)]]
+    given = [
+        [(2, 6), (3, 20.5), (7.5, 9), (9.3, 14.8), (0, 19.5)],
+        [(0, 13), (4, 5), (6.5, 11)],
+        [(1.2, 1.7), (0, 4)],
+    ]
     borders, real = torch.zeros(3, 5, 2), torch.zeros(3, 5, dtype=torch.bool)
     for b, rows in enumerate(given):
         borders[b, : len(rows)], real[b, : len(rows)] = torch.tensor(rows, dtype=torch.float32), True
@@ -105,13 +133,17 @@ def test_targets_against_a_loop(radius, strict):
                 reach, depth = max(here - start, end - here), min(here - start, end - here)
                 if radius:
                     depth = min(depth, radius * stride - abs(here - (start + end) / 2))
-                fits = depth > 0 and reach < found.high[p] if strict else depth >= 0 and reach <= found.high[p]
+                fits = (
+                    depth > 0 and reach < found.high[p] if strict else depth >= 0 and reach <= found.high[p]
+                )
                 if real[b, m] and found.valid[b, p] and fits and reach >= found.low[p]:
                     fitting.append((end - start, m))
             assert bool(targets.positive[b, p]) == bool(fitting)
             if fitting:
                 start, end = borders[b, min(fitting)[1]].tolist()
-                assert targets.distances[b, p].tolist() == pytest.approx([(here - start) / stride, (end - here) / stride])
+                assert targets.distances[b, p].tolist() == pytest.approx(
+                    [(here - start) / stride, (end - here) / stride]
+                )
                 positives += 1
     assert positives > 5
 
@@ -120,7 +152,9 @@ def test_borders_in_clips_and_short_moments():
     spans, length = torch.tensor([[[0.5, 0.5], [0.01, 0.02], [0.98, 0.04]]]), torch.tensor([20])
     borders = clip_borders(spans, length)
     torch.testing.assert_close(borders, torch.tensor([[[5.0, 15.0], [0.0, 0.4], [19.2, 20.0]]]))
-    torch.testing.assert_close(at_least_one_clip(borders, length), torch.tensor([[[5.0, 15.0], [0.0, 1.0], [19.0, 20.0]]]))
+    torch.testing.assert_close(
+        at_least_one_clip(borders, length), torch.tensor([[[5.0, 15.0], [0.0, 1.0], [19.0, 20.0]]])
+    )
 
 
 def test_point_losses_against_loops():
@@ -135,8 +169,12 @@ def test_point_losses_against_loops():
                 focal.append(-((1 - right) ** 2) * right.log())
             if targets.positive[b, p]:
                 errors += (distances[b, p] - targets.distances[b, p]).abs().tolist()
-    assert float(point_class_loss(logits, targets, found)) == pytest.approx(float(sum(focal) / len(focal)), rel=1e-4)
-    assert float(point_distance_loss(distances, targets)) == pytest.approx(sum(errors) / len(errors), rel=1e-4)
+    assert float(point_class_loss(logits, targets, found)) == pytest.approx(
+        float(sum(focal) / len(focal)), rel=1e-4
+    )
+    assert float(point_distance_loss(distances, targets)) == pytest.approx(
+        sum(errors) / len(errors), rel=1e-4
+    )
     none = PointTargets(torch.zeros_like(targets.positive), targets.distances)
     assert float(point_distance_loss(distances, none)) == 0
 
@@ -166,12 +204,17 @@ def test_adaptive_scores_do_not_read_padding_between_levels():
         row = torch.cat(levels, 1)
         every = torch.ones(row.shape[:2], dtype=torch.bool)
         own = torch.cat([score.intra(level, own) for level, own in zip(levels, masks, strict=True)], 1)
-        torch.testing.assert_close(together[b, valid[b]], (score.share * own + (1 - score.share) * score.inter(row, every))[0])
+        torch.testing.assert_close(
+            together[b, valid[b]], (score.share * own + (1 - score.share) * score.inter(row, every))[0]
+        )
 
 
 def test_pooling():
     torch.manual_seed(0)
-    words, mask = torch.randn(2, 3, 4, 6), torch.tensor([[True] * 4, [True] * 2 + [False] * 2, [True] * 3 + [False]])
+    words, mask = (
+        torch.randn(2, 3, 4, 6),
+        torch.tensor([[True] * 4, [True] * 2 + [False] * 2, [True] * 3 + [False]]),
+    )
     pool = WordPool(6)
     found = pool(words, mask)
     for k in range(2):
@@ -185,7 +228,9 @@ def test_pooling():
             real = words[0, b, mask[b]]
             weight = (pool.query(real) @ pool.key(tokens[b, t]).T / 6**0.5).softmax(-1)
             torch.testing.assert_close(found[b, t], (weight @ tokens[b, t] + real).amax(0))
-    torch.testing.assert_close(ClipPooling(6)(tokens[:, :, :1], words[0], mask), pool(tokens[:, :, :1], words[0], mask))
+    torch.testing.assert_close(
+        ClipPooling(6)(tokens[:, :, :1], words[0], mask), pool(tokens[:, :, :1], words[0], mask)
+    )
 
 
 @pytest.mark.parametrize("kind", ["hard", "linear"])
@@ -208,7 +253,9 @@ def test_lowered_scores_against_a_loop(kind):
 def test_an_overlap_of_exactly_the_threshold_is_too_much():
     borders = torch.tensor([[66.0, 106.0], [78.0, 106.0], [66.0, 93.0]]) / 150
     spans = torch.stack((borders.mean(-1), borders[:, 1] - borders[:, 0]), -1)[None]
-    assert lower_scores(spans, torch.tensor([[0.9, 0.8, 0.7]]), "hard", 0.7)[0].tolist() == pytest.approx([0.9, 0, 0.7])
+    assert lower_scores(spans, torch.tensor([[0.9, 0.8, 0.7]]), "hard", 0.7)[0].tolist() == pytest.approx(
+        [0.9, 0, 0.7]
+    )
 
 
 def test_best_spans_and_snapping():
@@ -248,7 +295,9 @@ def test_losses_of_highlights():
         entropy.append(F.binary_cross_entropy(logits[b, :length].sigmoid(), own, reduction="none"))
         unit.append((logits[b, :length], own))
     valid = torch.ones(3, dtype=torch.bool)
-    torch.testing.assert_close(own_video_nce(similarity, saliency, mask, positive, valid), torch.stack(nce).mean())
+    torch.testing.assert_close(
+        own_video_nce(similarity, saliency, mask, positive, valid), torch.stack(nce).mean()
+    )
     torch.testing.assert_close(clip_cross_entropy(logits, saliency, mask), torch.cat(entropy).mean())
     first, second = (torch.cat(x) for x in zip(*unit, strict=True))
     first, second = ((x - x.min()) / (x.max() - x.min()) for x in (first, second))

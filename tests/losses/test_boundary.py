@@ -7,7 +7,13 @@ import itertools
 import pytest
 import torch
 
-from vtg_lib.losses.boundary import border_feature_loss, border_losses, border_targets, match_borders, quality_loss
+from vtg_lib.losses.boundary import (
+    border_feature_loss,
+    border_losses,
+    border_targets,
+    match_borders,
+    quality_loss,
+)
 from vtg_lib.losses.matching import MatchCost
 from vtg_lib.spans import cw_to_se, generalised_iou, iou
 
@@ -55,12 +61,17 @@ def test_border_and_quality_losses_against_slow_versions():
         pairs = [(b, m, int(matches.query[layer, b, m])) for b in range(3) for m in range(2) if mask[b, m]]
         ends = [(cw_to_se(spans[layer, b, q]), cw_to_se(target[b, m]).clamp(0, 1)) for b, m, q in pairs]
         torch.testing.assert_close(l1[layer], torch.stack([(x - y).abs().mean() for x, y in ends]).mean())
-        torch.testing.assert_close(giou[layer], torch.stack([1 - generalised_iou(x, y) for x, y in ends]).mean())
+        torch.testing.assert_close(
+            giou[layer], torch.stack([1 - generalised_iou(x, y) for x, y in ends]).mean()
+        )
         bins: dict[str, list[float]] = {"low": [], "middle": [], "high": []}
         for b in range(3):
             for q in range(6):
                 one = cw_to_se(spans[layer, b, q]).clamp(0, 1)
-                best = max([float(iou(one, cw_to_se(target[b, m]).clamp(0, 1))) for m in range(2) if mask[b, m]], default=0.0)
+                best = max(
+                    [float(iou(one, cw_to_se(target[b, m]).clamp(0, 1))) for m in range(2) if mask[b, m]],
+                    default=0.0,
+                )
                 name = "low" if best <= 0.3 else "middle" if best <= 0.7 else "high"
                 bins[name].append(abs(float(quality[layer, b, q]) - best))
         assert bins["middle"]
@@ -85,7 +96,9 @@ def test_border_clips_and_their_loss_against_slow_versions():
                     ends = [x * clips for x in cw_to_se(target[b, m]).clamp(0, 1).tolist()]
                     size, border = ends[1] - ends[0], ends[side]
                     before, behind = (0.25, 0.1) if side == 0 else (0.1, 0.25)
-                    at_border |= {t for t in range(clips) if border - before * size <= t + 0.5 <= border + behind * size}
+                    at_border |= {
+                        t for t in range(clips) if border - before * size <= t + 0.5 <= border + behind * size
+                    }
             assert wanted[side, b].nonzero().flatten().tolist() == sorted(at_border)
             score = features[side, b].tanh().mean(-1)
             yes = [-score[t].log() for t in range(clips) if t in at_border]

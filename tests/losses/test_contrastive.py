@@ -45,7 +45,9 @@ def test_sampled_nce_prefers_the_salient_clip(clips):
     _, saliency, mask = clips
     positive, valid = choose_positive(saliency, mask, sample=False)
     right, wrong = saliency / 5, -saliency / 5
-    assert sampled_nce(right, saliency, mask, positive, valid) < sampled_nce(wrong, saliency, mask, positive, valid)
+    assert sampled_nce(right, saliency, mask, positive, valid) < sampled_nce(
+        wrong, saliency, mask, positive, valid
+    )
 
 
 def test_sampled_nce_without_any_relevant_clip_is_zero_with_a_gradient():
@@ -79,7 +81,9 @@ def test_info_nce_equals_the_loop():
         rows = [i for i in range(5) if mask is None or mask[i]]
         total, count = 0.0, 0
         for group in range(3):
-            cosine = torch.tensor([[F.cosine_similarity(first[group, i], second[group, j], dim=0) for j in rows] for i in rows])
+            cosine = torch.tensor(
+                [[F.cosine_similarity(first[group, i], second[group, j], dim=0) for j in rows] for i in rows]
+            )
             logits, own = cosine / TEMPERATURE, torch.arange(len(rows))
             total += sum(F.cross_entropy(way, own, reduction="sum").item() for way in (logits, logits.T))
             count += len(rows)
@@ -121,7 +125,9 @@ def test_boundary_losses_and_best_overlap_equal_the_loop():
                     expected_l1 += float((predicted - target[b, m]).abs().sum())
                     expected_iou += 1 - iou(predicted, target[b, m])
             for q in range(5):
-                best = max((iou(spans[level, b, q], target[b, m]) for m in range(4) if mask[b, m]), default=0.0)
+                best = max(
+                    (iou(spans[level, b, q], target[b, m]) for m in range(4) if mask[b, m]), default=0.0
+                )
                 assert float(quality[level, b, q]) == pytest.approx(best, abs=1e-5)
     assert float(l1) == pytest.approx(expected_l1, rel=1e-4)
     assert float(overlap) == pytest.approx(expected_iou, rel=1e-4)

@@ -33,7 +33,9 @@ def test_guided_saliency_against_a_loop_over_samples():
         clips = own[b, mask[b]].tolist() + (other[b, mask[b]].tolist() if real[b] else [])
         labels = target[b, mask[b]].tolist() + [0.0] * (len(clips) - int(mask[b].sum()))
         log_probability = (torch.tensor(clips) / 0.5).log_softmax(0)
-        ranks = [[p for p, y in zip(log_probability, labels, strict=True) if y >= rank] for rank in range(1, 12)]
+        ranks = [
+            [p for p, y in zip(log_probability, labels, strict=True) if y >= rank] for rank in range(1, 12)
+        ]
         contrast.append(sum(-sum(rank) / len(rank) for rank in ranks if rank) / 12)
         if real[b]:
             silence.append(sum(-torch.log(1 - x.sigmoid()) for x in other[b, mask[b]]))
@@ -73,7 +75,11 @@ def test_membership_and_relevance_clip_by_clip():
     clips, moment = torch.randn(3, 6, 8), torch.rand(3, 6) > 0.5
     token, valid = torch.randn(3, 8) / 4, torch.arange(6) < torch.tensor([6, 4, 2])[:, None]
     terms = [
-        -(torch.sigmoid(clips[b, t] @ token[b]) if moment[b, t] else 1 - torch.sigmoid(clips[b, t] @ token[b])).log()
+        -(
+            torch.sigmoid(clips[b, t] @ token[b])
+            if moment[b, t]
+            else 1 - torch.sigmoid(clips[b, t] @ token[b])
+        ).log()
         for b in range(3)
         for t in range(6)
         if valid[b, t]
@@ -81,7 +87,12 @@ def test_membership_and_relevance_clip_by_clip():
     torch.testing.assert_close(membership(token, clips, moment, valid), torch.stack(terms).mean())
 
     share, target = torch.rand(3, 6), torch.tensor([12.0, 0, 3, 0, 0, 1]).expand(3, -1)
-    terms = [-(share[b, t] if target[b, t] > 0 else 1 - share[b, t]).log() for b in range(3) for t in range(6) if valid[b, t]]
+    terms = [
+        -(share[b, t] if target[b, t] > 0 else 1 - share[b, t]).log()
+        for b in range(3)
+        for t in range(6)
+        if valid[b, t]
+    ]
     torch.testing.assert_close(relevance(share, target, valid), torch.stack(terms).mean())
 
 

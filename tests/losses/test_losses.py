@@ -56,7 +56,9 @@ def test_rank_contrastive_equals_the_loop_over_ranks() -> None:
             normaliser = math.log(sum(math.exp(v) for v in logits))
             if positive:
                 total -= sum(scores[b, t].item() / 0.5 - normaliser for t in positive) / len(positive) / 3
-    assert losses.rank_contrastive_saliency(scores, target, mask).item() == pytest.approx(total / 12, rel=1e-4)
+    assert losses.rank_contrastive_saliency(scores, target, mask).item() == pytest.approx(
+        total / 12, rel=1e-4
+    )
 
 
 def test_saliency_pairs_are_ordered() -> None:

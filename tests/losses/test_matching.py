@@ -52,7 +52,9 @@ def test_match_equals_one_by_one_for_every_layer() -> None:
             cost = cost - generalised_iou(cw_to_se(b)[:, None], cw_to_se(t)[None])
             query, moment = linear_sum_assignment(cost.numpy())
             assert dict(zip(moment, query, strict=True)) == {
-                m: int(matches.query[layer, sample, m]) for m in range(moments) if matches.valid[layer, sample, m]
+                m: int(matches.query[layer, sample, m])
+                for m in range(moments)
+                if matches.valid[layer, sample, m]
             }
             assert set(matches.positive[layer, sample].nonzero()[:, 0].tolist()) == set(query)
 
@@ -66,6 +68,10 @@ def test_match_names_bad_predictions() -> None:
 def test_gather_takes_the_matched_rows() -> None:
     spans = torch.tensor([[[0.1, 0.1], [0.5, 0.2], [0.9, 0.1]]])
     matches = match(
-        spans, torch.full((1, 3), 0.5), torch.tensor([[[0.9, 0.1], [0.5, 0.2]]]), torch.ones(1, 2).bool(), MatchCost()
+        spans,
+        torch.full((1, 3), 0.5),
+        torch.tensor([[[0.9, 0.1], [0.5, 0.2]]]),
+        torch.ones(1, 2).bool(),
+        MatchCost(),
     )
     assert torch.equal(matches.gather(spans), torch.tensor([[[0.9, 0.1], [0.5, 0.2]]]))

@@ -1,6 +1,7 @@
 """Golden predictions of imported checkpoints, see `test_imported`.
 
-`python tests/models/imported.py cg_detr num_prompts=2` writes those of a method anew after a deliberate change.
+`python tests/models/imported.py cg_detr num_prompts=2` writes those of a method anew after a deliberate
+change.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from vtg_lib.models.imported.rules import Converted
 
 
 def check_golden(name: str, folder: Path, **options: Any) -> Converted:
-    """Imports the small public model of `name`, checks what it predicts and that every public tensor is accounted for."""
+    """Imports the small public model of `name`, checks what it predicts and that every public tensor is
+    accounted for.
+    """
     source = save(folder / "theirs.ckpt", public_state(name), **options)
     done, _ = import_checkpoint(name, source, folder / "ours.safetensors")
     found, expected = predictions(load_imported(folder / "ours.safetensors")), golden(name)["predictions"]
@@ -37,5 +40,7 @@ if __name__ == "__main__":
         ours = Path(folder) / "ours"
         import_checkpoint(name, save(Path(folder) / "theirs.ckpt", public_state(name), **options), ours)
         case = {**golden(name), "predictions": predictions(load_imported(ours))}
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in case.items())
+    lines = ",\n".join(
+        f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in case.items()
+    )
     (GOLDEN / f"{name}.json").write_text(f"{{\n{lines}\n}}\n")

@@ -1,4 +1,6 @@
-"""What the tests of methods share: a batch of different lengths, models off their initial values, losses that repeat."""
+"""What the tests of methods share: a batch of different lengths, models off their initial values, losses that
+repeat.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ VIDEO_DIM, TEXT_DIM = 12, 10
 
 
 def ragged_batch(samples: int = 5, clips: int = 23, words: int = 6, seed: int = 0) -> Batch:
-    """Random features; one or two moments a sample, the second one ending between clips; none in the first sample."""
+    """Random features; one or two moments a sample, the second one ending between clips; none in the first
+    sample.
+    """
     generator = torch.Generator().manual_seed(seed)
     length = torch.randint(clips // 2, clips + 1, (samples,), generator=generator)
     length[-1] = clips
@@ -45,7 +49,13 @@ def alone(batch: Batch, row: int) -> Batch:
     """One sample without any padding."""
     clips, words = int(batch.video_mask[row].sum()), int(batch.text_mask[row].sum())
     one = {field.name: getattr(batch, field.name)[row : row + 1] for field in dataclasses.fields(batch)}
-    for name, size in (("video", clips), ("video_mask", clips), ("saliency", clips), ("text", words), ("text_mask", words)):
+    for name, size in (
+        ("video", clips),
+        ("video_mask", clips),
+        ("saliency", clips),
+        ("text", words),
+        ("text_mask", words),
+    ):
         one[name] = one[name][:, :size]
     return Batch(**one)
 
@@ -61,7 +71,9 @@ def with_noise_in_padding(batch: Batch) -> Batch:
 
 def without_moments(batch: Batch) -> Batch:
     """The same batch with nothing to find."""
-    return dataclasses.replace(batch, spans=batch.spans * 0, span_mask=batch.span_mask & False, saliency=batch.saliency * 0)
+    return dataclasses.replace(
+        batch, spans=batch.spans * 0, span_mask=batch.span_mask & False, saliency=batch.saliency * 0
+    )
 
 
 def moved(model: nn.Module, by: float = 0.1) -> Any:

@@ -61,7 +61,12 @@ def test_shapes_and_gradients(ranking: str):
     output = model(batch, trace=True)
     name, shape = {"quality": ("quality", (2, 5, 5)), "class": ("logits", (2, 5, 5, 2))}[ranking]
     assert output.layers["spans"].shape == (2, 5, 5, 2) and output.layers[name].shape == shape
-    assert output.trace["references"].shape == (2, 5, 5, 3) and output.extras["borders"].shape == (2, 5, 23, 16)
+    assert output.trace["references"].shape == (2, 5, 5, 3) and output.extras["borders"].shape == (
+        2,
+        5,
+        23,
+        16,
+    )
     assert ((output.scores > 0) & (output.scores < 1)).all()
     losses = model.loss(output, batch)
     assert set(losses) == {"l1", "giou", ranking, "border", "saliency"}
@@ -91,7 +96,9 @@ def test_padding_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     for row in range(len(batch)):
         single, clips = model(alone(batch, row)), int(batch.video_mask[row].sum())
         for name in ("spans", "quality"):
-            torch.testing.assert_close(single.layers[name][:, 0], output.layers[name][:, row], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                single.layers[name][:, 0], output.layers[name][:, row], atol=1e-5, rtol=1e-4
+            )
         torch.testing.assert_close(single.saliency[0], output.saliency[row, :clips], atol=1e-5, rtol=1e-4)
 
 
@@ -102,7 +109,12 @@ def test_borders_are_read_where_the_offsets_point():
     with torch.no_grad():
         layer.offsets.weight.mul_(3)
         layer.weights.bias.normal_()
-    x, values, point, length = torch.randn(2, 3, 8), torch.randn(2, 2, 9, 4), torch.rand(2, 3), torch.tensor([9.0, 6.0])
+    x, values, point, length = (
+        torch.randn(2, 3, 8),
+        torch.randn(2, 2, 9, 4),
+        torch.rand(2, 3),
+        torch.tensor([9.0, 6.0]),
+    )
     found = layer(x, values, point, length)
     for b in range(2):
         clips = int(length[b])
@@ -214,6 +226,12 @@ def test_a_few_samples_can_be_learned():
 def test_an_imported_checkpoint_predicts_as_recorded(tmp_path):
     done = check_golden("bam_detr", tmp_path, quality_loss_coef=3, nms_thd=-1)
     c = done.config
-    assert (c.ranking, c.cross_layers, c.decoder_layers, c.weight_ranking, c.nms_threshold) == ("quality", 2, 2, 3.0, 1.0)
+    assert (c.ranking, c.cross_layers, c.decoder_layers, c.weight_ranking, c.nms_threshold) == (
+        "quality",
+        2,
+        2,
+        3.0,
+        1.0,
+    )
     assert any(name.startswith("idle.class_embed") for name in done.unused)
     assert any(name.startswith("transformer.txt_encoder") for name in done.unused)

@@ -44,7 +44,7 @@ def test_size_is_that_of_the_public_code_without_what_it_never_uses():
     second_projection, word_positions = 2 * 512 + 512 * 256 + 256, 32 * 256 + 2 * 256
     count = count_parameters(CGDETR(Config.paper()))
     assert count == 12_615_467 - second_projection - word_positions
-    assert 12_615_467 / 2**20 == pytest.approx(MODELS["cg_detr"].published_parameters, abs=0.05)
+    assert pytest.approx(MODELS["cg_detr"].published_parameters, abs=0.05) == 12_615_467 / 2**20
 
 
 def test_presets():
@@ -65,7 +65,11 @@ def test_shapes_and_gradients():
     model, batch = build_small(), ragged_batch()
     output = model(batch, trace=True)
     assert output.layers["spans"].shape == output.layers["logits"].shape == (2, 5, 5, 2)
-    assert output.saliency.shape == (5, 23) and output.trace["text_attention"].shape == (5, 23, 4 + batch.text.shape[1])
+    assert output.saliency.shape == (5, 23) and output.trace["text_attention"].shape == (
+        5,
+        23,
+        4 + batch.text.shape[1],
+    )
     losses = model.loss(output, batch)
     assert set(losses) == {"l1", "giou", "label", "saliency", "attention", "align", "distill", "orthogonal"}
     assert all(loss.isfinite() and loss.dim() == 0 for loss in losses.values())
@@ -92,7 +96,9 @@ def test_padding_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     output = model(with_noise_in_padding(longer))
     for row in range(len(batch)):
         single, clips = model(alone(batch, row)), int(batch.video_mask[row].sum())
-        torch.testing.assert_close(single.layers["spans"][:, 0], output.layers["spans"][:, row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            single.layers["spans"][:, 0], output.layers["spans"][:, row], atol=1e-5, rtol=1e-4
+        )
         torch.testing.assert_close(single.scores[0], output.scores[row], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(single.saliency[0], output.saliency[row, :clips], atol=1e-5, rtol=1e-4)
 
@@ -131,7 +137,10 @@ def test_saliency_token_is_the_context_and_the_best_prompts():
         real = video[b, batch.video_mask[b]]
         context = real.mean(0)
         relevant = attention[b, batch.video_mask[b], 4:].sum(-1)
-        suits = ((F.normalize(real - context, dim=-1) @ prompts.T).softmax(-1) * (relevant / relevant.sum())[:, None]).sum(0)
+        suits = (
+            (F.normalize(real - context, dim=-1) @ prompts.T).softmax(-1)
+            * (relevant / relevant.sum())[:, None]
+        ).sum(0)
         best = sorted(range(3), key=lambda i: -suits[i])[:2]
         torch.testing.assert_close(found[b, 0], context + sum(suits[i] * model.prompts[i] for i in best))
 
@@ -252,5 +261,17 @@ def test_an_imported_checkpoint_predicts_as_recorded(tmp_path):
     done = check_golden("cg_detr", tmp_path, num_prompts=2, lw_wattn=0.5, lw_distill=2.0)
     assert {name.split(".")[0] for name in done.unused} == {"txt_position_embed", "txt_proj_linear"}
     c = done.config
-    assert (c.dummies, c.prompts, c.chosen_prompts, c.dummy_layers, c.cross_layers, c.moment_layers) == (4, 3, 2, 2, 2, 1)
-    assert (c.weight_attention, c.weight_distill, c.weight_orthogonal, c.highlights_only) == (0.5, 2.0, 2.0, False)
+    assert (c.dummies, c.prompts, c.chosen_prompts, c.dummy_layers, c.cross_layers, c.moment_layers) == (
+        4,
+        3,
+        2,
+        2,
+        2,
+        1,
+    )
+    assert (c.weight_attention, c.weight_distill, c.weight_orthogonal, c.highlights_only) == (
+        0.5,
+        2.0,
+        2.0,
+        False,
+    )

@@ -7,13 +7,27 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding, without_moments
+from ragged import (
+    TEXT_DIM,
+    VIDEO_DIM,
+    alone,
+    losses_of,
+    moved,
+    ragged_batch,
+    with_noise_in_padding,
+    without_moments,
+)
 
 from vtg_lib.data import load_data
 from vtg_lib.losses import correlation
 from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.points import clip_borders, point_targets
-from vtg_lib.losses.set_prediction import hinge_saliency, negative_pair_saliency, rank_contrastive_saliency, saliency_pairs
+from vtg_lib.losses.set_prediction import (
+    hinge_saliency,
+    negative_pair_saliency,
+    rank_contrastive_saliency,
+    saliency_pairs,
+)
 from vtg_lib.models import MODELS, build, count_parameters, flash_vtg
 from vtg_lib.models.flash_vtg import PRESETS, Config, FlashVTG
 from vtg_lib.models.inference import autocast
@@ -81,7 +95,11 @@ def test_shapes_and_gradients(changes):
     model, batch = build_small(**changes), ragged_batch()
     output = model(batch)
     number = 0 if changes == HIGHLIGHTS else sum(23 // s for s in model.config.strides)
-    assert output.spans.shape == (5, number, 2) and output.scores.shape == (5, number) and output.saliency.shape == (5, 23)
+    assert (
+        output.spans.shape == (5, number, 2)
+        and output.scores.shape == (5, number)
+        and output.saliency.shape == (5, 23)
+    )
     assert ((output.scores >= 0) & (output.scores <= 1)).all()
     losses = model.loss(output, batch)
     assert set(losses) == {"class", "nce", "label", "saliency"} | ({"distance"} if number else set())
@@ -92,7 +110,10 @@ def test_shapes_and_gradients(changes):
         if not name.endswith("attention.key.bias"):  # the same for every key, so softmax does not see it
             assert parameter.grad.abs().max() > 0, name
     processed = model.post_process(output)
-    assert processed.spans.shape[1] == min(number, 50) and (processed.scores.sum(1) <= output.scores.sum(1)).all()
+    assert (
+        processed.spans.shape[1] == min(number, 50)
+        and (processed.scores.sum(1) <= output.scores.sum(1)).all()
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, HIGHLIGHTS])
@@ -145,7 +166,8 @@ def test_losses_against_slow_versions():
     first, second = extras["logits"][:, :23][mask], saliency[mask]
     first, second = ((x - x.min()) / (x.max() - x.min()) for x in (first, second))
     assert losses["label"].item() == pytest.approx(4 * F.mse_loss(first, second).item(), rel=1e-4)
-    # Saliency: hinge, rank-contrastive and negative pairs, of the saliency and of the attention; relevance of the latter.
+    # Saliency: hinge, rank-contrastive and negative pairs, of the saliency and of the attention; relevance of
+    # the latter.
     both_mask, both_target = mask.repeat(1, 2), F.pad(saliency, (0, 23))
     own, other = output.saliency, extras["negative_saliency"]
     total = hinge_saliency(own, *pairs, 0.2) + negative_pair_saliency(other, mask)
@@ -189,7 +211,10 @@ def test_negative_pairs_are_of_other_videos_and_only_while_training():
 
 def test_weights():
     batch = ragged_batch()
-    full, model = losses_of(build_small(**STILL), batch), build_small(**STILL, weight_label=0.0, weight_attention=0.0)
+    full, model = (
+        losses_of(build_small(**STILL), batch),
+        build_small(**STILL, weight_label=0.0, weight_attention=0.0),
+    )
     assert "label" not in losses_of(model, batch)
     silent = losses_of(build_small(**STILL, weight_negative=0.0, weight_attention=0.0), batch)
     assert silent["saliency"] < losses_of(model, batch)["saliency"] < full["saliency"]
@@ -219,7 +244,10 @@ def test_bfloat16_autocast():
 def test_a_few_steps_in_a_small_world_lower_the_loss():
     data = load_data({"kind": "sim", "semantic_dim": 16, "motion_dim": 8, "train": 24, "val": 8, "clips": 16})
     torch.manual_seed(0)
-    sizes = {name: getattr(SMALL, name) for name in ("width", "heads", "hidden", "dummies", "cross_layers", "encoder_layers")}
+    sizes = {
+        name: getattr(SMALL, name)
+        for name in ("width", "heads", "hidden", "dummies", "cross_layers", "encoder_layers")
+    }
     model = build("flash_vtg", {"video_dim": 24, "text_dim": 16, **sizes, **STILL})
     optimizer, batch = torch.optim.AdamW(model.parameters(), lr=3e-3), data["train"].batch(torch.arange(8))
     history = []

@@ -1,7 +1,9 @@
-"""Import of public checkpoints: every tensor in its place, and nothing but a clear error for what cannot be imported.
+"""Import of public checkpoints: every tensor in its place, and nothing but a clear error for what cannot be
+imported.
 
-`models/golden/<method>.json` lists the tensors of a small public model (names and shapes), and what our model predicts with
-them; `python tests/models/test_imported.py` writes the predictions anew after a deliberate change.
+`models/golden/<method>.json` lists the tensors of a small public model (names and shapes), and what our model
+predicts with them; `python tests/models/test_imported.py` writes the predictions anew after a deliberate
+change.
 """
 
 from __future__ import annotations
@@ -32,12 +34,21 @@ from vtg_lib.models.imported.reading import STATE_KEYS
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("moment_detr", "qd_detr", "tr_detr")
-OPTIONS = {"nheads": 8, "ctx_mode": "video_tef", "dropout": 0.1, "input_dropout": 0.5, "lw_saliency": 1.0, "use_txt_pos": False}
+OPTIONS = {
+    "nheads": 8,
+    "ctx_mode": "video_tef",
+    "dropout": 0.1,
+    "input_dropout": 0.5,
+    "lw_saliency": 1.0,
+    "use_txt_pos": False,
+}
 TOLERANCE = 1e-4
 
 
 def noise(name: str, shape: tuple[int, ...], scale: float = 1.0) -> Tensor:
-    """Normal numbers that depend on the name alone; numpy keeps this generator's stream the same in every version."""
+    """Normal numbers that depend on the name alone; numpy keeps this generator's stream the same in every
+    version.
+    """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     return torch.from_numpy(scale * np.random.RandomState(seed).standard_normal(shape)).float()
 
@@ -109,7 +120,9 @@ def test_an_imported_checkpoint_predicts_as_recorded(name: str, tmp_path: Path) 
     # Every public tensor is used or knowingly not; packed projections count three times.
     packed = sum("in_proj" in key for key in golden(name)["tensors"])
     assert len(done.used) + len(done.unused) == len(golden(name)["tensors"]) + 2 * packed
-    assert set(done.unused) == {key for key in golden(name)["tensors"] if key.startswith("txt_position_embed")}
+    assert set(done.unused) == {
+        key for key in golden(name)["tensors"] if key.startswith("txt_position_embed")
+    }
     assert notes["vtg_source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert json.loads(notes["vtg_options"])["nheads"] == 8
 
@@ -162,7 +175,9 @@ class Intruder:
 def test_no_code_of_a_checkpoint_is_run(tmp_path: Path) -> None:
     trace = tmp_path / "was here"
     torch.save({"model": public_state("qd_detr"), "opt": Intruder(trace)}, tmp_path / "theirs.ckpt")
-    with pytest.raises(CheckpointImportError, match=r"whose code this library does not run. Fix: .*torch.save"):
+    with pytest.raises(
+        CheckpointImportError, match=r"whose code this library does not run. Fix: .*torch.save"
+    ):
         import_checkpoint("qd_detr", tmp_path / "theirs.ckpt", tmp_path / "ours")
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Intruder(trace), protocol=2))
     with pytest.raises(CheckpointImportError):
@@ -201,7 +216,9 @@ def test_the_right_model_is_suggested(public: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointImportError, match="Fix: --model qd_detr"):
         import_checkpoint("moment_detr", public, tmp_path / "ours")
     torch.save({"model": {"conv1.weight": torch.zeros(3)}}, tmp_path / "resnet.pth")
-    with pytest.raises(CheckpointImportError, match="expected a tensor 'input_vid_proj.0.net.1.weight', got conv1.weight"):
+    with pytest.raises(
+        CheckpointImportError, match="expected a tensor 'input_vid_proj.0.net.1.weight', got conv1.weight"
+    ):
         import_checkpoint("moment_detr", tmp_path / "resnet.pth", tmp_path / "ours")
 
 
@@ -209,9 +226,18 @@ def test_the_right_model_is_suggested(public: Path, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"extra.weight": torch.zeros(2)}, "expected only tensors of qd_detr, got also extra.weight"),
-        ({"class_embed.bias": None}, "expected a public tensor for each of ours, got none for class_head.bias"),
-        ({"class_embed.weight": torch.zeros(2, 9)}, r"shapes differ: class_head.weight: expected \[2, 256\], got \[2, 9\]"),
-        ({"class_embed.bias": torch.tensor([0.0, torch.nan])}, "expected finite weights, got NaN .* in class_embed.bias"),
+        (
+            {"class_embed.bias": None},
+            "expected a public tensor for each of ours, got none for class_head.bias",
+        ),
+        (
+            {"class_embed.weight": torch.zeros(2, 9)},
+            r"shapes differ: class_head.weight: expected \[2, 256\], got \[2, 9\]",
+        ),
+        (
+            {"class_embed.bias": torch.tensor([0.0, torch.nan])},
+            "expected finite weights, got NaN .* in class_embed.bias",
+        ),
         (
             {"input_vid_proj.2.net.1.bias": torch.zeros(256)},
             "got none for input_vid_proj.2.net.1.bias -> project_video.linears.2.bias",
@@ -219,7 +245,9 @@ def test_the_right_model_is_suggested(public: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_tensor_out_of_place_is_named(change: dict, message: str, tmp_path: Path) -> None:
-    state = {name: tensor for name, tensor in {**public_state("qd_detr"), **change}.items() if tensor is not None}
+    state = {
+        name: tensor for name, tensor in {**public_state("qd_detr"), **change}.items() if tensor is not None
+    }
     with pytest.raises(CheckpointImportError, match=message):
         import_checkpoint("qd_detr", save(tmp_path / "theirs.ckpt", state), tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
@@ -256,19 +284,45 @@ def test_from_the_shell_a_checkpoint_is_imported_and_scored(public: Path, tmp_pa
     value = json.loads(capsys.readouterr().out)
     assert value["config"]["queries"] == 3 and value["used"] == 191 and len(value["unused"]) == 3
     data = ["--data", "train=4", "val=6", "clips=8", "semantic_dim=6", "motion_dim=4"]
-    assert main(["predict", "--model", ours, *data, "--out", str(out), "--device", "cpu", "--authors-rounding", "--json"]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                "--model",
+                ours,
+                *data,
+                "--out",
+                str(out),
+                "--device",
+                "cpu",
+                "--authors-rounding",
+                "--json",
+            ]
+        )
+        == 0
+    )
     value = json.loads(capsys.readouterr().out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert value["queries"] == len(rows) == 6 and "MR-full-mAP" in value["metrics"]
     assert all(x % 2 == 0 for row in rows for *span, _ in row["pred_relevant_windows"] for x in span)
-    assert main(["predict", "--model", ours, *data[:-1], "motion_dim=5", "--out", str(out), "--device", "cpu"]) == 1
+    assert (
+        main(["predict", "--model", ours, *data[:-1], "motion_dim=5", "--out", str(out), "--device", "cpu"])
+        == 1
+    )
     assert "expected features with 10 channels of video and 6 of text" in capsys.readouterr().err
-    assert main(["predict", "--model", ours, *data, "--split", "test", "--out", str(out), "--device", "cpu"]) == 1
+    assert (
+        main(["predict", "--model", ours, *data, "--split", "test", "--out", str(out), "--device", "cpu"])
+        == 1
+    )
     assert "expected one of train, val" in capsys.readouterr().err
 
 
 def test_rounding_of_the_authors() -> None:
-    row = {"qid": 1, "pred_relevant_windows": [[2.9, 5.0, 0.123456], [3.1, 7.1, 0.1]], "pred_saliency_scores": [0.1, -2.00001]}
+    row = {
+        "qid": 1,
+        "pred_relevant_windows": [[2.9, 5.0, 0.123456], [3.1, 7.1, 0.1]],
+        "pred_saliency_scores": [0.1, -2.00001],
+    }
     (rounded,) = authors_rounding([row], 2.0)
     assert rounded["pred_relevant_windows"] == [[2.0, 4.0, 0.1235], [4.0, 8.0, 0.1]]
     assert rounded["pred_saliency_scores"] == [0.0999755859375, -2.0] and rounded["qid"] == 1
@@ -279,7 +333,11 @@ if __name__ == "__main__":
 
     for method in NAMES:
         with tempfile.TemporaryDirectory() as folder:
-            import_checkpoint(method, save(Path(folder) / "theirs.ckpt", public_state(method)), Path(folder) / "ours")
+            import_checkpoint(
+                method, save(Path(folder) / "theirs.ckpt", public_state(method)), Path(folder) / "ours"
+            )
             case = {**golden(method), "predictions": predictions(load_imported(Path(folder) / "ours"))}
-        lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in case.items())
+        lines = ",\n".join(
+            f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in case.items()
+        )
         (GOLDEN / f"{method}.json").write_text(f"{{\n{lines}\n}}\n")

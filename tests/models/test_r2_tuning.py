@@ -28,7 +28,13 @@ from vtg_lib.models.r2_tuning import PRESETS, Config, R2Tuning
 DIM, TEXT_DIM = 7, 5
 SMALL = Config(video_dim=DIM, text_dim=TEXT_DIM, width=16, heads=2, levels=3)
 STILL = {"dropout": 0.0, "droppath": 0.0}
-HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False, "positive": "above median", "saliency_scale": 1 / 12}
+HIGHLIGHTS = {
+    "task": "highlights",
+    "strides": (1,),
+    "tef": False,
+    "positive": "above median",
+    "saliency_scale": 1 / 12,
+}
 
 
 def level_batch(levels: int = 3, tokens: int = 4, video_dim: int = DIM, text_dim: int = TEXT_DIM) -> Batch:
@@ -44,7 +50,9 @@ def level_batch(levels: int = 3, tokens: int = 4, video_dim: int = DIM, text_dim
 def lonely(batch: Batch, row: int) -> Batch:
     """One sample without any padding."""
     one, clips, words = alone(batch, row), int(batch.video_mask[row].sum()), int(batch.text_mask[row].sum())
-    return dataclasses.replace(one, video=batch.video[row : row + 1, :, :clips], text=batch.text[row : row + 1, :, :words])
+    return dataclasses.replace(
+        one, video=batch.video[row : row + 1, :, :clips], text=batch.text[row : row + 1, :, :words]
+    )
 
 
 def build_small(**changes) -> R2Tuning:
@@ -57,7 +65,9 @@ def build_small(**changes) -> R2Tuning:
 def test_sizes_are_those_of_the_public_code():
     moments, highlights = R2Tuning(Config.paper()), R2Tuning(Config.paper("tvsum"))
     assert count_parameters(moments) == 2_836_242
-    assert count_parameters(moments) / 2**20 == pytest.approx(MODELS["r2_tuning"].published_parameters, abs=0.05)
+    assert count_parameters(moments) / 2**20 == pytest.approx(
+        MODELS["r2_tuning"].published_parameters, abs=0.05
+    )
     assert count_parameters(highlights) == 1_846_281 - 1  # the scale of absent distances
     assert count_parameters(R2Tuning(Config(pooling="clip"))) == 2_836_242 - 2 * (256 * 256 + 256)
 
@@ -91,8 +101,14 @@ def test_shapes_and_gradients(changes):
     model, batch = build_small(**changes), level_batch()
     output = model(batch)
     number = 0 if changes == HIGHLIGHTS else sum(23 // s for s in model.config.strides)
-    assert output.spans.shape == (5, number, 2) and output.scores.shape == (5, number) and output.saliency.shape == (5, 23)
-    assert ((output.scores >= 0) & (output.scores <= 1)).all() and not output.saliency[~batch.video_mask].isnan().any()
+    assert (
+        output.spans.shape == (5, number, 2)
+        and output.scores.shape == (5, number)
+        and output.saliency.shape == (5, 23)
+    )
+    assert ((output.scores >= 0) & (output.scores <= 1)).all() and not output.saliency[
+        ~batch.video_mask
+    ].isnan().any()
     losses = model.loss(output, batch)
     names = {"class", "saliency", "video_align", "layer_align"} | ({"distance"} if number else set())
     assert set(losses) == names and all(loss.isfinite() and loss.dim() == 0 for loss in losses.values())
@@ -102,7 +118,10 @@ def test_shapes_and_gradients(changes):
         if not name.endswith("key.bias"):  # the same for every key, so softmax does not see it
             assert parameter.grad.abs().max() > 0, name
     processed = model.post_process(output)
-    assert processed.spans.shape[1] == min(number, 50) and (processed.scores.sum(1) <= output.scores.sum(1)).all()
+    assert (
+        processed.spans.shape[1] == min(number, 50)
+        and (processed.scores.sum(1) <= output.scores.sum(1)).all()
+    )
 
 
 def test_one_token_and_one_level_of_text():
@@ -122,7 +141,9 @@ def test_padding_changes_nothing(changes):
     model, batch = build_small(**changes).eval(), level_batch()
     noisy = dataclasses.replace(
         batch,
-        video=F.pad(torch.where(batch.video_mask[:, None, :, None], batch.video, 9.0), (0, 0, 0, 3), value=-5.0),
+        video=F.pad(
+            torch.where(batch.video_mask[:, None, :, None], batch.video, 9.0), (0, 0, 0, 3), value=-5.0
+        ),
         text=F.pad(torch.where(batch.text_mask[:, None, :, None], batch.text, -7.0), (0, 0, 0, 2), value=4.0),
         **{name: F.pad(getattr(batch, name), (0, 3)) for name in ("video_mask", "saliency")},
         text_mask=F.pad(batch.text_mask, (0, 2)),
@@ -147,7 +168,9 @@ def test_the_block_against_a_loop_over_levels():
     clips, words = one.video.shape[2], one.text.shape[2]
     start = torch.arange(clips) / clips
     ends = torch.stack((start, start + 1 / clips), -1)[:, None].expand(-1, 4, -1)
-    angle = torch.arange(1, clips + 1)[:, None] / clips * 2 * torch.pi / 10_000 ** (torch.arange(0, 16, 2) / 16)
+    angle = (
+        torch.arange(1, clips + 1)[:, None] / clips * 2 * torch.pi / 10_000 ** (torch.arange(0, 16, 2) / 16)
+    )
     position = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[None]
     block, every, state = model.refine, torch.ones(1, words, dtype=torch.bool), None
     for level in (2, 1, 0):  # the first of four levels is not used
@@ -160,7 +183,9 @@ def test_the_block_against_a_loop_over_levels():
             x = gate * x + (1 - gate) * state[0]
         x = x[None]
         x = F.layer_norm(x + block.cross(x + position, text, text), (16,), *affine(block.norms[0]))
-        x = F.layer_norm(x + block.self_attention(x + position, x + position, x), (16,), *affine(block.norms[1]))
+        x = F.layer_norm(
+            x + block.self_attention(x + position, x + position, x), (16,), *affine(block.norms[1])
+        )
         state = F.layer_norm(x + block.feed_forward(x), (16,), *affine(block.norms[2]))
     output = model(one)
     similarity = F.cosine_similarity(state.relu(), model.pool_words(text, every)[:, None], dim=-1)
@@ -197,7 +222,10 @@ def test_losses_against_slow_versions():
     over_videos = [(clips[k] @ text[k].T) / 0.07 for k in range(3)]
     over_levels = [(clips[:, b] @ text[:, b].T) / 0.07 for b in range(4)]
     for name, matrices in (("video_align", over_videos), ("layer_align", over_levels)):
-        each = [F.cross_entropy(m, torch.arange(len(m))) + F.cross_entropy(m.T, torch.arange(len(m))) for m in matrices]
+        each = [
+            F.cross_entropy(m, torch.arange(len(m))) + F.cross_entropy(m.T, torch.arange(len(m)))
+            for m in matrices
+        ]
         assert losses[name].item() == pytest.approx(0.1 * sum(each).item() / 2 / len(each), rel=1e-4)
 
 
@@ -219,9 +247,19 @@ def test_bfloat16_autocast():
 
 
 def test_a_few_steps_in_a_small_world_lower_the_loss():
-    data = load_data({"kind": "sim", "semantic_dim": 16, "train": 24, "val": 8, "clips": 16, "layout": "levels"})
+    data = load_data(
+        {"kind": "sim", "semantic_dim": 16, "train": 24, "val": 8, "clips": 16, "layout": "levels"}
+    )
     torch.manual_seed(0)
-    config = {"video_dim": 16, "text_dim": 16, "width": 16, "heads": 2, "pooling": "clip", "strides": [1, 2, 4, 8], **STILL}
+    config = {
+        "video_dim": 16,
+        "text_dim": 16,
+        "width": 16,
+        "heads": 2,
+        "pooling": "clip",
+        "strides": [1, 2, 4, 8],
+        **STILL,
+    }
     model, batch = build("r2_tuning", config), data["train"].batch(torch.arange(8))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
@@ -234,7 +272,8 @@ def test_a_few_steps_in_a_small_world_lower_the_loss():
     assert history[-1] < 0.7 * history[0]
 
 
-# ------------------------------------------------------------------------------------------------ public checkpoints
+# ------------------------------------------------------------------------------------------------ public
+# checkpoints
 
 
 def golden_batch() -> Batch:
@@ -278,7 +317,9 @@ def test_an_imported_checkpoint_predicts_as_recorded(tmp_path: Path):
 
 
 def test_a_checkpoint_for_highlights_has_no_distances(tmp_path: Path):
-    state = {k: v for k, v in public_state("r2_tuning").items() if not k.startswith(("coord_head", "pyramid"))}
+    state = {
+        k: v for k, v in public_state("r2_tuning").items() if not k.startswith(("coord_head", "pyramid"))
+    }
     state["coef"] = state["coef"][:1]
     done, _ = import_checkpoint("r2_tuning", save(tmp_path / "theirs.pth", state), tmp_path / "ours")
     c = done.config
@@ -291,5 +332,7 @@ if __name__ == "__main__":
         ours = Path(folder) / "ours"
         import_checkpoint("r2_tuning", save(Path(folder) / "theirs.pth", public_state("r2_tuning")), ours)
         case = {**golden("r2_tuning"), "predictions": predictions(load_imported(ours))}
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in case.items())
+    lines = ",\n".join(
+        f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in case.items()
+    )
     (GOLDEN / "r2_tuning.json").write_text(f"{{\n{lines}\n}}\n")

@@ -49,10 +49,13 @@ def build_small(seed: int = 0, moved: bool = False, **changes) -> SDST:
     return shift(model, 0.05) if moved else model
 
 
-# ------------------------------------------------------------------------------------------------ published numbers
+# ------------------------------------------------------------------------------------------------ published
+# numbers
 
 
-@pytest.mark.parametrize(("shared", "published", "ours"), [(True, 4.10e6, 4_084_232), (False, 12.43e6, 12_571_220)])
+@pytest.mark.parametrize(
+    ("shared", "published", "ours"), [(True, 4.10e6, 4_084_232), (False, 12.43e6, 12_571_220)]
+)
 def test_parameter_counts_are_within_three_percent_of_the_published(shared, published, ours):
     count = count_parameters(SDST(dataclasses.replace(Config.paper(), shared=shared)))
     assert count == pytest.approx(published, rel=0.03)
@@ -65,7 +68,8 @@ def test_paper_configs():
         Config.paper("tvsum")
 
 
-# ------------------------------------------------------------------------------------------------ training signal
+# ------------------------------------------------------------------------------------------------ training
+# signal
 
 VARIANTS = [
     {},
@@ -100,7 +104,9 @@ def test_every_variant_trains_every_parameter(changes):
     losses = model.loss(output, batch)
     assert all(loss.isfinite() and loss.dim() == 0 for loss in losses.values())
     sum(losses.values()).backward()
-    assert output.spans.shape == (5, 6, 2) and output.scores.shape == (5, 6) and output.saliency.shape == (5, 14)
+    assert (
+        output.spans.shape == (5, 6, 2) and output.scores.shape == (5, 6) and output.saliency.shape == (5, 14)
+    )
     assert ((output.scores >= 0) & (output.scores <= 1)).all()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -139,14 +145,18 @@ def test_scores_combine_only_what_is_trained():
     both, class_only = build_small(moved=True).eval(), build_small(moved=True, weight_actionness=0.0).eval()
     output, other = both(batch), class_only(batch)
     probability = output.layers["logits"][-1].sigmoid()
-    torch.testing.assert_close(output.scores, (probability * output.layers["actionness"][-1].sigmoid()).sqrt())
+    torch.testing.assert_close(
+        output.scores, (probability * output.layers["actionness"][-1].sigmoid()).sqrt()
+    )
     torch.testing.assert_close(other.scores, probability)
 
 
 # ------------------------------------------------------------------------------------------------ structure
 
 
-@pytest.mark.parametrize("attention", ["rdsa", "cross", "deformable", "deformable_pure_init", "deformable_mixed_init"])
+@pytest.mark.parametrize(
+    "attention", ["rdsa", "cross", "deformable", "deformable_pure_init", "deformable_mixed_init"]
+)
 def test_padding_changes_nothing(attention):
     model, batch = build_small(moved=True, attention=attention).eval(), make_batch()
     output = model(batch)
@@ -166,7 +176,9 @@ def test_padding_changes_nothing(attention):
         )
         single = model(alone)
         for name in ("spans", "scores"):
-            torch.testing.assert_close(getattr(single, name)[0], getattr(output, name)[row], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                getattr(single, name)[0], getattr(output, name)[row], atol=1e-5, rtol=1e-4
+            )
         torch.testing.assert_close(single.saliency[0], output.saliency[row, :clips], atol=1e-5, rtol=1e-4)
 
 
@@ -263,7 +275,8 @@ def test_post_process_lowers_scores_only():
     assert (after.scores < output.scores).any()
 
 
-# ------------------------------------------------------------------------------------------------ numerics, errors
+# ------------------------------------------------------------------------------------------------ numerics,
+# errors
 
 
 def test_same_seed_same_numbers():
@@ -298,7 +311,9 @@ def test_bfloat16_autocast(attention):
 
 
 def test_registry_and_lists_from_yaml():
-    model = build("sdst", {"video_dim": 12, "text_dim": 10, "width": 16, "heads": 4, "modules": ["cross", "video"]})
+    model = build(
+        "sdst", {"video_dim": 12, "text_dim": 10, "width": 16, "heads": 4, "modules": ["cross", "video"]}
+    )
     assert model.config.modules == ("cross", "video")
 
 

@@ -1,4 +1,6 @@
-"""The side-tuners of SDST's Tab. H: parameter counts, gradients, padding, what each one reads, losses, learning."""
+"""The side-tuners of SDST's Tab. H: parameter counts, gradients, padding, what each one reads, losses,
+learning.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def build_small(name: str, moved: bool = True, **changes) -> nn.Module:
     return shift(model, 0.05) if moved else model
 
 
-# ------------------------------------------------------------------------------------------------ published numbers
+# ------------------------------------------------------------------------------------------------ published
+# numbers
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +77,12 @@ def test_presets(name):
     config = entry(name).config_class
     assert config.paper("qvhighlights") == config()
     charades, tacos = config.paper("charades_sta"), config.paper("tacos")
-    assert (charades.dropout, charades.weight_saliency, charades.nms, charades.grid) == (0.35, 0.01, "linear", 0.1)
+    assert (charades.dropout, charades.weight_saliency, charades.nms, charades.grid) == (
+        0.35,
+        0.01,
+        "linear",
+        0.1,
+    )
     assert (tacos.dropout, tacos.weight_saliency, tacos.nms, tacos.grid) == (0.5, 0.05, "linear", 0.0)
     rendered = load_paper("sdst").profile("rendered")
     for dataset, preset in (("qvhighlights", config()), ("charades_sta", charades), ("tacos", tacos)):
@@ -85,13 +93,18 @@ def test_presets(name):
 
 def test_only_the_tuner_differs():
     shared = [
-        {key: value.shape for key, value in build_small(name).named_parameters() if not key.startswith("tuner.")}
+        {
+            key: value.shape
+            for key, value in build_small(name).named_parameters()
+            if not key.startswith("tuner.")
+        }
         for name in NAMES
     ]
     assert all(other == shared[0] for other in shared[1:])
 
 
-# ------------------------------------------------------------------------------------------------ training signal
+# ------------------------------------------------------------------------------------------------ training
+# signal
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,7 +116,11 @@ def test_every_parameter_gets_a_gradient(name):
     assert all(loss.isfinite() and loss.dim() == 0 for loss in losses.values())
     sum(losses.values()).backward()
     points = 14 + 7 + 3
-    assert output.spans.shape == (5, points, 2) and output.scores.shape == (5, points) and output.saliency.shape == (5, 14)
+    assert (
+        output.spans.shape == (5, points, 2)
+        and output.scores.shape == (5, points)
+        and output.saliency.shape == (5, 14)
+    )
     assert ((output.scores >= 0) & (output.scores <= 1)).all()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
@@ -150,7 +167,9 @@ def test_losses_are_what_their_sentences_say():
                 and float(points.low[p]) <= max(at - start, end - at) <= float(points.high[p])
             ]
             chance = logits[row, p].sigmoid()
-            focal.append(-((1 - chance) ** 2) * chance.log() if fitting else -(chance**2) * (1 - chance).log())
+            focal.append(
+                -((1 - chance) ** 2) * chance.log() if fitting else -(chance**2) * (1 - chance).log()
+            )
             if fitting:
                 _, start, end = min(fitting)
                 target = torch.tensor([at - start, end - at]) / stride
@@ -213,7 +232,9 @@ def alone(batch: Batch, row: int) -> Batch:
 @pytest.mark.parametrize("name", NAMES)
 def test_padding_changes_nothing(name):
     model, batch = build_small(name).eval(), make_batch()
-    batch.video = torch.where(batch.video_mask[:, None, :, None], batch.video, torch.full_like(batch.video, 7.0))
+    batch.video = torch.where(
+        batch.video_mask[:, None, :, None], batch.video, torch.full_like(batch.video, 7.0)
+    )
     batch.text = torch.where(batch.text_mask[:, None, :, None], batch.text, torch.full_like(batch.text, 7.0))
     together = model(batch)
     assert (together.scores[~together.extras["points"].valid] == 0).all()
@@ -223,7 +244,9 @@ def test_padding_changes_nothing(name):
         valid, clips = together.extras["points"].valid[row], single.saliency.shape[1]
         assert int(valid.sum()) == single.scores.shape[1]
         for field in ("spans", "scores"):
-            torch.testing.assert_close(getattr(single, field)[0], getattr(together, field)[row, valid], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                getattr(single, field)[0], getattr(together, field)[row, valid], atol=1e-5, rtol=1e-4
+            )
         torch.testing.assert_close(single.saliency[0], together.saliency[row, :clips], atol=1e-5, rtol=1e-4)
         kept = model.post_process(single).scores[0]
         torch.testing.assert_close(kept, after.scores[row, : len(kept)], atol=1e-5, rtol=1e-4)
@@ -261,7 +284,8 @@ def test_features_of_one_level():
         build_small("lst")(single)
 
 
-# ------------------------------------------------------------------------------------------------ numerics, errors
+# ------------------------------------------------------------------------------------------------ numerics,
+# errors
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,6 @@
-"""Sim-DETR: relation and bridging against slow versions, every part on every DETR-style method, padding, learning."""
+"""Sim-DETR: relation and bridging against slow versions, every part on every DETR-style method, padding,
+learning.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ import math
 
 import pytest
 import torch
-from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, with_noise_in_padding, without_moments
+from ragged import (
+    TEXT_DIM,
+    VIDEO_DIM,
+    alone,
+    losses_of,
+    moved,
+    ragged_batch,
+    with_noise_in_padding,
+    without_moments,
+)
 
 from vtg_lib.layers.query_relation import DISTANCES, QueryRelation, class_score
 from vtg_lib.losses.bridge import bridging_loss, clip_similarity, clips_inside
@@ -15,7 +26,15 @@ from vtg_lib.losses.matching import Matches
 from vtg_lib.models import bam_detr, cg_detr, count_parameters, moment_detr, qd_detr, tr_detr
 from vtg_lib.models.sim_detr import Config, PartsConfig, SimDETR, SimParts
 
-SMALL = {"video_dim": VIDEO_DIM, "text_dim": TEXT_DIM, "width": 16, "heads": 2, "hidden": 24, "queries": 5, "decoder_layers": 3}
+SMALL = {
+    "video_dim": VIDEO_DIM,
+    "text_dim": TEXT_DIM,
+    "width": 16,
+    "heads": 2,
+    "hidden": 24,
+    "queries": 5,
+    "decoder_layers": 3,
+}
 STILL = {"input_dropout": 0.0, "dropout": 0.0}
 METHODS = {
     "moment_detr": (moment_detr.MomentDETR, moment_detr.Config, {}),
@@ -63,7 +82,9 @@ def test_bridging_loss_against_a_loop():
     torch.manual_seed(0)
     states, memory, scale = torch.randn(2, 5, 4, 8), torch.randn(5, 23, 8), torch.tensor(3.0)
     query = torch.randint(0, 4, (2, 5, 2))
-    matches = Matches(query=query, valid=batch.span_mask.expand(2, -1, -1), positive=torch.zeros(2, 5, 4).bool())
+    matches = Matches(
+        query=query, valid=batch.span_mask.expand(2, -1, -1), positive=torch.zeros(2, 5, 4).bool()
+    )
     z = clip_similarity(states, memory, scale)
     found = bridging_loss(z, matches, batch.spans, batch.video_mask)
     for layer in range(2):
@@ -103,11 +124,16 @@ def test_every_part_on_every_method(name: str):
     base, built = method(config_class(**SMALL, **own, **STILL)), {}
     for part in ("none", "iou", "grouping", "bridging", "all"):
         parts = PartsConfig(
-            iou_head=part not in ("none", "bridging"), grouping=part in ("grouping", "all"), bridging=part in ("bridging", "all")
+            iou_head=part not in ("none", "bridging"),
+            grouping=part in ("grouping", "all"),
+            bridging=part in ("bridging", "all"),
         )
         model = built[part] = with_parts(name, parts, **STILL)
         assert not model.load_state_dict(base.state_dict(), strict=False).unexpected_keys
-    plain, outputs = base.eval()(batch), {part: model.eval()(batch, trace=True) for part, model in built.items()}
+    plain, outputs = (
+        base.eval()(batch),
+        {part: model.eval()(batch, trace=True) for part, model in built.items()},
+    )
     for part, output in outputs.items():  # at the start the parts change no moment
         torch.testing.assert_close(output.spans, plain.spans)
         assert ("iou" in output.layers) == (part not in ("none", "bridging"))
@@ -122,7 +148,9 @@ def test_every_part_on_every_method(name: str):
     losses = losses_of(model, batch)
     assert {"iou", "bridge"} <= set(losses) and -1 <= losses["bridge"] <= 0 <= losses["iou"]
     sum(losses.values()).backward()
-    mine = [n for n, _ in model.named_parameters() if n.split(".")[0] in ("iou_net", "relation", "bridge_scale")]
+    mine = [
+        n for n, _ in model.named_parameters() if n.split(".")[0] in ("iou_net", "relation", "bridge_scale")
+    ]
     gradients = dict(model.named_parameters())
     assert mine and all(gradients[n].grad is not None and gradients[n].grad.isfinite().all() for n in mine)
 
@@ -149,7 +177,9 @@ def test_padding_changes_nothing():
         one = model(alone(batch, row), trace=True)
         torch.testing.assert_close(one.spans[0], whole.spans[row], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(one.scores[0], whole.scores[row], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(one.trace["relation"][:, 0], whole.trace["relation"][:, row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            one.trace["relation"][:, 0], whole.trace["relation"][:, row], atol=1e-5, rtol=1e-4
+        )
 
 
 def test_depth_does_not_scale_bridging():
@@ -194,7 +224,9 @@ def test_few_samples_can_be_learned():
 
 
 def test_sizes_and_refusals():
-    parts = count_parameters(SimDETR(Config())) - count_parameters(tr_detr.TRDETR(tr_detr.Config(decoder_layers=6)))
+    parts = count_parameters(SimDETR(Config())) - count_parameters(
+        tr_detr.TRDETR(tr_detr.Config(decoder_layers=6))
+    )
     assert parts == (2 * (256 * 256 + 256) + 257) + (2 * 64 + 65) + 1  # IoU head, relation, tau
     assert Config.paper().decoder_layers == 6
     for field in ("distance", "ranking"):

@@ -1,4 +1,6 @@
-"""SnAG: sizes, local attention, targets and losses against slow versions, padding, resampling, suppression, learning."""
+"""SnAG: sizes, local attention, targets and losses against slow versions, padding, resampling, suppression,
+learning.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ def test_resampling_keeps_a_line_straight():
     for b, row in enumerate(resample(video, length, 16)):
         n = int(length[b])
         fine = math.ceil(n / 16) * 16
-        expected = F.interpolate(torch.arange(float(n))[None, None], size=fine, mode="linear", align_corners=False)
+        expected = F.interpolate(
+            torch.arange(float(n))[None, None], size=fine, mode="linear", align_corners=False
+        )
         torch.testing.assert_close(row[:, 0], F.avg_pool1d(expected, fine // 16)[0, 0])
 
 
@@ -184,7 +188,9 @@ def test_targets_and_losses_are_the_slow_ones():
     borders = cw_to_se(batch.spans) * length[:, None, None] - 0.5
     targets = open_targets(points, borders, batch.span_mask, 1.5)
     focal = regression = 0.0
-    places = [(level, t) for level in range(3) for t in range(24 // 2**level + 1)]  # 23 clips are padded to 24
+    places = [
+        (level, t) for level in range(3) for t in range(24 // 2**level + 1)
+    ]  # 23 clips are padded to 24
     assert len(places) == points.position.shape[0]
     count = 0
     for b in range(9):
@@ -208,7 +214,9 @@ def test_targets_and_losses_are_the_slow_ones():
             if found:
                 count += 1
                 _, left, right = min(found)
-                assert targets.distances[b, place].tolist() == pytest.approx([left, right], rel=1e-4, abs=1e-5)
+                assert targets.distances[b, place].tolist() == pytest.approx(
+                    [left, right], rel=1e-4, abs=1e-5
+                )
                 d = output.extras["distances"][b, place].tolist()
                 inter = min(d[0], left) + min(d[1], right)
                 overlap = inter / (sum(d) + left + right - inter)

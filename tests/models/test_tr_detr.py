@@ -1,4 +1,6 @@
-"""TR-DETR: size, presets, padding, gradients, the moment reader and the losses against slow versions, learning."""
+"""TR-DETR: size, presets, padding, gradients, the moment reader and the losses against slow versions,
+learning.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def build_small(moved: bool = True, **changes) -> TRDETR:
 
 def test_size_is_that_of_the_public_code_and_without_the_gru_the_published_one():
     model = TRDETR(Config.paper())
-    assert count_parameters(model) == 8_308_773 - (32 + 2) * 256  # positions and norm of the words, never used
+    assert (
+        count_parameters(model) == 8_308_773 - (32 + 2) * 256
+    )  # positions and norm of the words, never used
     assert count_parameters(model.reader) == 394_752
     without = count_parameters(model) - count_parameters(model.reader)
     assert without / 1e6 == pytest.approx(MODELS["tr_detr"].published_parameters, abs=0.05)
@@ -40,7 +44,9 @@ def test_size_is_that_of_the_public_code_and_without_the_gru_the_published_one()
 
 def test_presets_are_those_of_the_public_scripts():
     assert Config.paper() == Config() and (Config().weight_global, Config().weight_local) == (0.3, 0.5)
-    assert Config.paper("tvsum") == Config(video_dim=2048, weight_global=0.5, weight_local=2.0, highlights_only=True)
+    assert Config.paper("tvsum") == Config(
+        video_dim=2048, weight_global=0.5, weight_local=2.0, highlights_only=True
+    )
     assert Config.paper("qvhighlights+audio") == Config(video_dim=4866, weight_local=0.3)
     with pytest.raises(ValueError, match="expected data set qvhighlights.*got 'charades_sta'"):
         Config.paper("charades_sta")
@@ -76,17 +82,23 @@ def test_the_moment_reader_reads_the_clips_of_the_moment_then_zeros():
     torch.manual_seed(0)
     reader, batch = MomentReader(16), ragged_batch(samples=7)
     clips = torch.randn(7, 23, 16)
-    span = torch.tensor([[0.5, 0.4], [0.1, 0.3], [0.95, 0.2], [0.5, 0.98], [0.02, 0.01], [0.4, 0.79], [0.5, 1.04]])
+    span = torch.tensor(
+        [[0.5, 0.4], [0.1, 0.3], [0.95, 0.2], [0.5, 0.98], [0.02, 0.01], [0.4, 0.79], [0.5, 1.04]]
+    )
     found = reader(clips, batch.video_mask, span)
     counts = []
     for row in range(7):
         length = int(batch.video_mask[row].sum())
         start, end = (cw_to_se(span[row]) * length).floor().int().tolist()
-        chosen = clips[row, :length][start : end + 1]  # a start below 0 counts from the end, as in the public code
+        chosen = clips[row, :length][
+            start : end + 1
+        ]  # a start below 0 counts from the end, as in the public code
         counts.append(len(chosen))
         states, _ = reader.gru(torch.cat((chosen, torch.zeros(length - len(chosen), 16))))
         assert torch.allclose(found[row], states[-1], atol=1e-6), row
-    assert counts[1] == 0 and counts[6] == 1 and min(counts[0], counts[2], counts[3], counts[4], counts[5]) > 0
+    assert (
+        counts[1] == 0 and counts[6] == 1 and min(counts[0], counts[2], counts[3], counts[4], counts[5]) > 0
+    )
 
 
 def test_saliency_and_moments_refine_each_other():
@@ -192,7 +204,9 @@ def test_losses_against_loops(highlights_only):
     contrast = slow_rank_contrast(output.saliency, target, batch.video_mask)
     if highlights_only:
         assert set(found) == {"saliency", "local", "global"}
-        rows = [(s[m], v[m]) for s, v, m in zip(output.saliency, batch.saliency, batch.video_mask, strict=True)]
+        rows = [
+            (s[m], v[m]) for s, v, m in zip(output.saliency, batch.saliency, batch.video_mask, strict=True)
+        ]
         hinge = _mean([2 * max(0.0, 0.2 + (s[v.argmin()] - s[v.argmax()]).item()) for s, v in rows])
         middle = [v.median() for _, v in rows]
         batch.saliency = torch.stack([v * (v > m) for v, m in zip(batch.saliency, middle, strict=True)])
@@ -215,7 +229,11 @@ def test_local_alignment_falls_when_relevant_clips_turn_to_the_sentence():
         torch.stack((other, sentence, sentence))[None], mask, sentence.view(1, 1, 8), mask[:, :1], positive
     )
     close = clip_sentence_alignment(
-        torch.stack((sentence, sentence, -sentence))[None], mask, sentence.view(1, 1, 8), mask[:, :1], positive
+        torch.stack((sentence, sentence, -sentence))[None],
+        mask,
+        sentence.view(1, 1, 8),
+        mask[:, :1],
+        positive,
     )
     assert close < 1e-3 < apart
 

@@ -56,7 +56,9 @@ def test_padding_changes_nothing():
     for row in range(len(batch)):
         clips, single = int(batch.video_mask[row].sum()), model(alone(batch, row))
         for name in ("spans", "scores", "saliency"):
-            torch.testing.assert_close(getattr(single, name)[0], getattr(output, name)[row, :clips], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                getattr(single, name)[0], getattr(output, name)[row, :clips], atol=1e-5, rtol=1e-4
+            )
             torch.testing.assert_close(getattr(noisy, name)[row, :clips], getattr(output, name)[row, :clips])
         assert not output.scores[row, clips:].any()
         again = model.post_process(single)
@@ -94,7 +96,9 @@ def test_losses_are_the_slow_ones():
     model, batch = build_small().eval(), ragged_batch(samples=7)
     output = model(batch)
     losses = model.loss(output, batch)
-    target, foreground = assign_moments(clip_points(batch.video_mask, 1.0), batch.video_mask, batch.spans, batch.span_mask)
+    target, foreground = assign_moments(
+        clip_points(batch.video_mask, 1.0), batch.video_mask, batch.spans, batch.span_mask
+    )
     l1, overlap, label, clips = [], [], [], 0
     for b in range(7):
         for t in range(int(batch.video_mask[b].sum())):
@@ -104,12 +108,17 @@ def test_losses_are_the_slow_ones():
             if foreground[b, t]:
                 (s, e), (u, v) = cw_to_se(output.spans[b, t]), target[b, t]
                 l1.append(sum(0.5 * d**2 if d < 1 else d - 0.5 for d in ((s - u).abs(), (e - v).abs())))
-                inter, hull = (torch.min(e, v) - torch.max(s, u)).clamp(min=0), torch.max(e, v) - torch.min(s, u)
+                inter, hull = (
+                    (torch.min(e, v) - torch.max(s, u)).clamp(min=0),
+                    torch.max(e, v) - torch.min(s, u),
+                )
                 union = (e - s) + (v - u) - inter
                 overlap.append(1 - (inter / union - (hull - union) / hull))
     assert losses["l1"].item() == pytest.approx(10 * torch.stack(l1).mean().item(), rel=1e-4)
     assert losses["iou"].item() == pytest.approx(torch.stack(overlap).mean().item(), rel=1e-4)
-    assert losses["foreground"].item() == pytest.approx(10 * torch.stack(label).sum().item() / clips, rel=1e-4)
+    assert losses["foreground"].item() == pytest.approx(
+        10 * torch.stack(label).sum().item() / clips, rel=1e-4
+    )
 
     positive, valid = choose_positive(batch.saliency, batch.video_mask, False)
     assert valid.tolist() == [False] + [True] * 6
@@ -143,7 +152,11 @@ def test_suppression_is_the_greedy_one(decay):
     for b in range(4):
         waiting = {q: scores[b, q] for q in range(30)}
         expected = []
-        while len(expected) < 25 and (best := max(waiting, key=waiting.get)) is not None and waiting[best] > 0.05:
+        while (
+            len(expected) < 25
+            and (best := max(waiting, key=waiting.get)) is not None
+            and waiting[best] > 0.05
+        ):
             expected.append((spans[b, best], waiting.pop(best)))
             for q in waiting:
                 waiting[q] = waiting[q] * decay(iou(cw_to_se(spans[b, best]), cw_to_se(spans[b, q])))

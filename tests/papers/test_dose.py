@@ -24,7 +24,11 @@ def filled(path, gains: dict[tuple[int, float], float], profile: str = "smoke") 
         if gain is not None:
             value = 30.0 + gain * ref.label.startswith("Ours")
             store.append(
-                {"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": {dose.METRIC: value, dose.READING: 20 + value / 2}}}
+                {
+                    "hash": spec.hash,
+                    "spec": spec.resolved,
+                    "metrics": {"val": {dose.METRIC: value, dose.READING: 20 + value / 2}},
+                }
             )
     return store
 
@@ -43,7 +47,11 @@ def test_specs_turn_one_knob_and_are_made_once():
     base = row_spec(paper.table("tab5").row("Ours"), paper.profile("smoke"), "qvhighlights", 0).resolved
     treated = next(spec for ref, spec in specs if ref.label.startswith("Ours")).resolved
     different = {key for key in base["data"] if base["data"][key] != treated["data"][key]}
-    assert different <= {STUDY.knob} and base["config"] == treated["config"] and base["train"] == treated["train"]
+    assert (
+        different <= {STUDY.knob}
+        and base["config"] == treated["config"]
+        and base["train"] == treated["train"]
+    )
 
 
 def test_every_study_names_rows_and_a_knob_that_exist():
@@ -61,7 +69,13 @@ def test_unknown_study_is_refused():
 
 def test_gain_is_paired_by_seed_and_missing_doses_stay_missing(tmp_path):
     store = Store(tmp_path / "runs.jsonl")
-    wanted = {(0, "Ours"): 10.0, (0, "Def. CA"): 7.0, (1, "Ours"): 12.0, (1, "Def. CA"): 11.0, (2, "Ours"): 99.0}
+    wanted = {
+        (0, "Ours"): 10.0,
+        (0, "Def. CA"): 7.0,
+        (1, "Ours"): 12.0,
+        (1, "Def. CA"): 11.0,
+        (2, "Ours"): 99.0,
+    }
     for ref, spec in dose.dose_specs("sdst", "smoke", [0, 1, 2], [STUDY.key]):
         value = wanted.get((spec.seed, ref.label.split(",")[0]))
         if spec.data[STUDY.knob] == STUDY.values[1] and value is not None:
@@ -77,21 +91,30 @@ def test_a_gain_is_of_two_runs_on_one_type_of_device(tmp_path):
         device = "cpu, 1 thread(s)" if spec.seed == 0 or ref.label.startswith("Ours") else "NVIDIA H100"
         line = {"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": {dose.METRIC: 30.0}}}
         store.append({**line, "provenance": {"device": device}})
-    assert [gain.n for gain in dose.response(STUDY, "sdst", "smoke", [0, 1], store)] == [1] * len(STUDY.values)
+    assert [gain.n for gain in dose.response(STUDY, "sdst", "smoke", [0, 1], store)] == [1] * len(
+        STUDY.values
+    )
     assert dose.trend(STUDY, "sdst", "smoke", [0, 1], store).seeds == 1
 
 
-@pytest.mark.parametrize(("sign", "word", "judgement"), [(1, "grows", "as claimed"), (-1, "falls", "against the claim")])
+@pytest.mark.parametrize(
+    ("sign", "word", "judgement"), [(1, "grows", "as claimed"), (-1, "falls", "against the claim")]
+)
 def test_trend_is_the_slope_over_single_seed_gains(tmp_path, sign, word, judgement):
     noise = {0: -0.1, 1: 0.0, 2: 0.1}
-    store = filled(tmp_path / "s.jsonl", {(s, v): sign * 0.2 * v + noise[s] for s in noise for v in STUDY.values})
+    store = filled(
+        tmp_path / "s.jsonl", {(s, v): sign * 0.2 * v + noise[s] for s in noise for v in STUDY.values}
+    )
     found = trend(store)
     assert (found.word, found.judgement, found.n, found.seeds) == (word, judgement, 9, 3)
     assert found.slope == pytest.approx(sign * 0.2) and found.p < 0.001
 
 
 def test_a_claim_of_falling_is_met_by_falling(tmp_path):
-    assert {study.key: study.claim for study in DOSES} == {"moment_length": "grows", "level_misalignment": "falls"}
+    assert {study.key: study.claim for study in DOSES} == {
+        "moment_length": "grows",
+        "level_misalignment": "falls",
+    }
     falling = filled(tmp_path / "s.jsonl", {(s, v): -v + 0.1 * s for s in range(3) for v in STUDY.values})
     assert trend(falling, dataclasses.replace(STUDY, claim="falls")).judgement == "as claimed"
 
@@ -100,8 +123,14 @@ def test_noise_and_too_few_gains_are_no_trend(tmp_path):
     low, middle, high = STUDY.values
     noisy = {(0, low): 1.0, (0, high): 2.0, (1, low): 2.0, (1, high): 1.2, (2, middle): 1.5}
     found = trend(filled(tmp_path / "noisy.jsonl", noisy))
-    assert (found.word, found.judgement, found.n) == ("no clear trend", "no clear trend", 5) and found.p > 0.05
-    two = trend(filled(tmp_path / "two.jsonl", {(0, low): 0.0, (0, high): 9.0}))  # any two points lie on a line
+    assert (found.word, found.judgement, found.n) == (
+        "no clear trend",
+        "no clear trend",
+        5,
+    ) and found.p > 0.05
+    two = trend(
+        filled(tmp_path / "two.jsonl", {(0, low): 0.0, (0, high): 9.0})
+    )  # any two points lie on a line
     assert two.word == "no clear trend" and two.slope > 0 and math.isnan(two.p)
 
 
@@ -122,7 +151,10 @@ def test_the_trend_stands_under_the_figure(tmp_path):
     figure, shown, control = dose_views.dose(chapter, STUDY.key).data.split("<p>")
     assert "<img" in figure and "slope +0.2 points per unit of <code>window_median</code>, p = " in shown
     assert "By the paper (Sec. 6.2, App. K) it grows: <strong>as claimed</strong>" in shown
-    assert "gain (HD mAP) grows (slope +0.1 points" in control and f"at {low:g}: {0.1 * low + 0.05:+.2f} (95 % " in control
+    assert (
+        "gain (HD mAP) grows (slope +0.1 points" in control
+        and f"at {low:g}: {0.1 * low + 0.05:+.2f} (95 % " in control
+    )
 
 
 def test_a_table_that_varies_a_setting_is_judged_by_its_scores(tmp_path):
@@ -143,8 +175,15 @@ def test_a_table_that_varies_a_setting_is_judged_by_its_scores(tmp_path):
     shown = dose_views.varied(filled_chapter, "queries").data
     assert "TR-DETR: 37.1 at 10, 34.1 at 20" in shown and "46.1 at 30." in shown and "Evidence: sim" in shown
     baseline, ours = shown.split("<li>")[1:]
-    assert "mAP falls (slope -0.3 points per unit of <code>queries</code>" in baseline and "as claimed" in baseline
-    assert "mAP grows (slope +0.2" in ours and "9 single-seed numbers from 3 seeds" in ours and "as claimed" in ours
+    assert (
+        "mAP falls (slope -0.3 points per unit of <code>queries</code>" in baseline
+        and "as claimed" in baseline
+    )
+    assert (
+        "mAP grows (slope +0.2" in ours
+        and "9 single-seed numbers from 3 seeds" in ours
+        and "as claimed" in ours
+    )
 
 
 def test_a_trend_is_over_runs_of_one_profile_and_device():

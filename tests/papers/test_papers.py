@@ -1,4 +1,6 @@
-"""The SDST paper's YAML: its structure, its printed numbers' inner agreement, the loader's refusals, and the plan."""
+"""The SDST paper's YAML: its structure, its printed numbers' inner agreement, the loader's refusals, and the
+plan.
+"""
 
 import dataclasses
 import textwrap
@@ -100,7 +102,9 @@ def test_overrides_name_fields_that_exist():
 
 def test_plan_runs_shared_rows_once():
     pairs = specs(SDST, "sim", [0, 1], ["tab3", "tab5", "tabL"], models=["sdst", "moment_detr", "qd_detr"])
-    assert len({spec.hash for _, spec in pairs}) == len(pairs) == 2 * (3 + 4 + 2)  # Tab. L adds Moment-DETR and QD-DETR
+    assert (
+        len({spec.hash for _, spec in pairs}) == len(pairs) == 2 * (3 + 4 + 2)
+    )  # Tab. L adds Moment-DETR and QD-DETR
     ours = next(refs for refs, spec in pairs if ("tab5", "Ours") in {(r.table, r.label) for r in refs})
     assert {(r.table, r.label) for r in ours} >= {("tab3", "Adapt. pool"), ("tab5", "Ours"), ("tabL", "Ours")}
     assert [spec.seed for _, spec in pairs] == [0] * 9 + [1] * 9  # a whole table of one seed first
@@ -112,8 +116,13 @@ def test_plan_leaves_out_what_cannot_run():
     assert ("tab1", "Moment-DETR") in labels and ("tab1", "Mr. BLIP") not in labels
     assert ("tab1", "SG-DETR†") not in labels or "sg_detr" in models.MODELS
     assert not {t for t, _ in labels} & {"tabA", "tabD", "tabO", "tabP"}  # nothing to train
-    assert {ref.dataset for p in planned for ref in p.refs if ref.table == "tabI"} == {"charades_sta", "tacos"}
-    assert {ref.dataset for p in plan(SDST, "smoke", [0]) for ref in p.refs} == {"qvhighlights"}  # its only world
+    assert {ref.dataset for p in planned for ref in p.refs if ref.table == "tabI"} == {
+        "charades_sta",
+        "tacos",
+    }
+    assert {ref.dataset for p in plan(SDST, "smoke", [0]) for ref in p.refs} == {
+        "qvhighlights"
+    }  # its only world
 
 
 def test_row_spec_lays_the_row_over_the_profile():
@@ -196,15 +205,31 @@ def test_read_paper(tmp_path):
         ("{mAP: 3}", "{mIoU: 3}", r"row 'b', field 'paper': unknown field 'mIoU'"),
         ("label: b", "label: a", r"t1: labels must be unique"),
         ("label: b", "lable: b", r"t1: field 'label': expected a name"),
-        ("label: b", "label: b, source: read", r"row 'b': field 'source': expected one of run, released, quoted"),
+        (
+            "label: b",
+            "label: b, source: read",
+            r"row 'b': field 'source': expected one of run, released, quoted",
+        ),
         ("label: b", "label: b, source: released", r"row 'b': field 'released'"),
         ("label: b", "label: b, overrides: {train: {}}", r"row 'b', overrides: unknown field 'train'"),
         ("label: b", "label: b, added: maybe", r"row 'b': field 'added': expected true or false"),
         ("reference: a", "reference: z", r"t1: field 'reference': expected one of \['a', 'b'\]"),
         ("reference: a", "primary: z", r"t1: field 'primary'"),
-        ("reference: a", "varied: {knob: k}", r"t1: field 'varied': expected knob, unit and claims, got knob"),
-        ("reference: a", "varied: {knob: k, unit: u, claims: {a: rises}}", r"claims to be grows or falls, got 'rises'"),
-        ("reference: a", "varied: {knob: k, unit: u, claims: {a: falls}}", r"t1: field 'label': expected a label such as 'a, 4'"),
+        (
+            "reference: a",
+            "varied: {knob: k}",
+            r"t1: field 'varied': expected knob, unit and claims, got knob",
+        ),
+        (
+            "reference: a",
+            "varied: {knob: k, unit: u, claims: {a: rises}}",
+            r"claims to be grows or falls, got 'rises'",
+        ),
+        (
+            "reference: a",
+            "varied: {knob: k, unit: u, claims: {a: falls}}",
+            r"t1: field 'label': expected a label such as 'a, 4'",
+        ),
         ("caption: C", "captoin: C", r"t1: unknown field 'captoin'"),
         ("evidence: sim", "evidence: guess", r"profile 'sim': field 'evidence'"),
         ("qvhighlights: {}", "movies: {}", r"profile 'sim', datasets: unknown field 'movies'"),
@@ -225,13 +250,19 @@ def test_tables_without_a_number_go_by_their_name():
 
 
 def test_labels_of_a_varied_table_are_the_settings_of_its_rows(tmp_path):
-    tables = [(paper, table) for paper in map(load_paper, paper_keys()) for table in paper.tables if table.varied]
+    tables = [
+        (paper, table) for paper in map(load_paper, paper_keys()) for table in paper.tables if table.varied
+    ]
     assert {table.id for _, table in tables} >= {"queries", "layers"}
     for paper, table in tables:
         for row in table.rows:
             for name in ("sim", "rendered"):
                 found = row_spec(row, paper.profile(name), "qvhighlights", 0).resolved["config"]
-                assert found[table.varied.knob] == table.varied.point(row.label)[1], (table.id, row.label, name)
+                assert found[table.varied.knob] == table.varied.point(row.label)[1], (
+                    table.id,
+                    row.label,
+                    name,
+                )
     wrong = "varied: {knob: width, unit: channels, claims: {a: falls}}"
     path = _write(tmp_path, "reference: a", wrong)
     rows = ("{label: a, paper: [1, 2]}", '{label: "a, 4", model: m, overrides: {config: {width: 8}}}')

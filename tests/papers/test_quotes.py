@@ -12,7 +12,13 @@ from vtg_lib.papers.loader import read_paper
 from vtg_lib.papers.quotes import Quote
 
 QUOTE = Quote(
-    paper="P", place="Tab. 1", label="A", method="A", split="val", file="a_val", numbers={"mAP": 40.12, "R1": 50.0, "HIT": 60.5}
+    paper="P",
+    place="Tab. 1",
+    label="A",
+    method="A",
+    split="val",
+    file="a_val",
+    numbers={"mAP": 40.12, "R1": 50.0, "HIT": 60.5},
 )
 
 
@@ -52,7 +58,9 @@ def test_disagreements_allow_rounding() -> None:
 
     assert printed.disagreements([by("P", 40.12), by("Q", 40.1), by("R", 40.12)]) == []
     assert printed.disagreements([by("P", 40.12), by("Q", 40.13, "test")]) == []
-    assert printed.disagreements([by("P", 40.16), by("Q", 40.1)]) == [("A", "val", "mAP", {"P": 40.16, "Q": 40.1})]
+    assert printed.disagreements([by("P", 40.16), by("Q", 40.1)]) == [
+        ("A", "val", "mAP", {"P": 40.16, "Q": 40.1})
+    ]
 
 
 def test_exchanged_splits_need_three_numbers() -> None:
@@ -64,13 +72,18 @@ def test_exchanged_splits_need_three_numbers() -> None:
 
 def test_methods_have_one_name() -> None:
     assert printed.method_name("M-DETR", "SDST") == "Moment-DETR"
-    assert printed.method_name("Ours†", "SDST") == "SDST" and printed.method_name("SG-DETR†", "SDST") == "SG-DETR"
+    assert (
+        printed.method_name("Ours†", "SDST") == "SDST"
+        and printed.method_name("SG-DETR†", "SDST") == "SG-DETR"
+    )
 
 
 def test_the_papers_rows_of_released_predictions() -> None:
     scores = recorded.load()["released"]
     found = {
-        (quote.paper, quote.place, quote.label, quote.split): printed.check(quote, scores[quote.file]["brief"])
+        (quote.paper, quote.place, quote.label, quote.split): printed.check(
+            quote, scores[quote.file]["brief"]
+        )
         for quote in printed.quotes([load_paper("foundations"), load_paper("sdst")])
         if quote.file
     }

@@ -10,7 +10,16 @@ import pytest
 from vtg_lib.cli import main as cli
 from vtg_lib.papers import Overrides, evidence, load_paper, row_spec, tables
 from vtg_lib.papers.columns import METRICS, column
-from vtg_lib.papers.evidence import COUNTED, NO_DIFFERENCE, NOISE, NOT_PRINTED, NOT_RUN, ONE_SEED, REVERSED, SAME
+from vtg_lib.papers.evidence import (
+    COUNTED,
+    NO_DIFFERENCE,
+    NOISE,
+    NOT_PRINTED,
+    NOT_RUN,
+    ONE_SEED,
+    REVERSED,
+    SAME,
+)
 
 SDST = load_paper("sdst")
 SIM = SDST.profile("sim")
@@ -31,7 +40,9 @@ def record(table, label, seed, profile=SIM, provenance=None, **metrics):
 def store(**rows):
     """`{label with _ for space: [mAP of seed 0, 1, …]}` of Tab. 5."""
     names = {"ours": "Ours", "cross": "Stand. CA", "deformable": "Def. CA", "pure": "Def. CA + PureInit"}
-    return [record("tab5", names[k], seed, mAP=v) for k, values in rows.items() for seed, v in enumerate(values)]
+    return [
+        record("tab5", names[k], seed, mAP=v) for k, values in rows.items() for seed, v in enumerate(values)
+    ]
 
 
 def words(records, table="tab5", column="mAP"):
@@ -77,7 +88,9 @@ def test_metrics_are_keys_of_the_evaluator():
 
 def test_verdicts():
     # the paper has Stand. CA 12.88, Def. CA 1.33 and PureInit 2.68 below ours
-    got = words(store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[50.5, 50.5, 52.5]))
+    got = words(
+        store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[50.5, 50.5, 52.5])
+    )
     assert got == {
         "Stand. CA": SAME,
         "Def. CA": REVERSED,
@@ -101,7 +114,10 @@ def test_pairs_need_common_seeds():
 def test_pairs_need_one_type_of_device():
     cpu, gpu = ({"device": name} for name in ("EPYC, 1 thread(s)", "H200"))
     records = [record("tab5", "Ours", s, mAP=50.0 + s, provenance=cpu) for s in (0, 1, 2)]
-    records += [record("tab5", "Stand. CA", s, mAP=40.0 + s, provenance=device) for s, device in enumerate((cpu, cpu, gpu))]
+    records += [
+        record("tab5", "Stand. CA", s, mAP=40.0 + s, provenance=device)
+        for s, device in enumerate((cpu, cpu, gpu))
+    ]
     records += [record("tab5", "Def. CA", s, mAP=40.0 + s, provenance=gpu) for s in (0, 1, 2)]
     results = tables.compare(SDST, records, ["tab5"])["tab5"]
     assert results.row("Stand. CA").verdicts["mAP"].difference.n == 2
@@ -110,36 +126,55 @@ def test_pairs_need_one_type_of_device():
 
 def test_mixed_code_versions_are_noted():
     def made(label, digests):
-        return [record("tab5", label, s, mAP=40.0 + s, provenance={"source_digest": d}) for s, d in enumerate(digests)]
+        return [
+            record("tab5", label, s, mAP=40.0 + s, provenance={"source_digest": d})
+            for s, d in enumerate(digests)
+        ]
 
     def note(records):
         page = tables.render_table(tables.compare(SDST, records, ["tab5"])["tab5"])
-        return page[page.index("Mixed code versions") :].split("</li>")[0] if "Mixed code versions" in page else None
+        return (
+            page[page.index("Mixed code versions") :].split("</li>")[0]
+            if "Mixed code versions" in page
+            else None
+        )
 
     assert note(made("Ours", "aaa") + made("Stand. CA", "aaa")) is None
     whole = note(made("Ours", "abb") + made("Stand. CA", "abb"))
     assert "sdst 2" in whole and "every pair are of one version" in whole
-    assert note(made("Ours", "abb") + made("Stand. CA", "abb") + made("Def. CA", "aab")).endswith("differ in: Def. CA.")
+    assert note(made("Ours", "abb") + made("Stand. CA", "abb") + made("Def. CA", "aab")).endswith(
+        "differ in: Def. CA."
+    )
     one, other = evidence.Origin(model="sdst", digest="a"), evidence.Origin(model="qd_detr", digest="b")
     assert not one.other_code(other)  # a digest covers the model's own file, so two models always differ
 
 
 def test_profiles_of_one_kind_do_not_mix():
     longer = dataclasses.replace(
-        SIM, name="long", layer=dataclasses.replace(SIM.layer, base=SIM.layer.base.then(Overrides(train={"epochs": 9})))
+        SIM,
+        name="long",
+        layer=dataclasses.replace(SIM.layer, base=SIM.layer.base.then(Overrides(train={"epochs": 9}))),
     )
     both = dataclasses.replace(SDST, profiles={**SDST.profiles, "long": longer})
     records = [record("tab5", "Ours", s, mAP=50.0 + s) for s in (0, 1)]
-    records += [record("tab5", label, s, longer, mAP=90.0 + s) for s in (0, 1, 2) for label in ("Ours", "Def. CA")]
+    records += [
+        record("tab5", label, s, longer, mAP=90.0 + s) for s in (0, 1, 2) for label in ("Ours", "Def. CA")
+    ]
     results = tables.compare(both, records, ["tab5"])["tab5"]
     assert (results.row("Ours").best.profile, results.row("Ours").best.n) == ("sim", 2)
-    assert results.row("Def. CA").best.profile == "long" and results.row("Def. CA").verdicts["mAP"].word == NOT_RUN
+    assert (
+        results.row("Def. CA").best.profile == "long"
+        and results.row("Def. CA").verdicts["mAP"].word == NOT_RUN
+    )
 
 
 def test_what_is_not_run_comes_with_its_command():
     compared = tables.compare(SDST, store(ours=[50], cross=[40], deformable=[50], pure=[50]))
     page = tables.render_table(compared["tab5"])
-    assert "Not run yet: Def. CA + MixedInit. <code>vtg sweep --paper sdst --profile sim --tables tab5</code>" in page
+    assert (
+        "Not run yet: Def. CA + MixedInit. <code>vtg sweep --paper sdst --profile sim --tables tab5</code>"
+        in page
+    )
     large = dataclasses.replace(SDST, profiles={"rendered": SDST.profile("rendered")})
     page = tables.render_table(tables.compare(large, [], ["tab2"])["tab2"])
     assert "--profile rendered --tables tab2</code>, on a GPU" in page
@@ -153,7 +188,9 @@ def test_what_is_not_run_comes_with_its_command():
 def test_equal_printed_numbers_decide_nothing():
     results = tables.compare(SDST, [], ["tabK"])["tabK"]
     one, other = results.row("K=1, intermediate"), results.row("K=1, last level")
-    both = tables.RowResults(row=one.row, runs={"sim": tables.Evidence(kind="sim", values={"mAP": {0: 1.0, 1: 2.0}})})
+    both = tables.RowResults(
+        row=one.row, runs={"sim": tables.Evidence(kind="sim", values={"mAP": {0: 1.0, 1: 2.0}})}
+    )
     assert tables.verdict(both, tables.RowResults(row=other.row, runs=both.runs), "mAP").word == NO_DIFFERENCE
     added = tables.compare(SDST, [], ["tabL"])["tabL"].row("EaTR")
     assert added.verdicts["mAP"].word == NOT_PRINTED
@@ -161,7 +198,12 @@ def test_equal_printed_numbers_decide_nothing():
 
 def test_shared_runs_fill_every_table():
     compared = tables.compare(SDST, store(ours=[50, 52]))
-    for table, label in (("tab1", "Ours†"), ("tab3", "Adapt. pool"), ("tab7", "Ours"), ("tabK", "K=4, intermediate")):
+    for table, label in (
+        ("tab1", "Ours†"),
+        ("tab3", "Adapt. pool"),
+        ("tab7", "Ours"),
+        ("tabK", "K=4, intermediate"),
+    ):
         name = "val mAP" if table == "tab1" else "mAP"
         assert compared[table].row(label).best.summary(name).mean == 51
     assert compared["tab2"].row("Ours†").best is None  # another data set
@@ -189,10 +231,21 @@ def test_foreign_records_are_left_out():
 
 
 def test_released_predictions():
-    released = {"moment_detr_val": {MAP: 32.20, "MR-full-R1@0.5": 53.94, "MR-long-mAP": 40.0, "HL-min-VeryGood-Hit1": 55.55}}
+    released = {
+        "moment_detr_val": {
+            MAP: 32.20,
+            "MR-full-R1@0.5": 53.94,
+            "MR-long-mAP": 40.0,
+            "HL-min-VeryGood-Hit1": 55.55,
+        }
+    }
     compared = tables.compare(SDST, [record("tab1", "Moment-DETR", 0, mAP=20.0)], ["tab1", "tabL"], released)
     row = compared["tab1"].row("Moment-DETR")
-    assert row.best.kind == "released" and row.best_run.kind == "sim" and [e.kind for e in row.lines] == ["released", "sim"]
+    assert (
+        row.best.kind == "released"
+        and row.best_run.kind == "sim"
+        and [e.kind for e in row.lines] == ["released", "sim"]
+    )
     assert compared["tabL"].row("Moment-DETR").best.summary("mAP long").mean == 40
     check = tables.released_check(compared).set_index("column")
     assert check.loc["val mAP", "equal"] and not check.loc["val HIT@1", "equal"]  # the suspected misprint
@@ -210,7 +263,9 @@ def test_released_scores_are_the_published_ones(data_root):
 
 
 def test_agreement():
-    compared = tables.compare(SDST, store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[49, 51, 51]))
+    compared = tables.compare(
+        SDST, store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[49, 51, 51])
+    )
     got = tables.agreement(compared["tab5"])
     assert (got["decided"], got["same"], got[REVERSED], got[NOISE], got["ranked"]) == (2, 1, 1, 1, 4)
     # paper: cross < pure < deformable < ours; ours: cross < pure < ours < deformable
@@ -239,14 +294,22 @@ def test_json_contract():
             assert set(row["paper"]) <= set(table["columns"])
     tab5 = next(t for t in listed if t["table"] == "tab5")
     best = {r["label"]: r["best"] for r in tab5["rows"]}
-    assert best["Ours"] == {"evidence": "sim", "mean": {"mAP": 51.0}, "sd": {"mAP": pytest.approx(2**0.5)}, "n": 2}
+    assert best["Ours"] == {
+        "evidence": "sim",
+        "mean": {"mAP": 51.0},
+        "sd": {"mAP": pytest.approx(2**0.5)},
+        "n": 2,
+    }
     assert best["Stand. CA"] == {"evidence": None, "mean": {}, "sd": {}, "n": 0}
 
 
 def test_frame():
     results = tables.compare(SDST, store(ours=[50, 51, 52], cross=[40, 42, 41]), ["tab5"])["tab5"]
     wide = tables.frame(results)
-    assert wide.loc[("Ours", "sim"), ("mAP", "ours")] == 51 and wide.loc[("Ours", "sim"), ("mAP", "paper")] == 55.6
+    assert (
+        wide.loc[("Ours", "sim"), ("mAP", "ours")] == 51
+        and wide.loc[("Ours", "sim"), ("mAP", "paper")] == 55.6
+    )
     assert math.isnan(wide.loc[("Def. CA", "not run"), ("mAP", "ours")])
     for table in SDST.tables:
         empty = tables.compare(SDST, [], [table.id])[table.id]
@@ -286,7 +349,10 @@ def test_html_escapes():
 def test_explorer_tables():
     records = [*store(ours=[50, 52]), record("tab1", "Moment-DETR", 0, mAP=20.0)]
     released = {"moment_detr_val": {MAP: 32.20}}
-    listed = {t["table"]: t["rows"] for t in tables.explorer_tables(tables.compare(SDST, records, released=released))}
+    listed = {
+        t["table"]: t["rows"]
+        for t in tables.explorer_tables(tables.compare(SDST, records, released=released))
+    }
     (ours,) = next(r for r in listed["Tab. 5"] if r["label"] == "Ours")["ours"]["mAP"]
     assert (ours["mean"], ours["n"], ours["evidence"]) == (51, 2, "sim")
     row = next(r for r in listed["Tab. 1"] if r["label"] == "Moment-DETR")["ours"]

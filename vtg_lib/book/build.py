@@ -1,8 +1,9 @@
 """Executes the chapters and renders the book: ``python -m vtg_lib.book.build build|execute|render|lock``.
 
-Sources are ``notebooks/*.ipynb`` (clean). Executed notebooks go to ``book/chapters/`` (what the book renders, committed),
-except those of profile ``smoke``, which only prove that the code runs and stay under ``_build/``. Rendering stages a copy
-of ``book/`` under ``_build/src``, adds the status page and the page's own scripts, and never trains.
+Sources are ``notebooks/*.ipynb`` (clean). Executed notebooks go to ``book/chapters/`` (what the book renders,
+committed), except those of profile ``smoke``, which only prove that the code runs and stay under ``_build/``.
+Rendering stages a copy of ``book/`` under ``_build/src``, adds the status page and the page's own scripts,
+and never trains.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class BookError(RuntimeError):
     """A chapter failed, or the book could not be rendered. The message says which and what to do."""
 
 
-# ---------------------------------------------------------------------------------------------------------- executing
+# ----------------------------------------------------------------------------------------------------------
+# executing
 
 
 def sources(root: Path = ROOT) -> list[Path]:
@@ -64,7 +66,9 @@ def select(chapter: str, root: Path = ROOT) -> list[Path]:
     names = [name.strip().removesuffix(".ipynb") for name in chapter.split(",") if name.strip()]
     unknown = [name for name in names if name not in every]
     if unknown or not names:
-        raise BookError(f"no chapter {', '.join(unknown) or repr(chapter)}; there are: all, {', '.join(every)}")
+        raise BookError(
+            f"no chapter {', '.join(unknown) or repr(chapter)}; there are: all, {', '.join(every)}"
+        )
     return [every[name] for name in names]
 
 
@@ -99,7 +103,9 @@ def execute(source: Path, parameters: Mapping[str, Any], root: Path = ROOT) -> P
 
 
 def _relative_paths(path: Path, root: Path) -> None:
-    """Make the paths that papermill records relative, so that executed notebooks say nothing about the machine."""
+    """Make the paths that papermill records relative, so that executed notebooks say nothing about the
+    machine.
+    """
     notebook = json.loads(path.read_text(encoding="utf-8"))
     record = notebook["metadata"].get("papermill", {})
     for key in ("input_path", "output_path"):
@@ -109,18 +115,26 @@ def _relative_paths(path: Path, root: Path) -> None:
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-# ---------------------------------------------------------------------------------------------------------- status page
+# ----------------------------------------------------------------------------------------------------------
+# status page
 
 
 def provenance(path: Path) -> dict[str, Any]:
-    """What an executed notebook says about its run: the chapter's footer and papermill's clock. Empty where absent."""
+    """What an executed notebook says about its run: the chapter's footer and papermill's clock. Empty where
+    absent.
+    """
     notebook = json.loads(path.read_text(encoding="utf-8"))
     record: dict[str, Any] = {}
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             record = output.get("metadata", {}).get(PROVENANCE, record)
     clock = notebook["metadata"].get("papermill", {})
-    return {**record, "duration_s": clock.get("duration"), "started": clock.get("start_time"), "failed": errors(path)}
+    return {
+        **record,
+        "duration_s": clock.get("duration"),
+        "started": clock.get("start_time"),
+        "failed": errors(path),
+    }
 
 
 def errors(path: Path) -> list[str]:
@@ -163,14 +177,20 @@ def status_page(chapters: Sequence[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
-# ---------------------------------------------------------------------------------------------------------- rendering
+# ----------------------------------------------------------------------------------------------------------
+# rendering
 
 
 def install_assets(root: Path = ROOT) -> Path | None:
-    """Install the pinned npm packages under ``_build/npm``; None (with a printed note) where that cannot be done."""
+    """Install the pinned npm packages under ``_build/npm``; None (with a printed note) where that cannot be
+    done.
+    """
     folder = root / "_build" / "npm"
     manifest = [root / "package.json", root / "package-lock.json"]
-    stamp, digest = folder / ".installed", hashlib.sha256(b"".join(p.read_bytes() for p in manifest)).hexdigest()
+    stamp, digest = (
+        folder / ".installed",
+        hashlib.sha256(b"".join(p.read_bytes() for p in manifest)).hexdigest(),
+    )
     if stamp.exists() and stamp.read_text() == digest:
         return folder / "node_modules"
     bundled = Path(sys.executable).parent / "npm"
@@ -209,7 +229,9 @@ def copy_assets(packages: Path, target: Path) -> None:
 
 
 def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
-    """Copy ``book/`` to ``_build/src`` with just-executed chapters in place of the committed ones, and the status page."""
+    """Copy ``book/`` to ``_build/src`` with just-executed chapters in place of the committed ones, and the
+    status page.
+    """
     target = root / "_build" / "src"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints"))
@@ -222,7 +244,9 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
         raise BookError(f"never executed: {', '.join(missing)}; run `make book CHAPTER={missing[0]}`")
     for path in chapters:
         if errors(path):
-            raise BookError(f"{path.name} holds a failed cell: {errors(path)[0]}; execute it again with `make book`")
+            raise BookError(
+                f"{path.name} holds a failed cell: {errors(path)[0]}; execute it again with `make book`"
+            )
     (target / "status.md").write_text(status_page(chapters), encoding="utf-8")
     return target
 
@@ -231,7 +255,8 @@ def render(root: Path = ROOT, replacements: Mapping[str, Path] | None = None) ->
     """Render the executed chapters; returns the page to open.
 
     Raises:
-        BookError: a chapter is missing or holds an error, Sphinx warned, or an offline page asks another host for a file.
+        BookError: a chapter is missing or holds an error, Sphinx warned, or an offline page asks another host
+            for a file.
     """
     source = stage(root, replacements or {})
     packages = install_assets(root)
@@ -242,8 +267,16 @@ def render(root: Path = ROOT, replacements: Mapping[str, Path] | None = None) ->
         (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     output = root / "_build" / "jupyter-book"
     shutil.rmtree(output, ignore_errors=True)
-    command = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(source), "--path-output", str(output)]
-    done = subprocess.run([*command, "-W", "-n", "--keep-going", "-q"], cwd=root, capture_output=True, text=True)
+    command = [
+        str(Path(sys.executable).parent / "jupyter-book"),
+        "build",
+        str(source),
+        "--path-output",
+        str(output),
+    ]
+    done = subprocess.run(
+        [*command, "-W", "-n", "--keep-going", "-q"], cwd=root, capture_output=True, text=True
+    )
     if done.returncode:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     page = root / "_build" / "html"
@@ -255,8 +288,12 @@ def render(root: Path = ROOT, replacements: Mapping[str, Path] | None = None) ->
 
 
 def external_files(page: Path) -> set[str]:
-    """Addresses on other hosts from which the rendered pages load scripts, styles, fonts or pictures (links are no loads)."""
-    pattern = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=[\"']((?:https?:)?//[^\"']+)", re.I)
+    """Addresses on other hosts from which the rendered pages load scripts, styles, fonts or pictures (links
+    are no loads).
+    """
+    pattern = re.compile(
+        r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=[\"']((?:https?:)?//[^\"']+)", re.I
+    )
     return {
         html.unescape(address)
         for path in page.rglob("*.html")
@@ -277,7 +314,8 @@ def build(chapter: str, parameters: Mapping[str, Any], root: Path = ROOT) -> Pat
     return render(root, replacements)
 
 
-# ---------------------------------------------------------------------------------------------------------- lock file
+# ----------------------------------------------------------------------------------------------------------
+# lock file
 
 
 def lock(root: Path = ROOT) -> None:

@@ -56,7 +56,9 @@ class Chapter:
         if parameters.device == "cpu":
             import torch
 
-            torch.set_num_threads(1)  # models this small lose time to threads; more runs at once use the cores
+            torch.set_num_threads(
+                1
+            )  # models this small lose time to threads; more runs at once use the cores
         self.parameters = parameters
         self.paper = load_paper(key)
         self.started = time.time()
@@ -77,7 +79,8 @@ class Chapter:
             parameters: the notebook's five parameters.
 
         Raises:
-            ParameterError: a parameter is unknown (papermill injected it under another name) or its value is bad.
+            ParameterError: a parameter is unknown (papermill injected it under another name) or its value is
+                bad.
         """
         check_names([*parameters, *injected_names(executed_cells())])
         return cls(key, Parameters.parse(**parameters))
@@ -119,11 +122,14 @@ class Chapter:
         """The command that trains what the store lacks at a profile."""
         return f"vtg sweep --paper {self.paper.key} --profile {profile}"
 
-    # ------------------------------------------------------------------------------------------------------ runs
+    # ------------------------------------------------------------------------------------------------------
+    # runs
 
     @property
     def size(self) -> Profile:
-        """The paper's profile that runs are sized by; a paper without a `quick` of its own runs `quick` at the size of `sim`."""
+        """The paper's profile that runs are sized by; a paper without a `quick` of its own runs `quick` at
+        the size of `sim`.
+        """
         name = self.profile if self.profile in self.paper.profiles else "sim"
         return self.paper.profile(name)
 
@@ -133,7 +139,9 @@ class Chapter:
         return self.profile in LIVE
 
     def spec(self, table: str, label: str, *, seed: int | None = None) -> RunSpec:
-        """The run behind a row of a table, at this chapter's profile, with its first seed unless one is named."""
+        """The run behind a row of a table, at this chapter's profile, with its first seed unless one is
+        named.
+        """
         from vtg_lib.papers import row_spec
         from vtg_lib.papers.plan import row_datasets
 
@@ -144,9 +152,10 @@ class Chapter:
     def train(self, specs: Mapping[str, RunSpec]) -> dict[str, tuple[nn.Module, RunResult]]:
         """The trained model of each spec and its result.
 
-        At profiles `smoke` and `quick` they are trained here and now (once per chapter), in a folder that is thrown away; at
-        the others they come from the run store and the cache of weights where they are there. On a CPU at `quick` and
-        above, each runs in a process of its own with one thread, which is the fastest way for models this small.
+        At profiles `smoke` and `quick` they are trained here and now (once per chapter), in a folder that is
+        thrown away; at the others they come from the run store and the cache of weights where they are there.
+        On a CPU at `quick` and above, each runs in a process of its own with one thread, which is the fastest
+        way for models this small.
         """
         store, options = self._where()
         lacking = [spec for spec in specs.values() if spec.hash not in self._models]
@@ -183,11 +192,12 @@ class Chapter:
     def fill(self) -> Markdown:
         """Train what this profile asks for beyond the headline comparison, and say what was done.
 
-        `smoke` trains every planned run for a few steps and throws it away; `quick` nothing; the others what the store
-        lacks, of the data sets that are there.
+        `smoke` trains every planned run for a few steps and throws it away; `quick` nothing; the others what
+        the store lacks, of the data sets that are there.
 
         Raises:
-            RuntimeError: a run failed at `smoke`. At other profiles the page says so, and shows what there is.
+            RuntimeError: a run failed at `smoke`. At other profiles the page says so, and shows what there
+                is.
         """
         from IPython.display import Markdown
 
@@ -201,15 +211,25 @@ class Chapter:
                 "At profile `quick` nothing but the headline comparison is trained; the tables come from the run store."
             )
         seeds, key = self.parameters.seeds, self.paper.key
-        wanted = [spec for refs, spec in specs(self.paper, self.profile, seeds) if self._has_data(refs[0].dataset)]
-        wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)] if self.profile not in PAPER_SIZE else []
+        wanted = [
+            spec for refs, spec in specs(self.paper, self.profile, seeds) if self._has_data(refs[0].dataset)
+        ]
+        wanted += (
+            [spec for _, spec in dose_specs(key, self.profile, seeds)]
+            if self.profile not in PAPER_SIZE
+            else []
+        )
         store, options = self._where()
         lacking = [spec for spec in wanted if self._rerun or find(store, spec) is None]
         workers = 1 if self.live or options["device"] != "cpu" else usable_cores()
         options.pop("progress")
         report = sweep(lacking, store, workers=workers, rerun=self._rerun, progress=False, **options)
         done = sum(find(store, spec) is not None for spec in wanted)
-        kept = "and were thrown away: they prove that the code runs, nothing else" if self.live else "and are in the run store"
+        kept = (
+            "and were thrown away: they prove that the code runs, nothing else"
+            if self.live
+            else "and are in the run store"
+        )
         told = f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}."
         if report.failed:
             first = next(iter(report.failed.values()))
@@ -251,7 +271,8 @@ class Chapter:
         released = released_scores(self.paper, root)
         return compare(self.paper, self.store, released=released)
 
-    # ------------------------------------------------------------------------------------------------------ display
+    # ------------------------------------------------------------------------------------------------------
+    # display
 
     def footer(self) -> None:
         """Display where this page comes from, and leave the same as a record in the output's metadata."""
@@ -268,14 +289,19 @@ class Chapter:
             "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
             "trained here": ", ".join(record["live_specs"]) or "nothing",
             "runs in the store": str(len(record["store_specs"])),
-            "data fingerprints": "; ".join(f"{name}: {value}" for name, value in record["data"].items()) or "none read",
+            "data fingerprints": "; ".join(f"{name}: {value}" for name, value in record["data"].items())
+            or "none read",
         }
         hashes = f"<details><summary>spec hashes in the store</summary>{' '.join(record['store_specs']) or 'none'}</details>"
         element = views.record_html(items).data + hashes
-        display({"text/html": element, "text/plain": json.dumps(record)}, raw=True, metadata={PROVENANCE: record})
+        display(
+            {"text/html": element, "text/plain": json.dumps(record)}, raw=True, metadata={PROVENANCE: record}
+        )
 
     def provenance(self) -> dict[str, Any]:
-        """Code version, spec hashes, data and feature fingerprints, seeds, device, versions, start and duration."""
+        """Code version, spec hashes, data and feature fingerprints, seeds, device, versions, start and
+        duration.
+        """
         from vtg_lib.experiments.provenance import provenance
 
         known = provenance(self.parameters.device)
@@ -290,7 +316,9 @@ class Chapter:
             "code_version": known["code_version"],
             "versions": versions,
             "device": known["device"],
-            "started": datetime.datetime.fromtimestamp(self.started, datetime.UTC).isoformat(timespec="seconds"),
+            "started": datetime.datetime.fromtimestamp(self.started, datetime.UTC).isoformat(
+                timespec="seconds"
+            ),
             "duration_s": round(time.time() - self.started, 1),
             "live_specs": sorted(self._live),
             "store_specs": sorted({record["hash"] for record in self.store}),
@@ -304,12 +332,17 @@ def _annotated(root: Path | None) -> set[str]:
 
     if root is None:
         return set()
-    files = {name: [pattern.format(part) for part in parts[:2] if part] for name, (pattern, parts, _) in REAL.items()}
+    files = {
+        name: [pattern.format(part) for part in parts[:2] if part]
+        for name, (pattern, parts, _) in REAL.items()
+    }
     return {name for name, needed in files.items() if all((root / file).is_file() for file in needed)}
 
 
 def _start_worker() -> None:
-    """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on training."""
+    """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on
+    training.
+    """
     import torch
 
     torch.set_num_threads(1)

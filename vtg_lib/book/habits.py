@@ -1,7 +1,8 @@
 """The evaluator from close by: one query worked through, and what its habits move in released predictions.
 
-`vtg_lib.evaluation.protocol` keeps every habit of the field's reference evaluator. Here each is measured by scoring the same predictions
-again with only that habit's subject changed: ties broken at random, saliency lifted above zero, long predictions left out.
+`vtg_lib.evaluation.protocol` keeps every habit of the field's reference evaluator. Here each is measured by
+scoring the same predictions again with only that habit's subject changed: ties broken at random, saliency
+lifted above zero, long predictions left out.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ MAP, HD_MAP, SHORT = "MR-full-mAP", "HL-min-VeryGood-mAP", "MR-short-mAP"
 SHOWN = (0.5, 0.75)  # thresholds of which the worked example shows every step
 
 
-# ------------------------------------------------------------------------------------------------------- a worked query
+# ------------------------------------------------------------------------------------------------------- a
+# worked query
 
 
 def worked(prediction: Row, truth: Row) -> dict[str, Any]:
     """Every step from one query's predictions to its numbers.
 
     Returns:
-        `steps`: the ten predictions in the order that AP ranks them, {start, end, score, iou (best, with a true window), and
-        for "0.5" and "0.75" the true window taken (from 0) or None}; `ap`: of these thresholds and the mean over all ten;
+        `steps`: the ten predictions in the order that AP ranks them, {start, end, score, iou (best, with a
+            true window), and
+        for "0.5" and "0.75" the true window taken (from 0) or None}; `ap`: of these thresholds and the mean
+        over all ten;
         `precision`: per such threshold, after each prediction; `r1`: IoU that R1 judges.
     """
     windows = np.array(truth["relevant_windows"], dtype=float)
@@ -69,14 +73,18 @@ def _taken(iou: Floats, level: float) -> list[int | None]:
 # -------------------------------------------------------------------------------------------------------------- habits
 
 
-def habits(predictions: Sequence[Row], truth: Sequence[Row], seeds: Sequence[int] = range(5)) -> dict[str, Any]:
+def habits(
+    predictions: Sequence[Row], truth: Sequence[Row], seeds: Sequence[int] = range(5)
+) -> dict[str, Any]:
     """How often a submission meets each habit of the evaluator, and what the habit moves in it.
 
     Returns:
-        `queries`, and of these `tied_windows` and `tied_saliency` (equal scores among a query's windows or clips), `unsorted`
-        (windows not in the order of their scores) and `one_short` (saliency shorter than the video); `no_length`: windows
-        that end where they start; `windows_random`, `saliency_random`: how mAP and HD mAP move when ties are broken at
-        random instead, a number a seed; `lifted`: HD mAP with all saliency above zero, less as it is; `short`, `short_kept`:
+        `queries`, and of these `tied_windows` and `tied_saliency` (equal scores among a query's windows or
+        clips), `unsorted` (windows not in the order of their scores) and `one_short` (saliency shorter than
+        the video); `no_length`: windows that end where they start; `windows_random`, `saliency_random`: how
+            mAP and HD mAP move when ties are broken at
+        random instead, a number a seed; `lifted`: HD mAP with all saliency above zero, less as it is;
+            `short`, `short_kept`:
         mAP of short moments as it is, and with the predictions that are not short left out.
     """
     duration = {row["qid"]: row["duration"] for row in truth}
@@ -89,10 +97,16 @@ def habits(predictions: Sequence[Row], truth: Sequence[Row], seeds: Sequence[int
     for seed in seeds:
         rng = np.random.default_rng(seed)
         ties.append(evaluate([_shuffled(row, rng) for row in moments], packed)["brief"][MAP] - was[MAP])
-        saliency_ties.append(evaluate([_jittered(row, rng) for row in clips], packed)["brief"][HD_MAP] - was[HD_MAP])
-    lifted = evaluate([{**row, SALIENCY: (_array(row) - _array(row).min() + 1).tolist()} for row in clips], packed)["brief"]
+        saliency_ties.append(
+            evaluate([_jittered(row, rng) for row in clips], packed)["brief"][HD_MAP] - was[HD_MAP]
+        )
+    lifted = evaluate(
+        [{**row, SALIENCY: (_array(row) - _array(row).min() + 1).tolist()} for row in clips], packed
+    )["brief"]
     low, high = LENGTH_RANGES["short"]
-    kept = [{**row, WINDOWS: [w for w in row[WINDOWS][:KEPT] if low < w[1] - w[0] <= high]} for row in moments]
+    kept = [
+        {**row, WINDOWS: [w for w in row[WINDOWS][:KEPT] if low < w[1] - w[0] <= high]} for row in moments
+    ]
     return {
         "queries": len(predictions),
         "tied_windows": sum(len(set(found)) < len(found) for found in scores),
@@ -130,14 +144,18 @@ def bounds(truth: Sequence[Row]) -> dict[str, float]:
     """What the annotations alone decide, whatever the model.
 
     Returns:
-        `queries`, `windows`; `over_ten`: queries with more than ten windows; `at_10`, `at_30`, `at_150`: windows exactly as
-        long as a border of the length ranges; `perfect_map`: mAP of the first ten true windows; `perfect_hd`, `perfect_hit`: HD
-        mAP and HIT@1 of the sum of the three annotators' scores; `no_positive`: share of (query, annotator) pairs without a
-        clip of the highest score, whose HD AP is 0 by definition.
+        `queries`, `windows`; `over_ten`: queries with more than ten windows; `at_10`, `at_30`, `at_150`:
+            windows exactly as
+        long as a border of the length ranges; `perfect_map`: mAP of the first ten true windows; `perfect_hd`,
+            `perfect_hit`: HD
+        mAP and HIT@1 of the sum of the three annotators' scores; `no_positive`: share of (query, annotator)
+        pairs without a clip of the highest score, whose HD AP is 0 by definition.
     """
     moments, clips, lacking = [], [], 0
     for row in truth:
-        moments.append({"qid": row["qid"], WINDOWS: [[*window, 1.0] for window in row["relevant_windows"]][:KEPT]})
+        moments.append(
+            {"qid": row["qid"], WINDOWS: [[*window, 1.0] for window in row["relevant_windows"]][:KEPT]}
+        )
         total = np.zeros(int(row["duration"] / CLIP_LENGTH))
         total[row["relevant_clip_ids"]] = np.sum(row["saliency_scores"], axis=1)
         clips.append({"qid": row["qid"], SALIENCY: total.tolist()})

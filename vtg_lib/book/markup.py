@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-# Headers and words wrap, numbers do not; on a narrow page the table scrolls in its own box and the first column stays in sight.
+# Headers and words wrap, numbers do not; on a narrow page the table scrolls in its own box and the first
+# column stays in sight.
 _STYLE = """<style>
 .vtg-page-table { overflow-x: auto; max-width: 100%; margin: .4em 0 .6em; }
 .vtg-page-table table { border-collapse: collapse; font-size: .82rem; line-height: 1.35; margin: 0;
@@ -25,12 +26,15 @@ _STYLE = """<style>
 GROUP = ""  # the one key of a row that is a heading within a table
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 2, across: bool = False, text: Collection[str] = ()) -> HTML:
+def table(
+    rows: Sequence[Mapping[str, Any]], *, digits: int = 2, across: bool = False, text: Collection[str] = ()
+) -> HTML:
     """Rows as a table; the first column names them.
 
     Args:
         rows: {column: number, text or None} each; {GROUP: text} is a heading over the rows that follow.
-        digits: decimals of numbers that are not whole; across: turn the table, so that each of `rows` is a column.
+        digits: decimals of numbers that are not whole; across: turn the table, so that each of `rows` is a
+            column.
         text: columns of words, set flush left.
     """
     from IPython.display import HTML
@@ -45,12 +49,18 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 2, across: bool = 
     body = []
     for row in rows:
         if GROUP in row:
-            body.append(f'<tr><th scope="rowgroup" class="group" colspan="{len(names)}">{html.escape(row[GROUP])}</th></tr>')
+            body.append(
+                f'<tr><th scope="rowgroup" class="group" colspan="{len(names)}">{html.escape(row[GROUP])}</th></tr>'
+            )
             continue
         cells = [f"<td{marked[name]}>{html.escape(_cell(row.get(name), digits))}</td>" for name in names[1:]]
-        body.append(f'<tr><th scope="row">{html.escape(_cell(row[names[0]], digits))}</th>{"".join(cells)}</tr>')
+        body.append(
+            f'<tr><th scope="row">{html.escape(_cell(row[names[0]], digits))}</th>{"".join(cells)}</tr>'
+        )
     box = '<div class="vtg-page-table" role="region" tabindex="0" aria-label="table">'
-    return HTML(f"{_STYLE}{box}<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>")
+    return HTML(
+        f"{_STYLE}{box}<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def _cell(value: Any, digits: int) -> str:

@@ -1,4 +1,6 @@
-"""Does the order that a paper prints hold among our runs? Every pair of a table's rows, judged by `vtg_lib.papers.evidence.verdict`."""
+"""Does the order that a paper prints hold among our runs? Every pair of a table's rows, judged by
+`vtg_lib.papers.evidence.verdict`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vtg_lib.evaluation import statistics as stats
-from vtg_lib.papers.evidence import NOISE, ONE_SEED, REVERSED, SAME, RowResults, TableResults, Verdict, verdict
+from vtg_lib.papers.evidence import (
+    NOISE,
+    ONE_SEED,
+    REVERSED,
+    SAME,
+    RowResults,
+    TableResults,
+    Verdict,
+    verdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +33,8 @@ class Place:
     """A method in both orders; rank 1 is best.
 
     Attributes:
-        label: of the row; printed: the paper's number; ours: mean, sd and number of seeds of the best kind of run.
+        label: of the row; printed: the paper's number; ours: mean, sd and number of seeds of the best kind of
+            run.
         printed_rank, rank: among the methods that have both numbers.
     """
 
@@ -35,7 +47,8 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The methods, best printed number first, and the verdict on every pair (better by the paper, worse by the paper).
+    """The methods, best printed number first, and the verdict on every pair (better by the paper, worse by
+    the paper).
 
     tau: Kendall's rank correlation of the printed numbers and our means; NaN for fewer than two methods.
     """
@@ -52,7 +65,8 @@ class Order:
 
 
 def order(results: TableResults, column: str, kind: str) -> Order:
-    """Both orders of the rows that have a printed number and runs of one `kind` ("sim", "rendered", ...) in `column`.
+    """Both orders of the rows that have a printed number and runs of one `kind` ("sim", "rendered", ...) in
+    `column`.
 
     Raises:
         KeyError: the table has no such column.
@@ -65,13 +79,21 @@ def order(results: TableResults, column: str, kind: str) -> Order:
     ours = [row.runs[kind].summary(column) for row in chosen]
     ranking = sorted(range(len(ours)), key=lambda i: ours[i].mean, reverse=True)
     places = tuple(
-        Place(label=row.row.label, printed=_printed(row, column), ours=mine, printed_rank=i + 1, rank=ranking.index(i) + 1)
+        Place(
+            label=row.row.label,
+            printed=_printed(row, column),
+            ours=mine,
+            printed_rank=i + 1,
+            rank=ranking.index(i) + 1,
+        )
         for i, (row, mine) in enumerate(zip(chosen, ours, strict=True))
     )
     pairs = [(a.row.label, b.row.label, verdict(a, b, column)) for a, b in itertools.combinations(chosen, 2)]
     tau = math.nan
     if len(chosen) > 1:
-        tau = float(kendalltau([place.printed for place in places], [place.ours.mean for place in places]).statistic)
+        tau = float(
+            kendalltau([place.printed for place in places], [place.ours.mean for place in places]).statistic
+        )
     judged = tuple(pair for pair in pairs if pair[2].word in JUDGED and pair[2].evidence == kind)
     return Order(column=column, places=places, pairs=judged, tau=tau)
 
@@ -107,8 +129,12 @@ def summary(order: Order) -> str:
     words, total = order.words, len(order.pairs)
     parts = [f"{words[SAME]} of {total} pairs of methods stand as printed (95 % interval over paired seeds)"]
     parts += [
-        f"{words[word]} {text}" for word, text in ((NOISE, "are within noise"), (ONE_SEED, "have one seed only")) if words[word]
+        f"{words[word]} {text}"
+        for word, text in ((NOISE, "are within noise"), (ONE_SEED, "have one seed only"))
+        if words[word]
     ]
-    reversed_ = [f"{worse} above {better}" for better, worse, judged in order.pairs if judged.word == REVERSED]
+    reversed_ = [
+        f"{worse} above {better}" for better, worse, judged in order.pairs if judged.word == REVERSED
+    ]
     parts.append(f"{len(reversed_)} are reversed" + (f" ({'; '.join(reversed_)})" if reversed_ else ""))
     return f"{'; '.join(parts)}. Kendall's τ of the two orders: {order.tau:.2f}."

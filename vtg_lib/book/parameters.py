@@ -1,7 +1,7 @@
 """Parameters of a chapter: checked once, at the start, with messages that say what to give instead.
 
-papermill only warns about a parameter that a notebook does not have; here it is an error, because a run with a misspelt
-parameter is a run of something else.
+papermill only warns about a parameter that a notebook does not have; here it is an error, because a run with
+a misspelt parameter is a run of something else.
 """
 
 from __future__ import annotations
@@ -51,7 +51,13 @@ class Parameters:
 
     @classmethod
     def parse(
-        cls, *, profile: Any = "quick", device: Any = "auto", seeds: Any = None, rerun: Any = False, data_root: Any = None
+        cls,
+        *,
+        profile: Any = "quick",
+        device: Any = "auto",
+        seeds: Any = None,
+        rerun: Any = False,
+        data_root: Any = None,
     ) -> Parameters:
         """Check every value.
 
@@ -108,7 +114,9 @@ def _device(value: Any) -> str:
         raise ParameterError(f"device: expected auto, cpu or cuda; got {value!r}")
     available = torch.cuda.is_available()
     if value == "cuda" and not available:
-        raise ParameterError("device: cuda was asked for but torch sees no GPU; use device=auto or device=cpu")
+        raise ParameterError(
+            "device: cuda was asked for but torch sees no GPU; use device=auto or device=cpu"
+        )
     return "cuda" if available and value != "cpu" else "cpu"
 
 
@@ -121,7 +129,9 @@ def _seeds(value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
         seeds = tuple(int(item) for item in items)
     except (TypeError, ValueError):
         raise ParameterError(wanted) from None
-    whole = all(isinstance(item, str) or (isinstance(item, int) and not isinstance(item, bool)) for item in items)
+    whole = all(
+        isinstance(item, str) or (isinstance(item, int) and not isinstance(item, bool)) for item in items
+    )
     if not whole or not seeds or min(seeds) < 0:
         raise ParameterError(wanted)
     if len(set(seeds)) < len(seeds):
@@ -142,10 +152,13 @@ def _data_root(value: Any) -> Path | None:
         raise ParameterError(f"data_root: expected a folder's path; got {value!r}")
     if value:
         folder = Path(value).expanduser()
-        # A chapter runs inside notebooks/; a relative path is meant from the checkout, where `papermill notebooks/…` is typed.
+        # A chapter runs inside notebooks/; a relative path is meant from the checkout, where
+        # `papermill notebooks/…` is typed.
         folder = folder if folder.is_absolute() or folder.is_dir() else ROOT / folder
         if not folder.is_dir():
-            raise ParameterError(f"data_root: {value} is no folder; `vtg data fetch --data-root {value}` fills one")
+            raise ParameterError(
+                f"data_root: {value} is no folder; `vtg data fetch --data-root {value}` fills one"
+            )
         return folder.resolve()
     for candidate in (os.environ.get("VTG_DATA_ROOT"), ROOT / "data"):
         if candidate and Path(candidate).is_dir():

@@ -1,7 +1,7 @@
 """A compared table as HTML: one string, the same for the same numbers, with no script and no outside file.
 
-Every cell that needs colour also has a word or sign; on a narrow page the table scrolls sideways inside its frame, and the
-labels, which stay in sight, wrap so that they leave room for numbers.
+Every cell that needs colour also has a word or sign; on a narrow page the table scrolls sideways inside its
+frame, and the labels, which stay in sight, wrap so that they leave room for numbers.
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
 
     Args:
         columns: names of the columns to show; default all.
-        notes: list below it the table's and rows' notes (reconstructions, doubts), what our runs leave to be desired, and
-            the command that trains what is lacking.
+        notes: list below it the table's and rows' notes (reconstructions, doubts), what our runs leave to be
+            desired, and the command that trains what is lacking.
 
     Raises:
         KeyError: a name in `columns` is no column of the table.
     """
     table = results.table
-    names = [table.column(name).name for name in columns] if columns is not None else [c.name for c in table.columns]
+    names = (
+        [table.column(name).name for name in columns]
+        if columns is not None
+        else [c.name for c in table.columns]
+    )
     title = f"<caption><span>{_e(table.title)} ({_e(table.place)}). {_e(table.caption)}</span></caption>"
     listed = _notes(results) if notes else ""
     if not names:
@@ -80,11 +84,18 @@ def _row(results: TableResults, row: RowResults, names: Sequence[str]) -> str:
     rendered = []
     for number, evidence in enumerate(lines):
         label = (
-            f'<th class="label" scope="rowgroup" rowspan="{len(lines)}">{_e(row.row.label)}{added}</th>' if number == 0 else ""
+            f'<th class="label" scope="rowgroup" rowspan="{len(lines)}">{_e(row.row.label)}{added}</th>'
+            if number == 0
+            else ""
         )
-        cells = "".join(f"<td>{_paper(row, name) if number == 0 else ''}</td>{_ours(row, evidence, name)}" for name in names)
+        cells = "".join(
+            f"<td>{_paper(row, name) if number == 0 else ''}</td>{_ours(row, evidence, name)}"
+            for name in names
+        )
         seeds = "" if evidence is None or evidence.kind not in row.runs else str(evidence.n)
-        kind = evidence.kind if evidence is not None else (NOT_RUN if row.row.source != "quoted" else "quoted")
+        kind = (
+            evidence.kind if evidence is not None else (NOT_RUN if row.row.source != "quoted" else "quoted")
+        )
         last = f'<td>{seeds}</td><td class="word"><span class="kind">{_e(kind)}</span></td>'
         if table.reference is not None:
             last += f'<td class="word">{_verdict(results, row, evidence)}</td>'
@@ -128,19 +139,27 @@ def _notes(results: TableResults) -> str:
     if results.command is not None:
         needs = "" if results.profile == "sim" else ", on a GPU and with the annotations of its data sets,"
         command = f"<code>{_e(results.command)}</code>{needs}"
-        items.append(f"Not run yet: {_e('; '.join(results.lacking))}. {command} trains what this table lacks.")
+        items.append(
+            f"Not run yet: {_e('; '.join(results.lacking))}. {command} trains what this table lacks."
+        )
     return '<ul class="vtg-notes">' + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if items else ""
 
 
 def _code_versions(results: TableResults) -> list[str]:
-    """A note where the table's runs of one model come from several versions of the code, and which pairs that touches."""
+    """A note where the table's runs of one model come from several versions of the code, and which pairs that
+    touches.
+    """
     several = {model: digests for model, digests in results.versions.items() if len(digests) > 1}
     if not several:
         return []
     primary = results.table.primary or ""
     rows = [row.row.label for row in results.rows if primary in row.verdicts and row.verdicts[primary].mixed]
     told = ", ".join(f"{model} {len(digests)}" for model, digests in several.items())
-    pairs = f"two sides of a pair differ in: {'; '.join(rows)}" if rows else "the two sides of every pair are of one version"
+    pairs = (
+        f"two sides of a pair differ in: {'; '.join(rows)}"
+        if rows
+        else "the two sides of every pair are of one version"
+    )
     means = "any change to a source file counts as one, unless a replay made the same numbers"
     return [f"Mixed code versions of runs ({told}; {means}): {pairs}."]
 

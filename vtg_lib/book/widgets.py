@@ -1,8 +1,8 @@
 """Explorers that work live in JupyterLab and, with no kernel, in the rendered page.
 
-Without a kernel only links between widget properties run, so everything a reader can choose is made beforehand: a
-selector's index drives the visible child of a `Stack` (`jslink`). Choosing *rows* needs no widget at all: each row has a
-checkbox, and the style sheet hides the bars of unchecked rows.
+Without a kernel only links between widget properties run, so everything a reader can choose is made
+beforehand: a selector's index drives the visible child of a `Stack` (`jslink`). Choosing *rows* needs no
+widget at all: each row has a checkbox, and the style sheet hides the bars of unchecked rows.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def _bar(kind: str, value: float | None, values: Sequence[float | None], label: 
 def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str = "") -> str:
     """One metric of one table as HTML: per row a checkbox, the paper's number, ours, and a bar for each.
 
-    The paper's bars and those of each kind of our evidence have scales of their own, because evidence other than `official`
-    and `released` is no absolute number; every number and bar of ours names its kind.
+    The paper's bars and those of each kind of our evidence have scales of their own, because evidence other
+    than `official` and `released` is no absolute number; every number and bar of ours names its kind.
 
     Args:
-        rows: {label, paper: {column: number}, source, ours: {column: [{mean, sd, n, evidence}, ...]}} each, a cell a kind;
-            n is None where there are no seeds.
+        rows: {label, paper: {column: number}, source, ours: {column: [{mean, sd, n, evidence}, ...]}} each, a
+            cell a kind; n is None where there are no seeds.
         column: the metric.
         caption: the table's caption, shown above.
     """
@@ -117,7 +117,8 @@ def table_explorer(tables: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
     """Choose table, metric and rows; see the paper's numbers and ours.
 
     Args:
-        tables: {table, caption, columns, rows} each, rows as in `metric_panel`. Tables without a numeric column are left out.
+        tables: {table, caption, columns, rows} each, rows as in `metric_panel`. Tables without a numeric
+            column are left out.
 
     Raises:
         ValueError: no table has a number.
@@ -127,10 +128,14 @@ def table_explorer(tables: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
     names, panels = [], []
     for table in tables:
         rows = table["rows"]
-        columns = [c for c in table["columns"] if any(row.get("paper", {}).get(c) is not None for row in rows)]
+        columns = [
+            c for c in table["columns"] if any(row.get("paper", {}).get(c) is not None for row in rows)
+        ]
         if not columns:
             continue
-        pages = [ipywidgets.HTML(metric_panel(rows, c, caption=table["caption"]), layout=FULL) for c in columns]
+        pages = [
+            ipywidgets.HTML(metric_panel(rows, c, caption=table["caption"]), layout=FULL) for c in columns
+        ]
         stack = ipywidgets.Stack(pages)
         names.append(str(table["table"]))
         panels.append(ipywidgets.VBox([_selector(columns, stack, "metric"), stack]))
@@ -168,8 +173,11 @@ def picture_explorer(pictures: Mapping[str, str], *, description: str) -> ipywid
     return ipywidgets.VBox([selector, slider, stack])
 
 
-def timeline_explorer(samples: Sequence[plots.Timeline], *, top: int = 3, width: float = 7.2) -> ipywidgets.VBox:
-    """Choose a sample; see ground truth, predictions, saliency, references by level and where attention looks.
+def timeline_explorer(
+    samples: Sequence[plots.Timeline], *, top: int = 3, width: float = 7.2
+) -> ipywidgets.VBox:
+    """Choose a sample; see ground truth, predictions, saliency, references by level and where attention
+    looks.
 
     Args:
         samples: what to choose from, each drawn by `plots.timeline`.

@@ -19,9 +19,14 @@ def import_checkpoint(options: argparse.Namespace) -> Reply:
     from vtg_lib.models import count_parameters
     from vtg_lib.models import imported as public_checkpoints
 
-    done, notes = public_checkpoints.import_checkpoint(options.model, options.source, options.target, knobs(options.config))
+    done, notes = public_checkpoints.import_checkpoint(
+        options.model, options.source, options.target, knobs(options.config)
+    )
     value = {
-        **{name: notes[f"{public_checkpoints.PREFIX}{name}"] for name in ("model", "rules", "source", "source_sha256")},
+        **{
+            name: notes[f"{public_checkpoints.PREFIX}{name}"]
+            for name in ("model", "rules", "source", "source_sha256")
+        },
         "config": json.loads(notes[f"{public_checkpoints.PREFIX}config"]),
         "parameters": count_parameters(done.model),
         "used": len(done.used),

@@ -1,4 +1,6 @@
-"""What the commands of `vtg` do, but for those of `vtg_lib.cli.runs`. Everything heavy is imported where used."""
+"""What the commands of `vtg` do, but for those of `vtg_lib.cli.runs`. Everything heavy is imported where
+used.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ def evaluate(options: argparse.Namespace) -> Reply:
     nested = metrics.evaluate(predictions, truth)
     if options.recall:
         nested["recall"] = metrics.recall_and_miou(predictions, truth)
-    lines = [f"{name:24} {value:6.2f}" for name, value in [*nested["brief"].items(), *nested.get("recall", {}).items()]]
+    lines = [
+        f"{name:24} {value:6.2f}"
+        for name, value in [*nested["brief"].items(), *nested.get("recall", {}).items()]
+    ]
     return Reply(value=without_nan(nested), text="\n".join(lines))
 
 
@@ -90,7 +95,9 @@ def _table_text(table: Mapping[str, Any]) -> str:
                 continue
             sd = best["sd"].get(column)
             spread = "" if sd is None else f" ± {sd:.2f}"
-            cells.append(f"{column} {'–' if paper is None else f'{paper:g}'} | {'–' if ours is None else f'{ours:.2f}{spread}'}")
+            cells.append(
+                f"{column} {'–' if paper is None else f'{paper:g}'} | {'–' if ours is None else f'{ours:.2f}{spread}'}"
+            )
         evidence = f"[{best['evidence']}, n = {best['n']}]" if best["evidence"] else "[not run]"
         lines.append(f"  {row['label']:{width}}  {evidence:18} " + "; ".join(cells))
     return "\n".join(lines)
@@ -136,7 +143,9 @@ def data_record(options: argparse.Namespace) -> Reply:
     record = recorded.make(data_root(options.data_root))
     recorded.write(record)
     counts = {part: len(entries) for part, entries in record.items()}
-    return Reply(value=counts, text=f"{recorded.RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items()))
+    return Reply(
+        value=counts, text=f"{recorded.RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items())
+    )
 
 
 def _checked(rows: list[dict[str, Any]]) -> Reply:
@@ -153,5 +162,8 @@ def render(options: argparse.Namespace) -> Reply:
     if Path(options.out).exists():
         raise ValueError(f"--out {options.out} exists already: give a folder that does not, or remove it")
     summary = export_data(load_data(settings, root=options.data_root), Path(options.out), settings)
-    lines = [f"{name}: {split['queries']} queries, {split['videos']} videos" for name, split in summary["splits"].items()]
+    lines = [
+        f"{name}: {split['queries']} queries, {split['videos']} videos"
+        for name, split in summary["splits"].items()
+    ]
     return Reply(value=summary, text="\n".join([*lines, f"written to {options.out}"]))

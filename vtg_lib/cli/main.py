@@ -1,7 +1,8 @@
 """`vtg`: everything that needs no notebook, from the shell.
 
-With `--json`, standard output carries one JSON document and nothing else; progress, warnings and errors go to standard
-error. Exit codes: 0 done, 1 the request cannot be met (the message says why and what to do), 2 wrong usage, 130 interrupted.
+With `--json`, standard output carries one JSON document and nothing else; progress, warnings and errors go to
+standard error. Exit codes: 0 done, 1 the request cannot be met (the message says why and what to do), 2 wrong
+usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return reply.code
     except KeyboardInterrupt:
-        print("vtg: interrupted; finished runs are stored, others go on from their checkpoint", file=sys.stderr)
+        print(
+            "vtg: interrupted; finished runs are stored, others go on from their checkpoint", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:  # the reader has seen enough, as in `vtg … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,9 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_user_error(error: Exception) -> bool:
-    """Errors whose message is written for the user; everything else is a fault of ours and keeps its traceback.
+    """Errors whose message is written for the user; everything else is a fault of ours and keeps its
+    traceback.
 
-    Of the ValueErrors, those that a `raise` in this package raised: others come from numpy, torch or the interpreter.
+    Of the ValueErrors, those that a `raise` in this package raised: others come from numpy, torch or the
+    interpreter.
     """
     if isinstance(error, (OSError, ModuleNotFoundError)) or type(error).__module__.startswith("vtg_lib."):
         return True
@@ -80,7 +85,9 @@ def _is_user_error(error: Exception) -> bool:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, without importing what the commands need."""
-    parser = argparse.ArgumentParser(prog="vtg", description="Reproducing video temporal grounding, from the shell.")
+    parser = argparse.ArgumentParser(
+        prog="vtg", description="Reproducing video temporal grounding, from the shell."
+    )
     parser.add_argument("--version", action="version", version=f"vtg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -92,9 +99,13 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     command = add("eval", "data:evaluate", "score a submission by the QVHighlights protocol")
-    command.add_argument("--pred", required=True, metavar="P.jsonl", help="predictions in the submission layout")
+    command.add_argument(
+        "--pred", required=True, metavar="P.jsonl", help="predictions in the submission layout"
+    )
     command.add_argument("--gt", required=True, metavar="G.jsonl", help="annotations of the same queries")
-    command.add_argument("--recall", action="store_true", help="add R1@{0.3,0.5,0.7} and mIoU (Charades-STA, TACoS)")
+    command.add_argument(
+        "--recall", action="store_true", help="add R1@{0.3,0.5,0.7} and mIoU (Charades-STA, TACoS)"
+    )
 
     add("models", "data:models", "the methods, with their parameters and the published counts")
 
@@ -103,9 +114,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--store", metavar="FILE", help="run store; default results/<chapter>.jsonl")
     _add_data_root(command)
 
-    data = commands.add_parser("data", help="list, fetch and verify data", description="Public data and features.")
+    data = commands.add_parser(
+        "data", help="list, fetch and verify data", description="Public data and features."
+    )
     actions = data.add_subparsers(required=True, metavar="action")
-    _add_data_root(add("list", "data:data_list", "what there is, its size and licence, and what is here", actions))
+    _add_data_root(
+        add("list", "data:data_list", "what there is, its size and licence, and what is here", actions)
+    )
     command = add("fetch", "data:data_fetch", "download sets, verified before they are unpacked", actions)
     command.add_argument("sets", nargs="+", metavar="set", help="names from `vtg data list`")
     command.add_argument("--force", action="store_true", help="download again and replace")
@@ -115,42 +130,69 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("sets", nargs="*", metavar="set", help="default: all")
     _add_data_root(command)
 
-    _add_data_root(add("record", "data:data_record", "write what pages show of real files into results/recorded.json", actions))
-    command = add("render", "data:render", "write a rendered data set to disk, in the layout of public features")
+    _add_data_root(
+        add(
+            "record",
+            "data:data_record",
+            "write what pages show of real files into results/recorded.json",
+            actions,
+        )
+    )
+    command = add(
+        "render", "data:render", "write a rendered data set to disk, in the layout of public features"
+    )
     command.add_argument("--out", required=True, metavar="FOLDER", help="a folder that does not exist yet")
     _add_knobs(command, "data", "e.g. kind=rendered, dataset=qvhighlights, layout=levels, train=1024")
     _add_data_root(command)
 
     command = add("run", "runs:run", "train one run, or show it if it is stored")
-    command.add_argument("--spec", metavar="FILE", help="a run spec as JSON, as in a line of the store under `spec`")
+    command.add_argument(
+        "--spec", metavar="FILE", help="a run spec as JSON, as in a line of the store under `spec`"
+    )
     command.add_argument("--paper", help="take the run from a paper: with --profile, --table and --row")
     command.add_argument("--profile", default="sim")
     command.add_argument("--table")
     command.add_argument("--row", help="label of the row")
-    command.add_argument("--dataset", default="qvhighlights", help="of the row's columns (default: %(default)s)")
+    command.add_argument(
+        "--dataset", default="qvhighlights", help="of the row's columns (default: %(default)s)"
+    )
     command.add_argument("--model")
     command.add_argument("--seed", type=int)
     for name, example in (("config", "width=64"), ("data", "kind=sim"), ("train", "epochs=20")):
         _add_knobs(command, name, f"e.g. {example}; on top of --spec or the row")
     command.add_argument("--store", metavar="FILE", help="where to look and to store; default: nowhere")
-    command.add_argument("--predictions", metavar="FILE", help="also write the validation predictions as a submission")
+    command.add_argument(
+        "--predictions", metavar="FILE", help="also write the validation predictions as a submission"
+    )
     _add_running(command)
 
     command = add("sweep", "runs:sweep", "train what a paper's tables lack; resumable")
     command.add_argument("--paper", required=True)
     command.add_argument("--profile", default="sim")
-    command.add_argument("--seeds", default="3", help="how many, from 0 (3), or which (0,2,5); default: %(default)s")
+    command.add_argument(
+        "--seeds", default="3", help="how many, from 0 (3), or which (0,2,5); default: %(default)s"
+    )
     command.add_argument("--tables", help="ids, such as tab5,tab7; default: all")
-    command.add_argument("--models", help="names, comma-separated, to leave out the rows of others; default: all")
-    command.add_argument("--dose", help="dose-response studies by key, or `all`; with --tables in addition to them")
-    command.add_argument("--time-budget", type=float, metavar="SECONDS", help="begin nothing that will not fit")
-    command.add_argument("--partial", action="store_true", help="begin it nevertheless; it pauses when the time is up")
+    command.add_argument(
+        "--models", help="names, comma-separated, to leave out the rows of others; default: all"
+    )
+    command.add_argument(
+        "--dose", help="dose-response studies by key, or `all`; with --tables in addition to them"
+    )
+    command.add_argument(
+        "--time-budget", type=float, metavar="SECONDS", help="begin nothing that will not fit"
+    )
+    command.add_argument(
+        "--partial", action="store_true", help="begin it nevertheless; it pauses when the time is up"
+    )
     command.add_argument("--workers", type=int, help="processes; default: one a core on a CPU, one on a GPU")
     command.add_argument("--store", metavar="FILE", help="default: results/<chapter>.jsonl")
     command.add_argument("--dry-run", action="store_true", help="only list what would be trained")
     _add_running(command)
 
-    command = add("replay", "runs:replay", "does today's code still make the numbers of stored runs? (on a CPU)")
+    command = add(
+        "replay", "runs:replay", "does today's code still make the numbers of stored runs? (on a CPU)"
+    )
     command.add_argument("--paper", required=True)
     command.add_argument("--models", help="names, comma-separated; default: all")
     command.add_argument("--workers", type=int, help="processes; default: one a core")
@@ -159,30 +201,50 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_root(command)
 
     command = add("import-checkpoint", "checkpoints:import_checkpoint", "convert a published checkpoint")
-    command.add_argument("source", metavar="THEIRS", help="a file that the authors' code saved; none of its code is run")
+    command.add_argument(
+        "source", metavar="THEIRS", help="a file that the authors' code saved; none of its code is run"
+    )
     command.add_argument("target", metavar="OURS", help="the safetensors file to write")
     command.add_argument("--model", required=True, help="whose checkpoint it is, a name of `vtg models`")
     _add_knobs(command, "config", "fields that the file does not show or shows wrongly, e.g. heads=8")
 
     command = add("predict", "checkpoints:predict", "write and score what an imported checkpoint predicts")
-    command.add_argument("--model", required=True, metavar="OURS", help="a file that `vtg import-checkpoint` wrote")
-    _add_knobs(command, "data", "e.g. kind=official, features=qvhighlights_slowfast_clip, video=[slowfast,clip], text=clip_text")
+    command.add_argument(
+        "--model", required=True, metavar="OURS", help="a file that `vtg import-checkpoint` wrote"
+    )
+    _add_knobs(
+        command,
+        "data",
+        "e.g. kind=official, features=qvhighlights_slowfast_clip, video=[slowfast,clip], text=clip_text",
+    )
     command.add_argument("--split", default="val", help="train, val or test (default: %(default)s)")
     command.add_argument("--out", required=True, metavar="P.jsonl", help="the submission to write")
-    command.add_argument("--authors-rounding", action="store_true", help="windows to whole clips, as their code does")
+    command.add_argument(
+        "--authors-rounding", action="store_true", help="windows to whole clips, as their code does"
+    )
     command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     _add_data_root(command)
 
-    command = add("bench", "runs:bench", "measure this machine: evaluator, loading, training steps, inference")
-    command.add_argument("--only", help="parts, comma-separated: evaluator, loading, step, dropout, seeds, inference")
-    command.add_argument("--model", default="sdst", help="for the parts that train (default: %(default)s)")
-    command.add_argument("--size", choices=("sim", "paper"), help="of model and batch (default: sim; paper with --record)")
+    command = add(
+        "bench", "runs:bench", "measure this machine: evaluator, loading, training steps, inference"
+    )
     command.add_argument(
-        "--record", action="store_true", help="only measure a training step at paper size, into results/efficiency.jsonl"
+        "--only", help="parts, comma-separated: evaluator, loading, step, dropout, seeds, inference"
+    )
+    command.add_argument("--model", default="sdst", help="for the parts that train (default: %(default)s)")
+    command.add_argument(
+        "--size", choices=("sim", "paper"), help="of model and batch (default: sim; paper with --record)"
+    )
+    command.add_argument(
+        "--record",
+        action="store_true",
+        help="only measure a training step at paper size, into results/efficiency.jsonl",
     )
     command.add_argument("--precision", help="with --record (default: float16 on a GPU, float32 on a CPU)")
     command.add_argument("--device", default="cpu")
-    command.add_argument("--reference", metavar="FOLDER", help="a checkout of jayleicn/moment_detr, to time its evaluator")
+    command.add_argument(
+        "--reference", metavar="FOLDER", help="a checkout of jayleicn/moment_detr, to time its evaluator"
+    )
     _add_data_root(command)
     return parser
 
@@ -198,7 +260,9 @@ def _add_knobs(command: argparse.ArgumentParser, name: str, text: str) -> None:
 def _add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     command.add_argument("--rerun", action="store_true", help="train again what is stored")
-    command.add_argument("--checkpoints", metavar="FOLDER", help="default VTG_CACHE, else the user's cache folder")
+    command.add_argument(
+        "--checkpoints", metavar="FOLDER", help="default VTG_CACHE, else the user's cache folder"
+    )
     _add_data_root(command)
 
 

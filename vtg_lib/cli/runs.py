@@ -1,4 +1,6 @@
-"""What the commands of `vtg` that train and measure do; the command line itself is `vtg_lib.cli.main`. See `vtg_lib.cli.data`."""
+"""What the commands of `vtg` that train and measure do; the command line itself is `vtg_lib.cli.main`. See
+`vtg_lib.cli.data`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ def run(options: argparse.Namespace) -> Reply:
 
     spec = _spec(options)
     store = Store(options.store) if options.store else None
-    common = {"device": device_of(options.device), "checkpoint_root": options.checkpoints, "data_root": options.data_root}
+    common = {
+        "device": device_of(options.device),
+        "checkpoint_root": options.checkpoints,
+        "data_root": options.data_root,
+    }
     keep = options.predictions is not None
     result = run_spec(spec, store, rerun=options.rerun, keep_weights=keep, **common)
     if keep:
@@ -32,7 +38,9 @@ def run(options: argparse.Namespace) -> Reply:
 
         model = trained_model(spec, **common)
         write_submission(options.predictions, predict(model, load_data(spec, options.data_root)["val"]))
-    lines = [f"run {result.hash}: {spec.model}, seed {spec.seed}, best epoch {result.provenance['best_epoch']}"]
+    lines = [
+        f"run {result.hash}: {spec.model}, seed {spec.seed}, best epoch {result.provenance['best_epoch']}"
+    ]
     lines += [f"{name:24} {value:6.2f}" for name, value in result.metrics["val"].items()]
     lines.append(f"{result.provenance['wall_s']:.0f} s on {result.provenance['device']}")
     return Reply(value=result.to_dict(), text="\n".join(lines))
@@ -50,7 +58,9 @@ def _spec(options: argparse.Namespace) -> RunSpec:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{options.spec}: expected a run spec as JSON, got {error}") from None
         if not isinstance(value, dict):
-            raise ValueError(f"{options.spec}: expected a run spec as a JSON object, got {type(value).__name__}")
+            raise ValueError(
+                f"{options.spec}: expected a run spec as a JSON object, got {type(value).__name__}"
+            )
     elif options.paper is not None:
         value = _row_value(options)
     else:
@@ -73,7 +83,9 @@ def _row_value(options: argparse.Namespace) -> dict[str, Any]:
     labels = [row.label for row in table.rows]
     if options.row not in labels:
         raise ValueError(f"{options.table} has no row {options.row!r}; it has {', '.join(labels)}")
-    spec = row_spec(table.row(options.row), paper.profile(options.profile), options.dataset, options.seed or 0)
+    spec = row_spec(
+        table.row(options.row), paper.profile(options.profile), options.dataset, options.seed or 0
+    )
     return {**dataclasses.asdict(spec), "diagnostics": spec.diagnostics}
 
 
@@ -87,27 +99,41 @@ def sweep(options: argparse.Namespace) -> Reply:
 
     paper = load_paper(options.paper)
     if paper.profile(options.profile).evidence is None and options.store is None:
-        raise ValueError(f"profile {options.profile} only exercises code; its runs are no evidence: name a --store for them")
+        raise ValueError(
+            f"profile {options.profile} only exercises code; its runs are no evidence: name a --store for them"
+        )
     seeds = seeds_of(options.seeds)
     chosen = options.tables.split(",") if options.tables else None
     models = options.models.split(",") if options.models else None
     if unknown := sorted(set(models or ()) - set(MODELS)):
         raise ValueError(f"--models: unknown {', '.join(unknown)}; there are {', '.join(MODELS)}")
-    specs = [] if options.dose and not chosen else [p.spec for p in plan(paper, options.profile, seeds, chosen, models)]
+    specs = (
+        []
+        if options.dose and not chosen
+        else [p.spec for p in plan(paper, options.profile, seeds, chosen, models)]
+    )
     if options.dose:
         from vtg_lib.papers.dose import dose_specs
 
         studies = None if options.dose == "all" else options.dose.split(",")
         dosed = [spec for _, spec in dose_specs(paper.key, options.profile, seeds, studies)]
         specs += [spec for spec in dosed if models is None or spec.model in models]
-        specs.sort(key=lambda spec: seeds.index(spec.seed))  # stable: a whole set of fewer seeds before more of them
+        specs.sort(
+            key=lambda spec: seeds.index(spec.seed)
+        )  # stable: a whole set of fewer seeds before more of them
     store = store_of(options, paper)
     if options.dry_run:
         rows: list[dict[str, Any]] = [
-            {"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(store, s) is not None} for s in specs
+            {"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(store, s) is not None}
+            for s in specs
         ]
-        lines = [f"{row['hash']}  {row['model']:12} seed {row['seed']}{'  stored' if row['stored'] else ''}" for row in rows]
-        return Reply(value=rows, text="\n".join([*lines, f"{sum(not row['stored'] for row in rows)} to train"]))
+        lines = [
+            f"{row['hash']}  {row['model']:12} seed {row['seed']}{'  stored' if row['stored'] else ''}"
+            for row in rows
+        ]
+        return Reply(
+            value=rows, text="\n".join([*lines, f"{sum(not row['stored'] for row in rows)} to train"])
+        )
     device = device_of(options.device)
     report = sweep_specs(
         specs,
@@ -143,16 +169,27 @@ def replay(options: argparse.Namespace) -> Reply:
 
     records = due(store_of(options, load_paper(options.paper)), options.models and options.models.split(","))
     if options.dry_run:
-        lines = [f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}" for r in records]
-        return Reply(value=[r["hash"] for r in records], text="\n".join([*lines, f"{len(records)} to replay"]))
+        lines = [
+            f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}"
+            for r in records
+        ]
+        return Reply(
+            value=[r["hash"] for r in records], text="\n".join([*lines, f"{len(records)} to replay"])
+        )
     workers = options.workers or usable_cores()
     value, lines = [], []
     for found in replay_all(records, Store(RECORD), workers=workers, data_root=options.data_root):
         value.append(dataclasses.asdict(found))
         differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
-        lines.append(f"{found.hash}  {found.model:12} {found.earlier} -> {found.now}  {differs or 'same numbers'}")
+        lines.append(
+            f"{found.hash}  {found.model:12} {found.earlier} -> {found.now}  {differs or 'same numbers'}"
+        )
     changed = sum(bool(row["differs"]) for row in value)
-    return Reply(value=value, text="\n".join([*lines, f"{len(value)} replayed, {changed} changed"]), code=int(changed > 0))
+    return Reply(
+        value=value,
+        text="\n".join([*lines, f"{len(value)} replayed, {changed} changed"]),
+        code=int(changed > 0),
+    )
 
 
 def bench(options: argparse.Namespace) -> Reply:
@@ -162,7 +199,9 @@ def bench(options: argparse.Namespace) -> Reply:
     if options.record:
         return _record_efficiency(options)
     if options.precision is not None:
-        raise ValueError("--precision goes with --record; the parts measure every precision that they are about")
+        raise ValueError(
+            "--precision goes with --record; the parts measure every precision that they are about"
+        )
     value = run_benchmarks(
         options.only.split(",") if options.only else None,
         model=options.model,
@@ -179,7 +218,9 @@ def _record_efficiency(options: argparse.Namespace) -> Reply:
     from vtg_lib.experiments.bench import memory as efficiency
 
     if options.size == "sim" or options.only or options.reference:
-        raise ValueError("--record measures a training step at paper size: leave out --size sim, --only and --reference")
+        raise ValueError(
+            "--record measures a training step at paper size: leave out --size sim, --only and --reference"
+        )
     value = efficiency.measure(options.model, device_of(options.device), options.precision)
     efficiency.save(value)
     return Reply(value=value, text=f"{describe({options.model: value})}\nwritten to {efficiency.RECORD}")

@@ -18,29 +18,52 @@ from vtg_lib.data.render import Embeddings, RenderConfig, render
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, from_annotations
 from vtg_lib.files import ROOT
 
-__all__ = ["Batch", "GroundingData", "Output", "cast_like", "data_root", "feature_dims", "load_data", "real_rows", "resolve"]
+__all__ = [
+    "Batch",
+    "GroundingData",
+    "Output",
+    "cast_like",
+    "data_root",
+    "feature_dims",
+    "load_data",
+    "real_rows",
+    "resolve",
+]
 
-# Annotation files below the data root, as `vtg data fetch` lays them, and the seconds per clip of the common features.
-# Charades-STA has no validation split: a tenth of its training videos is held out, so that no epoch is chosen on test.
+# Annotation files below the data root, as `vtg data fetch` lays them, and the seconds per clip of the common
+# features. Charades-STA has no validation split: a tenth of its training videos is held out, so that no epoch
+# is chosen on test.
 REAL = {
-    "qvhighlights": ("qvhighlights/highlight_{}.jsonl", ("train_release", "val_release", "test_with_gt"), 2.0),
+    "qvhighlights": (
+        "qvhighlights/highlight_{}.jsonl",
+        ("train_release", "val_release", "test_with_gt"),
+        2.0,
+    ),
     "charades_sta": ("charades_sta/charades_{}.jsonl", ("train_release", None, "test_release"), 1.0),
     "tacos": ("tacos/tacos_{}.jsonl", ("train_release", "val_release", "test_release"), 2.0),
 }
 # By kind, what differs from the knobs' defaults.
 WORLDS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "worlds.yaml").read_text())
-PLAIN, LIKE = "qvhighlights", "sim like "  # what a generated world resembles by itself, and the names of the others
+PLAIN, LIKE = (
+    "qvhighlights",
+    "sim like ",
+)  # what a generated world resembles by itself, and the names of the others
 MAX_WORDS = {"qvhighlights": 32}  # tokens of a query that the public loaders keep (max_q_l)
 _KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the checkout, or here if there is none."""
-    return Path(root or os.environ.get("VTG_DATA_ROOT") or (ROOT if (ROOT / "Makefile").exists() else Path()) / "data")
+    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the checkout, or here if there
+    is none.
+    """
+    return Path(
+        root or os.environ.get("VTG_DATA_ROOT") or (ROOT if (ROOT / "Makefile").exists() else Path()) / "data"
+    )
 
 
 def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """`spec` with every default spelled out, which is what identifies a data set; None stands for the default.
+    """`spec` with every default spelled out, which is what identifies a data set; None stands for the
+    default.
 
     Raises:
         ValueError: unknown kind, a knob that this kind does not have, or a value of another type.
@@ -52,7 +75,11 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     if kind not in ("sim", "rendered"):
         raise ValueError(f"data: expected kind 'sim', 'rendered' or 'official', got {kind!r}")
     configs = (WorldConfig, TimelineConfig, RenderConfig) if kind == "sim" else (TimelineConfig, RenderConfig)
-    knobs = {"seed": 0, **{name: value for config in configs for name, value in _KNOBS[config].items()}, **WORLDS[kind]}
+    knobs = {
+        "seed": 0,
+        **{name: value for config in configs for name, value in _KNOBS[config].items()},
+        **WORLDS[kind],
+    }
     optional: dict[str, Any] = {"train_scene_action": 0.0}
     if kind == "rendered":
         knobs["dataset"], optional["limit"] = "qvhighlights", 0
@@ -60,10 +87,16 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         spec.pop("dataset", None)
     else:
         optional["dataset"] = PLAIN
-        knobs |= {name: cast_like(name, knobs[name], value) for name, value in _world_like(spec["dataset"]).items()}
+        knobs |= {
+            name: cast_like(name, knobs[name], value) for name, value in _world_like(spec["dataset"]).items()
+        }
     if unknown := sorted(set(spec) - set(knobs) - set(optional)):
-        raise ValueError(f"data: kind {kind!r} has no knobs {unknown}; it has {sorted({**knobs, **optional})}")
-    cast = {name: cast_like(f"data.{name}", {**knobs, **optional}[name], value) for name, value in spec.items()}
+        raise ValueError(
+            f"data: kind {kind!r} has no knobs {unknown}; it has {sorted({**knobs, **optional})}"
+        )
+    cast = {
+        name: cast_like(f"data.{name}", {**knobs, **optional}[name], value) for name, value in spec.items()
+    }
     return {"kind": kind, **knobs, **cast}
 
 
@@ -95,7 +128,10 @@ def cast_like(name: str, default: Any, value: Any) -> Any:
 
 def _configs(spec: Mapping[str, Any]) -> list[Any]:
     """`WorldConfig`, `TimelineConfig` and `RenderConfig` of a resolved spec."""
-    return [config(**{name: spec.get(name, default) for name, default in knobs.items()}) for config, knobs in _KNOBS.items()]
+    return [
+        config(**{name: spec.get(name, default) for name, default in knobs.items()})
+        for config, knobs in _KNOBS.items()
+    ]
 
 
 def feature_dims(spec: Mapping[str, Any]) -> tuple[int, int]:
@@ -104,15 +140,18 @@ def feature_dims(spec: Mapping[str, Any]) -> tuple[int, int]:
     return config.semantic_dim + (config.motion_dim if config.layout == "clips" else 0), config.semantic_dim
 
 
-def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = None) -> dict[str, GroundingData]:
+def load_data(
+    spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = None
+) -> dict[str, GroundingData]:
     """The splits of a data specification: `train`, `val` and, where there is one, `test`.
 
     Args:
-        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those with
-            downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to join, and
-            `text`); any field of `TimelineConfig` and `RenderConfig`, and for `sim` of `WorldConfig`, with `dataset` for a
-            world like that data set; `seed` of the world (0); `limit`: rows kept of each real split; `train_scene_action`:
-            the scene-action correlation in train, where it differs from val's.
+        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those
+            with downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to
+            join, and `text`); any field of `TimelineConfig` and `RenderConfig`, and for `sim` of
+            `WorldConfig`, with `dataset` for a world like that data set; `seed` of the world (0); `limit`:
+            rows kept of each real split; `train_scene_action`: the scene-action correlation in train, where
+            it differs from val's.
         root: see `data_root`.
 
     Raises:
@@ -140,7 +179,9 @@ def load_data(spec: Mapping[str, Any], *, root: str | os.PathLike[str] | None = 
             parts[split] = (real[split], *made, clip_length)
     embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
     return {
-        split: render(*part[:3], embeddings, config, part[3], seed * len(SPLITS) + number, {"kind": kind, "spec": spec})
+        split: render(
+            *part[:3], embeddings, config, part[3], seed * len(SPLITS) + number, {"kind": kind, "spec": spec}
+        )
         for number, (split, part) in enumerate(parts.items())
     }
 
@@ -151,10 +192,14 @@ def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> d
     known = {"kind", "dataset", "features", "video", "text", "limit"}
     missing = {"features", "video", "text"} - set(spec)
     if missing or set(spec) - known:
-        raise ValueError(f"official data: expected the fields {sorted(known)}; missing {sorted(missing)}, got {sorted(spec)}")
+        raise ValueError(
+            f"official data: expected the fields {sorted(known)}; missing {sorted(missing)}, got {sorted(spec)}"
+        )
     rows = real_rows(spec["dataset"], root, spec.get("limit"))
     sources = spec["features"], spec["video"], spec["text"]
-    return official_data(spec["dataset"], rows, *sources, data_root(root), max_words=MAX_WORDS.get(spec["dataset"]))
+    return official_data(
+        spec["dataset"], rows, *sources, data_root(root), max_words=MAX_WORDS.get(spec["dataset"])
+    )
 
 
 def real_rows(

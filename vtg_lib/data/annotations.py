@@ -1,25 +1,27 @@
 """Annotations in the QVHighlights layout: read, check, count.
 
-One JSON object a line, `{qid, query, duration, vid, relevant_windows, relevant_clip_ids, saliency_scores}`; times in
-seconds, clips counted from 0. Charades-STA and TACoS have windows only; TVSum and YouTube Highlights have a `label` per
-clip and null windows; QVHighlights' test release has no labels.
+One JSON object a line, `{qid, query, duration, vid, relevant_windows, relevant_clip_ids, saliency_scores}`;
+times in seconds, clips counted from 0. Charades-STA and TACoS have windows only; TVSum and YouTube Highlights
+have a `label` per clip and null windows; QVHighlights' test release has no labels.
 
 What the published files contain, and what follows from it (every file was read; nothing in them is refused):
 
 - *TVSum's `duration` counts clips of 2 seconds*, not seconds: it equals the number of rows of `label`.
   `Dataset.duration_unit` says so.
-- QVHighlights' `vid` ends in a span of 150 s, but some videos are shorter; `duration` is right. Windows, clip ids and
+- QVHighlights' `vid` ends in a span of 150 s, but some videos are shorter; `duration` is right. Windows, clip
+ids and
   saliency agree in every row.
-- One QVHighlights test query has saliency 0 from everybody on every clip of its moments: highlight AP is 0 for it by
+- One QVHighlights test query has saliency 0 from everybody on every clip of its moments: highlight AP is 0
+for it by
   definition.
 - TACoS has the same sentence of the same video several times, most of them with the same window.
 - TACoS has windows shorter than one 2-second clip: such a moment has no clip of its own.
 - YouTube Highlights' clips (100 frames, every 50) reach up to 8 frames past `frames`.
 
-Refused: anything that would train or score something else than meant (reversed or empty windows, windows past the end,
-clip ids out of range, saliency of another shape, missing or duplicate ids, numbers that are not finite, torn lines).
-Odd but usable things are notes; `read_annotations` warns only about notes that the published files do not have
-themselves.
+Refused: anything that would train or score something else than meant (reversed or empty windows, windows past
+the end, clip ids out of range, saliency of another shape, missing or duplicate ids, numbers that are not
+finite, torn lines). Odd but usable things are notes; `read_annotations` warns only about notes that the
+published files do not have themselves.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ SLACK = 1e-3  # seconds that rounding may add to a window's end
 
 
 class AnnotationError(ValueError):
-    """An annotation file or row that cannot be used; the message names file, line, field, expected, got and the fix."""
+    """An annotation file or row that cannot be used; the message names file, line, field, expected, got and
+    the fix.
+    """
 
 
 class AnnotationWarning(UserWarning):
@@ -62,7 +66,8 @@ class Dataset:
         labels: fields that are all there, or all missing in an unlabelled split.
         clip_length: seconds per clip, as clip ids and labels count them.
         duration_unit: seconds that one unit of `duration` stands for.
-        regular: whether clips have one length in seconds; YouTube Highlights' have 100 frames at each video's own rate.
+        regular: whether clips have one length in seconds; YouTube Highlights' have 100 frames at each video's
+            own rate.
         known: kinds of notes that the published files have.
     """
 
@@ -83,13 +88,25 @@ DATASETS: dict[str, Dataset] = {
             known=frozenset({"vid span", "no positive clip"}),
         ),
         Dataset(name="charades_sta", labels=("relevant_windows",), clip_length=1.0),
-        Dataset(name="tacos", labels=("relevant_windows",), known=frozenset({"repeated query", "short window"})),
+        Dataset(
+            name="tacos", labels=("relevant_windows",), known=frozenset({"repeated query", "short window"})
+        ),
         Dataset(name="tvsum", labels=("label",), duration_unit=2.0),
-        Dataset(name="youtube_highlights", labels=("label",), regular=False, known=frozenset({"clip past the end"})),
+        Dataset(
+            name="youtube_highlights",
+            labels=("label",),
+            regular=False,
+            known=frozenset({"clip past the end"}),
+        ),
         Dataset(name="generic", labels=("relevant_windows",)),
     )
 }
-_FOLDERS = {"charades": "charades_sta", "youtube": "youtube_highlights", "qvh": "qvhighlights", "highlight_": "qvhighlights"}
+_FOLDERS = {
+    "charades": "charades_sta",
+    "youtube": "youtube_highlights",
+    "qvh": "qvhighlights",
+    "highlight_": "qvhighlights",
+}
 # Keys that some data set has besides qid, query, duration, vid.
 _KNOWN_FIELDS = {
     "qid", "query", "duration", "vid", "relevant_windows", "relevant_clip_ids", "saliency_scores",
@@ -118,8 +135,8 @@ def read_annotations(path: str | Path, dataset: str | None = None) -> list[dict[
         One dict per line, as in the file.
 
     Raises:
-        AnnotationError: the file is missing, torn, not annotations at all, or has a row that `validate_annotations`
-            refuses.
+        AnnotationError: the file is missing, torn, not annotations at all, or has a row that
+            `validate_annotations` refuses.
     """
     path = Path(path)
     profile = dataset_of(path) if dataset is None else _dataset(dataset)
@@ -184,19 +201,27 @@ class _Checker:
         self.found[kind] = (count + 1, first)
 
     def notes(self) -> list[Note]:
-        return [Note(kind=k, count=n, text=f"{k} in {n} row(s), first at {t}") for k, (n, t) in self.found.items()]
+        return [
+            Note(kind=k, count=n, text=f"{k} in {n} row(s), first at {t}") for k, (n, t) in self.found.items()
+        ]
 
     def row(self, row: Any) -> None:
         if not isinstance(row, Mapping):
             self.refuse("a JSON object", row, "write one object per line")
         for name, kinds in (("qid", (int, str)), ("vid", (str,)), ("query", (str,))):
             value = row.get(name)
-            if not isinstance(value, kinds) or isinstance(value, bool) or (isinstance(value, str) and not value.strip()):
+            if (
+                not isinstance(value, kinds)
+                or isinstance(value, bool)
+                or (isinstance(value, str) and not value.strip())
+            ):
                 wanted = " or ".join({int: "an integer", str: "a non-empty string"}[k] for k in kinds)
                 self.refuse(wanted, value, f"give every row a {name}", name)
         duration = row.get("duration")
         if not _is_number(duration) or duration <= 0:
-            self.refuse("a positive number of seconds", duration, "give the video's length in seconds", "duration")
+            self.refuse(
+                "a positive number of seconds", duration, "give the video's length in seconds", "duration"
+            )
         if row["qid"] in self.seen:
             other = f"{row['qid']} (also on line {self.seen[row['qid']]})"
             self.refuse("a qid used once", other, "drop or renumber one of the two rows", "qid")
@@ -217,11 +242,16 @@ class _Checker:
         if present and len(present) < len(self.profile.labels):
             missing = sorted(set(self.profile.labels) - set(present))
             self.refuse(
-                f"all of {list(self.profile.labels)}", f"no {missing}", "complete the row or remove its labels", missing[0]
+                f"all of {list(self.profile.labels)}",
+                f"no {missing}",
+                "complete the row or remove its labels",
+                missing[0],
             )
         if self.labelled is not None and self.labelled[0] != bool(present):
             wanted = f"{'labels' if self.labelled[0] else 'no labels'} as on line {self.labelled[1]}"
-            self.refuse(wanted, present, "split labelled and unlabelled rows into two files", self.profile.labels[0])
+            self.refuse(
+                wanted, present, "split labelled and unlabelled rows into two files", self.profile.labels[0]
+            )
         self.labelled = self.labelled or (bool(present), self.line)
         if row.get("relevant_windows") is not None:
             self.windows(row)
@@ -236,19 +266,28 @@ class _Checker:
         windows, field = row["relevant_windows"], "relevant_windows"
         end_of_video = row["duration"] * self.profile.duration_unit
         if not isinstance(windows, list) or not windows:
-            self.refuse("a list with at least one [start, end]", windows, "give each query at least one window", field)
+            self.refuse(
+                "a list with at least one [start, end]", windows, "give each query at least one window", field
+            )
         for window in windows:
             if not isinstance(window, list) or len(window) != 2 or not all(_is_number(v) for v in window):
-                self.refuse("[start, end] in seconds, finite numbers", window, "write two numbers per window", field)
+                self.refuse(
+                    "[start, end] in seconds, finite numbers", window, "write two numbers per window", field
+                )
             start, end = window
             if end <= start:
                 self.refuse("start < end", window, "swap the two, or drop the empty window", field)
             if start < 0 or end > end_of_video + SLACK:
                 self.refuse(
-                    f"a window within 0 and {end_of_video:g} s", window, "clip it to the video, or correct `duration`", field
+                    f"a window within 0 and {end_of_video:g} s",
+                    window,
+                    "clip it to the video, or correct `duration`",
+                    field,
                 )
             if end - start < self.profile.clip_length:
-                self.note("short window", f"{window} is shorter than a clip of {self.profile.clip_length:g} s")
+                self.note(
+                    "short window", f"{window} is shorter than a clip of {self.profile.clip_length:g} s"
+                )
         ordered = sorted(windows)
         if any(later[0] < earlier[1] for earlier, later in zip(ordered, ordered[1:], strict=False)):
             self.note("overlapping windows", str(ordered))
@@ -263,28 +302,47 @@ class _Checker:
             wanted = f"clip ids in 0..{count - 1} ({row['duration']:g} s in clips of {self.profile.clip_length:g} s)"
             self.refuse(wanted, outside, "count clips from 0, or correct `duration`", "relevant_clip_ids")
         if len(set(ids)) != len(ids):
-            self.refuse("each clip once", ids, "drop the repeated clip ids and their scores", "relevant_clip_ids")
+            self.refuse(
+                "each clip once", ids, "drop the repeated clip ids and their scores", "relevant_clip_ids"
+            )
         if scores is None:
             return
         field = "saliency_scores"
         if not isinstance(scores, list) or len(scores) != len(ids):
             got = f"{len(scores)} entries" if isinstance(scores, list) else scores
-            self.refuse(f"one entry per clip id, {len(ids)}", got, "give one list of scores per relevant clip", field)
+            self.refuse(
+                f"one entry per clip id, {len(ids)}", got, "give one list of scores per relevant clip", field
+            )
         for entry in scores:
-            if not isinstance(entry, list) or len(entry) != 3 or not all(_is_number(v) and 0 <= v <= 4 for v in entry):
-                self.refuse("three scores (annotators) in 0..4 per clip", entry, "write [a, b, c] per clip", field)
+            if (
+                not isinstance(entry, list)
+                or len(entry) != 3
+                or not all(_is_number(v) and 0 <= v <= 4 for v in entry)
+            ):
+                self.refuse(
+                    "three scores (annotators) in 0..4 per clip", entry, "write [a, b, c] per clip", field
+                )
         if ids and not any(map(any, scores)):
             self.note("no positive clip", "saliency is 0 on every clip")
         length = self.profile.clip_length
         inside = {
-            i for start, end in row.get("relevant_windows") or () for i in range(int(start // length), math.ceil(end / length))
+            i
+            for start, end in row.get("relevant_windows") or ()
+            for i in range(int(start // length), math.ceil(end / length))
         }
         if row.get("relevant_windows") and inside != set(ids):
-            self.note("clips and windows differ", f"clips {sorted(inside ^ set(ids))[:5]} are in one of the two only")
+            self.note(
+                "clips and windows differ",
+                f"clips {sorted(inside ^ set(ids))[:5]} are in one of the two only",
+            )
 
     def clip_labels(self, row: Mapping[str, Any]) -> None:
         label = row["label"]
-        widths = {len(entry) if isinstance(entry, list) else -1 for entry in label} if isinstance(label, list) else set()
+        widths = (
+            {len(entry) if isinstance(entry, list) else -1 for entry in label}
+            if isinstance(label, list)
+            else set()
+        )
         if len(widths) != 1 or -1 in widths or 0 in widths:
             self.refuse(
                 "one list of scores per clip, all of one length",
@@ -295,8 +353,12 @@ class _Checker:
         if not all(_is_number(v) for entry in label for v in entry):
             self.refuse("finite numbers", "something else", "replace missing scores", "label")
         for name in ("clip", "match"):
-            if row.get(name) is not None and (not isinstance(row[name], list) or len(row[name]) != len(label)):
-                self.refuse(f"one entry per clip, {len(label)}", row[name], f"align `{name}` with `label`", name)
+            if row.get(name) is not None and (
+                not isinstance(row[name], list) or len(row[name]) != len(label)
+            ):
+                self.refuse(
+                    f"one entry per clip, {len(label)}", row[name], f"align `{name}` with `label`", name
+                )
         if self.profile.name == "tvsum" and len(label) != row["duration"]:
             self.refuse(
                 f"{row['duration']} clips (TVSum's duration counts clips)",
@@ -304,8 +366,14 @@ class _Checker:
                 "correct `duration`",
                 "label",
             )
-        if row.get("clip") and row.get("frames") is not None and max(end for _, end in row["clip"]) > row["frames"]:
-            self.note("clip past the end", f"{max(end for _, end in row['clip']):g} of {row['frames']:g} frames")
+        if (
+            row.get("clip")
+            and row.get("frames") is not None
+            and max(end for _, end in row["clip"]) > row["frames"]
+        ):
+            self.note(
+                "clip past the end", f"{max(end for _, end in row['clip']):g} of {row['frames']:g} frames"
+            )
 
     def video_span(self, row: Mapping[str, Any]) -> None:
         parts = row["vid"].rsplit("_", 2)
@@ -323,7 +391,9 @@ def _parse(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise AnnotationError(f"{path}: expected an annotation file, got {error.strerror}. Fix: {again}.") from None
+        raise AnnotationError(
+            f"{path}: expected an annotation file, got {error.strerror}. Fix: {again}."
+        ) from None
     head = data[:200].lstrip().lower()
     for start, what in (
         (b"<", "an HTML page"),
@@ -342,7 +412,9 @@ def _parse(path: Path) -> Iterator[tuple[int, Any]]:
             torn = number == len(lines) or not any(rest.strip() for rest in lines[number:])
             got = "a torn line, the last one" if torn else f"{type(error).__name__}: {error}"
             fix = again if torn else "correct the line, or " + again
-            raise AnnotationError(f"{path}, line {number}: expected one JSON object, got {got}. Fix: {fix}.") from None
+            raise AnnotationError(
+                f"{path}, line {number}: expected one JSON object, got {got}. Fix: {fix}."
+            ) from None
 
 
 def _is_number(value: Any) -> bool:
@@ -351,7 +423,9 @@ def _is_number(value: Any) -> bool:
 
 def _dataset(name: str) -> Dataset:
     if name not in DATASETS:
-        raise AnnotationError(f"unknown data set: expected one of {', '.join(DATASETS)}, got {name!r}. Fix: use one of these.")
+        raise AnnotationError(
+            f"unknown data set: expected one of {', '.join(DATASETS)}, got {name!r}. Fix: use one of these."
+        )
     return DATASETS[name]
 
 
@@ -363,11 +437,13 @@ def statistics(rows: Sequence[Mapping[str, Any]], dataset: str = "generic") -> d
         dataset: one of `DATASETS`; gives clip length and the unit of `duration`.
 
     Returns:
-        `queries`, `videos`; `queries_per_video`, `words_per_query`, `duration` (s), and where rows have windows
-        `windows_per_query`, `window_length` (s): each a dict of mean, median, min, max; `window_count_share` (windows
-        -> share of queries, "6+" for more), `length_share` (short <= 10 s < middle <= 30 s < long, share of windows),
-        `coverage` (mean share of the video inside windows); where there is saliency `saliency` (mean over clips of the
-        annotators' sum, 0..12).
+        `queries`, `videos`; `queries_per_video`, `words_per_query`, `duration` (s), and where rows have
+        windows
+        `windows_per_query`, `window_length` (s): each a dict of mean, median, min, max; `window_count_share`
+            (windows
+        -> share of queries, "6+" for more), `length_share` (short <= 10 s < middle <= 30 s < long, share of
+        windows), `coverage` (mean share of the video inside windows); where there is saliency `saliency`
+        (mean over clips of the annotators' sum, 0..12).
     """
     profile = _dataset(dataset)
     videos = {row["vid"]: row["duration"] * profile.duration_unit for row in rows}
@@ -386,7 +462,9 @@ def statistics(rows: Sequence[Mapping[str, Any]], dataset: str = "generic") -> d
         counts = np.array([len(row["relevant_windows"]) for row in labelled])
         lengths = np.array([end - start for row in labelled for start, end in row["relevant_windows"]])
         share = {str(n): float((counts == n).mean()) for n in range(1, 6)}
-        covered = [_union(row["relevant_windows"]) / (row["duration"] * profile.duration_unit) for row in labelled]
+        covered = [
+            _union(row["relevant_windows"]) / (row["duration"] * profile.duration_unit) for row in labelled
+        ]
         out |= {
             "windows_per_query": _summary(counts),
             "window_length": _summary(lengths),
@@ -406,7 +484,12 @@ def statistics(rows: Sequence[Mapping[str, Any]], dataset: str = "generic") -> d
 
 def _summary(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     array = np.asarray(values, float)
-    return {"mean": float(array.mean()), "median": float(np.median(array)), "min": float(array.min()), "max": float(array.max())}
+    return {
+        "mean": float(array.mean()),
+        "median": float(np.median(array)),
+        "min": float(array.min()),
+        "max": float(array.max()),
+    }
 
 
 def _union(windows: Sequence[list[float]]) -> float:

@@ -1,7 +1,8 @@
 """Padded tensors between the data sets and the models: `Batch`, `Output`, `GroundingData`.
 
-Axes: B samples, K feature levels, T clips, L words, M moments, Q queries of the decoder, D channels, N rows, V videos.
-Everything is padded, so forward pass, matching and losses are batched tensor code without a loop over samples.
+Axes: B samples, K feature levels, T clips, L words, M moments, Q queries of the decoder, D channels, N rows,
+V videos. Everything is padded, so forward pass, matching and losses are batched tensor code without a loop
+over samples.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Batch:
     """One padded batch.
 
     Attributes:
-        video: `[B, T, D]`, or `[B, K, T, D]` with level 0 the shallowest and level K-1 the last of the backbone.
+        video: `[B, T, D]`, or `[B, K, T, D]` with level 0 the shallowest and level K-1 the last of the
+            backbone.
         video_mask: `[B, T]`, True on real clips.
         text: `[B, L, D]`, or `[B, K, L, D]` with the levels of the text encoder.
         text_mask: `[B, L]`, True on real words.
@@ -47,7 +49,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in dataclasses.fields(self)})
+        return Batch(
+            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in dataclasses.fields(self)}
+        )
 
     def __len__(self) -> int:
         return self.video_mask.shape[0]
@@ -61,10 +65,11 @@ class Output:
         spans: `[B, Q, 2]` (center, width), normalised.
         scores: `[B, Q]` confidence used for ranking, in 0..1.
         saliency: `[B, T]`, any real number; only the order within a video has a meaning.
-        layers: per decoder layer or level, stacked on a leading axis: `spans [S, B, Q, 2]`, `logits [S, B, Q, …]` and
-            what else the method supervises per layer.
+        layers: per decoder layer or level, stacked on a leading axis: `spans [S, B, Q, 2]`,
+            `logits [S, B, Q, …]` and what else the method supervises per layer.
         extras: tensors that only the method's own loss reads.
-        trace: what diagnostics read (offsets, attention, references); filled by `forward(batch, trace=True)` only.
+        trace: what diagnostics read (offsets, attention, references); filled by `forward(batch, trace=True)`
+            only.
     """
 
     spans: Tensor
@@ -122,7 +127,9 @@ class GroundingData:
         return dataclasses.replace(self, **moved)
 
     def batch(self, index: Tensor) -> Batch:
-        """Rows `index` `[B]` (int64, on the CPU) as one batch, trimmed to the longest video and text among them."""
+        """Rows `index` `[B]` (int64, on the CPU) as one batch, trimmed to the longest video and text among
+        them.
+        """
         clips, words = int(self._lengths[0][index].max()), int(self._lengths[1][index].max())
         index = index.to(self.video_index.device)
         rows = self.video_index[index]
@@ -147,7 +154,8 @@ def _take(source: Tensor, rows: Tensor, length: int) -> Tensor:
     part = source[..., :length, :]
     if source.device.type != "cpu" or part[0].numel() < 1 << 14:
         return part.index_select(0, rows).float()
-    # Large rows: one pass that copies and converts beats a gather and a conversion (by half, 75 clips of 2,816).
+    # Large rows: one pass that copies and converts beats a gather and a conversion (by half, 75 clips of
+    # 2,816).
     out = torch.empty(len(rows), *part.shape[1:])
     for place, row in zip(out, rows.tolist(), strict=True):
         place.copy_(part[row])
@@ -166,8 +174,10 @@ def targets(
         max_clips: T of the returned saliency.
 
     Returns:
-        spans `[N, MAX_MOMENTS, 2]` (center, width, normalised by the clips' total length, clipped to the video),
-        span_count `[N]`, saliency `[N, max_clips]`: the sum over annotators; the mean vote above the lowest for TVSum and
+        spans `[N, MAX_MOMENTS, 2]` (center, width, normalised by the clips' total length, clipped to the
+        video),
+        span_count `[N]`, saliency `[N, max_clips]`: the sum over annotators; the mean vote above the lowest
+            for TVSum and
         YouTube Highlights; 1 on clips whose center is inside a moment where a data set has neither.
     """
     number = len(annotations)
@@ -200,5 +210,7 @@ def fingerprint(*parts: Any) -> str:
     """First 16 hex digits of the SHA-256 over arrays and the `repr` of everything else."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+        digest.update(
+            np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
+        )
     return digest.hexdigest()[:16]

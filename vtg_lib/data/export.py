@@ -20,7 +20,8 @@ def export_data(splits: Mapping[str, GroundingData], folder: Path, spec: Mapping
     """Write `splits` below `folder`, which appears only when all of it is there.
 
     `<split>.jsonl`: annotations. `<split>/video/<vid>.npz`: `features`, `[T, D]` or `[K, T, D]`.
-    `<split>/text/qid<qid>.npz`: `last_hidden_state`, `[L, D]`. `data.json`: spec, facts, shapes, fingerprints.
+    `<split>/text/qid<qid>.npz`: `last_hidden_state`, `[L, D]`. `data.json`: spec, facts, shapes,
+    fingerprints.
 
     Returns:
         What `data.json` holds.
@@ -48,7 +49,9 @@ def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
             features = data.video[video][..., : int(data.video_length[video]), :]
             np.savez(root / name / "video" / f"{annotation['vid']}.npz", features=features.float().numpy())
         words = data.text[row][..., : int(data.text_length[row]), :]
-        np.savez(root / name / "text" / f"qid{annotation['qid']}.npz", last_hidden_state=words.float().numpy())
+        np.savez(
+            root / name / "text" / f"qid{annotation['qid']}.npz", last_hidden_state=words.float().numpy()
+        )
     with open(root / f"{name}.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(annotation) + "\n" for annotation in data.annotations)
     return {

@@ -1,21 +1,25 @@
 """Feature sets: what one is, reading the public layouts, and the memory-mapped cache that training reads.
 
-A `FeatureSpec` states what a set of files *is*: extractor, clip length, dimensions, levels, normalisation. Mixing sets
-that differ in these is the most frequent cause of failed reproductions, so the spec travels with the cache and is
-checked wherever sets meet.
+A `FeatureSpec` states what a set of files *is*: extractor, clip length, dimensions, levels, normalisation.
+Mixing sets that differ in these is the most frequent cause of failed reproductions, so the spec travels with
+the cache and is checked wherever sets meet.
 
 Public layouts (`files` and `axes` of the spec; T clips or words, K levels, P tokens, D channels):
 
-- one `.npz` a video, key `features` `[T, D]` (SlowFast, CLIP, ResNet); text `.npz` with key `last_hidden_state` `[T,
+- one `.npz` a video, key `features` `[T, D]` (SlowFast, CLIP, ResNet); text `.npz` with key
+`last_hidden_state` `[T,
   D]` or `pooler_output` `[D]`, named `qid{id}.npz` in QVHighlights and Charades-STA, `{id}.npz` elsewhere;
 - `.npy` `[T, D]` (VGG), several per video joined along the channels (TVSum: `{id}_rgb.npy`, `{id}_opt.npy`);
 - `.pt` tensors `[T, D]` (InternVideo2 video and text);
-- several levels: `[K, T, D]` ("ktd"), `[T, K, D]` ("tkd"), or with spatial tokens `[T, K, P, D]` ("tkpd", R2-Tuning's),
-  which `tokens` reduces to one vector: "cls" takes token 0, "mean" averages the others. Level 0 is the shallowest.
+- several levels: `[K, T, D]` ("ktd"), `[T, K, D]` ("tkd"), or with spatial tokens `[T, K, P, D]` ("tkpd",
+R2-Tuning's),
+  which `tokens` reduces to one vector: "cls" takes token 0, "mean" averages the others. Level 0 is the
+  shallowest.
 
 The cache is `data.bin`, all videos one after the other with the levels inside the clip (`[sum T, K, D]`), and
-`index.json`, the spec with ids, lengths and a SHA-256 per video. A conversion works in `<cache>.partial` beside it:
-killed, it goes on where it stopped; complete, it is renamed into place, so a cache that exists is whole.
+`index.json`, the spec with ids, lengths and a SHA-256 per video. A conversion works in `<cache>.partial`
+beside it: killed, it goes on where it stopped; complete, it is renamed into place, so a cache that exists is
+whole.
 """
 
 from __future__ import annotations
@@ -81,10 +85,18 @@ class FeatureSpec:
             ("kind", self.kind in ("video", "text"), "video or text"),
             ("axes", self.axes in _AXES, f"one of {_AXES}"),
             ("levels", self.levels >= 1 and (self.levels == 1 or "k" in self.axes), "1, or axes with k"),
-            ("tokens", (self.tokens in ("cls", "mean")) == ("p" in self.axes), "cls or mean exactly for axes tkpd"),
+            (
+                "tokens",
+                (self.tokens in ("cls", "mean")) == ("p" in self.axes),
+                "cls or mean exactly for axes tkpd",
+            ),
             ("normalise", self.normalise in ("l2", "none"), "l2 or none"),
             ("dtype", self.dtype in ("float16", "float32"), "float16 or float32"),
-            ("clip_length", (self.clip_length is None) == (self.kind == "text"), "seconds for video, null for text"),
+            (
+                "clip_length",
+                (self.clip_length is None) == (self.kind == "text"),
+                "seconds for video, null for text",
+            ),
             ("files", bool(self.files) and all("{id}" in f for f in self.files), "names with {id}"),
         ]
         for field, fine, wanted in rules:
@@ -102,8 +114,8 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
     """One video or query as `[T, K, D]` float32, pooled over tokens and normalised as the spec says.
 
     Raises:
-        FeatureError: a file is missing, unreadable, of another shape than the spec says, empty, or has values that are
-            not finite.
+        FeatureError: a file is missing, unreadable, of another shape than the spec says, empty, or has values
+            that are not finite.
     """
     parts = []
     for path in spec.paths(Path(folder), item):
@@ -153,7 +165,9 @@ def _load(path: Path, key: str | None) -> np.ndarray:
             return loaded
         with loaded:
             if key not in loaded.files:
-                raise FeatureError(f"{path}: expected an array {key!r}, got {loaded.files}. Fix: correct `key` in the manifest.")
+                raise FeatureError(
+                    f"{path}: expected an array {key!r}, got {loaded.files}. Fix: correct `key` in the manifest."
+                )
             return loaded[key]
     except FileNotFoundError:
         raise FeatureError(f"{path}: expected a feature file, got none. Fix: {fetch}.") from None
@@ -184,7 +198,10 @@ class FeatureCache:
         self._row = {item: i for i, item in enumerate(self.ids)}
         self._start = np.concatenate([[0], np.cumsum(self.lengths)])
         self._data = np.memmap(
-            folder / "data.bin", self.spec.dtype, "r", shape=(int(self._start[-1]), self.spec.levels, self.spec.dims)
+            folder / "data.bin",
+            self.spec.dtype,
+            "r",
+            shape=(int(self._start[-1]), self.spec.levels, self.spec.dims),
         )
 
     @classmethod
@@ -192,14 +209,17 @@ class FeatureCache:
         """Opens a cache that `convert` wrote.
 
         Raises:
-            FeatureError: there is none, it is of another format, or its data file has another size than its index says.
+            FeatureError: there is none, it is of another format, or its data file has another size than its
+                index says.
         """
         folder = Path(folder)
         try:
             index = json.loads((folder / "index.json").read_text())
             size = (folder / "data.bin").stat().st_size
         except (OSError, ValueError) as error:
-            raise FeatureError(f"{folder}: expected a feature cache, got {error}. Fix: convert the features again.") from None
+            raise FeatureError(
+                f"{folder}: expected a feature cache, got {error}. Fix: convert the features again."
+            ) from None
         if index.get("format") != FORMAT:
             raise FeatureError(
                 f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it and convert again."
@@ -243,8 +263,8 @@ class FeatureCache:
             max_length: longer items are cut after this many clips or words.
 
         Returns:
-            `[N, T, D]`, or `[N, K, T, D]` with more than one level, of the cache's dtype, T the longest kept; lengths
-            `[N]` int64.
+            `[N, T, D]`, or `[N, K, T, D]` with more than one level, of the cache's dtype, T the longest kept;
+            lengths `[N]` int64.
         """
         rows = self.rows(ids)
         lengths = self.lengths[rows] if max_length is None else np.minimum(self.lengths[rows], max_length)
@@ -290,8 +310,8 @@ def convert(
         progress: show a bar.
 
     Raises:
-        FeatureError: a source file is missing or bad, a different cache is there already, or the disk is full (the
-            temporary folder is removed then).
+        FeatureError: a source file is missing or bad, a different cache is there already, or the disk is full
+            (the temporary folder is removed then).
     """
     source, cache = Path(source), Path(cache)
     names = list(dict.fromkeys(str(i) for i in ids))
@@ -337,10 +357,16 @@ def _fitting(cache: Path, names: Sequence[str], spec: FeatureSpec, overwrite: bo
 
 def check_same(expected: FeatureSpec, got: FeatureSpec, where: str) -> None:
     """Raises `FeatureError` naming each fact in which two specs differ."""
-    differ = [f.name for f in dataclasses.fields(FeatureSpec) if getattr(expected, f.name) != getattr(got, f.name)]
+    differ = [
+        f.name for f in dataclasses.fields(FeatureSpec) if getattr(expected, f.name) != getattr(got, f.name)
+    ]
     if differ:
-        facts = "; ".join(f"{name}: expected {getattr(expected, name)!r}, got {getattr(got, name)!r}" for name in differ)
-        raise FeatureError(f"{where}: another feature set. {facts}. Fix: use another cache folder, or overwrite this one.")
+        facts = "; ".join(
+            f"{name}: expected {getattr(expected, name)!r}, got {getattr(got, name)!r}" for name in differ
+        )
+        raise FeatureError(
+            f"{where}: another feature set. {facts}. Fix: use another cache folder, or overwrite this one."
+        )
 
 
 def _write(source: Path, partial: Path, names: Sequence[str], spec: FeatureSpec, progress: bool) -> None:
@@ -358,7 +384,9 @@ def _write(source: Path, partial: Path, names: Sequence[str], spec: FeatureSpec,
         data.touch()
         done = []
     with data.open("ab") as store, journal.open("a") as log:
-        for name in tqdm(names[len(done) :], initial=len(done), total=len(names), desc=spec.name, disable=not progress):
+        for name in tqdm(
+            names[len(done) :], initial=len(done), total=len(names), desc=spec.name, disable=not progress
+        ):
             array = np.ascontiguousarray(read_source(source, name, spec).astype(spec.dtype))
             store.write(array.tobytes())
             store.flush()
@@ -368,13 +396,21 @@ def _write(source: Path, partial: Path, names: Sequence[str], spec: FeatureSpec,
         os.fsync(store.fileno())
     lengths, digests = [n for n, _ in done], [d for _, d in done]
     parts = json.dumps([header["spec"], list(names), lengths, digests], sort_keys=True)
-    index = header | {"lengths": lengths, "sha256": digests, "fingerprint": hashlib.sha256(parts.encode()).hexdigest()[:16]}
+    index = header | {
+        "lengths": lengths,
+        "sha256": digests,
+        "fingerprint": hashlib.sha256(parts.encode()).hexdigest()[:16],
+    }
     (partial / "index.json").write_text(json.dumps(index))
     journal.unlink()
 
 
-def _resume(journal: Path, header: Mapping[str, Any], data: Path, spec: FeatureSpec) -> list[tuple[int, str]] | None:
-    """`(length, hash)` of the items that a killed conversion finished, with `data` cut after the last; None to start over."""
+def _resume(
+    journal: Path, header: Mapping[str, Any], data: Path, spec: FeatureSpec
+) -> list[tuple[int, str]] | None:
+    """`(length, hash)` of the items that a killed conversion finished, with `data` cut after the last; None
+    to start over.
+    """
     try:
         first, *rest = journal.read_text().splitlines()
         if json.loads(first) != header:

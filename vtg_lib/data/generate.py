@@ -1,4 +1,6 @@
-"""Generated annotations (`sim`): queries of a small grammar over generated timelines, in the QVHighlights layout."""
+"""Generated annotations (`sim`): queries of a small grammar over generated timelines, in the QVHighlights
+layout.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,14 @@ class WorldConfig:
     """Sizes and statistics of a generated world.
 
     Attributes:
-        train, val, test: queries (one a video); without test there is no such split. clips: per video, of 2 seconds.
+        train, val, test: queries (one a video); without test there is no such split. clips: per video, of 2
+            seconds.
         subjects, actions, objects, attributes: words of each kind.
         moments: probabilities of 1, 2, … moments per query.
-        saliency: whether annotators voted on the clips of the moments, as in QVHighlights but not in Charades-STA and TACoS.
-        window_median: seconds; window_sigma: of the logarithm. QVHighlights has 16 s and 0.95 in videos of 150 s.
+        saliency: whether annotators voted on the clips of the moments, as in QVHighlights but not in
+            Charades-STA and TACoS.
+        window_median: seconds; window_sigma: of the logarithm. QVHighlights has 16 s and 0.95 in videos of
+            150 s.
     """
 
     train: int = 4096
@@ -64,7 +69,9 @@ def generate(
     ]
     part = SPLITS.index(split)
     draw = np.random.default_rng([seed, 21, part, 1])
-    others = [tuple(int(c) for c in words) for words in np.stack([draw.choice(kind, 256) for kind in kinds], 1)]
+    others = [
+        tuple(int(c) for c in words) for words in np.stack([draw.choice(kind, 256) for kind in kinds], 1)
+    ]
     rows, timelines = [], []
     for number in range(getattr(config, split)):
         rng = np.random.default_rng([seed, 22, part, number, 1])
@@ -91,7 +98,9 @@ def _windows(config: WorldConfig, duration: float, rng: np.random.Generator) -> 
     free = config.clips - int(clips.sum()) - (len(clips) - 1)
     gaps = np.sort(rng.integers(0, free + 1, len(clips)))
     starts = gaps + np.concatenate([[0], np.cumsum(clips[:-1] + 1)])
-    return [(float(s * CLIP_LENGTH), float((s + n) * CLIP_LENGTH)) for s, n in zip(starts, clips, strict=True)]
+    return [
+        (float(s * CLIP_LENGTH), float((s + n) * CLIP_LENGTH)) for s, n in zip(starts, clips, strict=True)
+    ]
 
 
 def _event(start: float, end: float, concepts: tuple[int, ...], rng: np.random.Generator) -> Event:
@@ -104,7 +113,11 @@ def _event(start: float, end: float, concepts: tuple[int, ...], rng: np.random.G
 
 def _sentence(concepts: tuple[int, ...], vocabulary: Vocabulary, rng: np.random.Generator) -> str:
     subject, action, thing, attribute = (vocabulary.words[c - FIRST_WORD] for c in concepts)
-    patterns = ("a {a} {s} {v} the {o}", "the {s} with a {a} {o} {v} it", "{s} {v} and then the {a} {o} is there")
+    patterns = (
+        "a {a} {s} {v} the {o}",
+        "the {s} with a {a} {o} {v} it",
+        "{s} {v} and then the {a} {o} is there",
+    )
     return patterns[rng.integers(len(patterns))].format(s=subject, v=action, o=thing, a=attribute)
 
 
@@ -123,7 +136,9 @@ def _annotation(
         assert event.salience is not None
         first = round(event.start / CLIP_LENGTH)
         clips += range(first, first + len(event.salience))
-        votes = 4 * event.salience[:, None] + config.annotator_noise * rng.standard_normal((len(event.salience), 3))
+        votes = 4 * event.salience[:, None] + config.annotator_noise * rng.standard_normal(
+            (len(event.salience), 3)
+        )
         scores += np.clip(np.round(votes), 0, 4).astype(int).tolist()
     return {
         "qid": qid,

@@ -1,9 +1,9 @@
 """What there is to download: the typed reader of `data_manifests/*.yaml`.
 
-Each file holds `sets`; a set is what one `vtg data fetch <name>` brings. Paths are relative to the data root. Addresses
-are web pages as the READMEs give them (plain files, Google Drive files, Hugging Face data sets); none is invented, and
-a set without a known address says so in `unknown`. A null `sha256` means that the hash is recorded at the first
-download (`fetch.py`).
+Each file holds `sets`; a set is what one `vtg data fetch <name>` brings. Paths are relative to the data root.
+Addresses are web pages as the READMEs give them (plain files, Google Drive files, Hugging Face data sets);
+none is invented, and a set without a known address says so in `unknown`. A null `sha256` means that the hash
+is recorded at the first download (`fetch.py`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class DataSet:
         files: what to download; empty where no address is known.
         unpack: what to do with archives among `files`.
         folder: of a feature set.
-        arrays: per array the fields of `FeatureSpec` and `folder`, a folder name somewhere under the set's folder.
+        arrays: per array the fields of `FeatureSpec` and `folder`, a folder name somewhere under the set's
+            folder.
         unknown: why there is no address, and what to do.
         hashes: why hashes are missing.
         stated_size: as the source says it, where the exact size is unknown.
@@ -127,11 +128,15 @@ def _load(folder: Path) -> dict[str, DataSet]:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ManifestError(f"{path}: expected YAML, got {error}. Fix: correct the file.") from None
         if not isinstance(content, Mapping) or not isinstance(content.get("sets"), list):
-            raise ManifestError(f"{path}: expected a list under `sets`, got {type(content).__name__}. Fix: see another manifest.")
+            raise ManifestError(
+                f"{path}: expected a list under `sets`, got {type(content).__name__}. Fix: see another manifest."
+            )
         for raw in content["sets"]:
             entry = _parse(path, raw)
             if entry.name in found:
-                raise ManifestError(f"{path}: name: expected one set called {entry.name!r}, got two. Fix: rename one.")
+                raise ManifestError(
+                    f"{path}: name: expected one set called {entry.name!r}, got two. Fix: rename one."
+                )
             for file in entry.files:
                 if file.path in targets:
                     raise ManifestError(
@@ -140,7 +145,9 @@ def _load(folder: Path) -> dict[str, DataSet]:
                 targets[file.path] = entry.name
             found[entry.name] = entry
     if not found:
-        raise ManifestError(f"{folder}: expected manifests, got no .yaml file. Fix: point VTG_MANIFESTS to data_manifests.")
+        raise ManifestError(
+            f"{folder}: expected manifests, got no .yaml file. Fix: point VTG_MANIFESTS to data_manifests."
+        )
     return dict(sorted(found.items(), key=lambda item: KINDS.index(item[1].kind)))
 
 
@@ -152,7 +159,9 @@ def get(name: str, folder: str | Path | None = None) -> DataSet:
     """
     sets = load_manifests(folder)
     if name not in sets:
-        raise ManifestError(f"unknown set: expected one of {', '.join(sets)}, got {name!r}. Fix: `vtg data list` shows them.")
+        raise ManifestError(
+            f"unknown set: expected one of {', '.join(sets)}, got {name!r}. Fix: `vtg data list` shows them."
+        )
     return sets[name]
 
 
@@ -168,12 +177,17 @@ def feature_spec(data: DataSet, array: str) -> FeatureSpec:
             f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. Fix: use one of these."
         )
     if raw["dims"] is None:
-        raise ManifestError(f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the manifest.")
-    return FeatureSpec(**{k: v for k, v in raw.items() if k not in ("folder", "name")}, name=f"{data.name}/{array}")
+        raise ManifestError(
+            f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the manifest."
+        )
+    return FeatureSpec(
+        **{k: v for k, v in raw.items() if k not in ("folder", "name")}, name=f"{data.name}/{array}"
+    )
 
 
 def array_folder(data: DataSet, array: str, data_root: str | Path) -> Path:
-    """Where an array's files lie: the folder of that name under the set's folder, however deep the archive put it.
+    """Where an array's files lie: the folder of that name under the set's folder, however deep the archive
+    put it.
 
     Raises:
         ManifestError: there is no such folder, or several.
@@ -207,7 +221,9 @@ def _parse(path: Path, raw: Any) -> DataSet:
     if raw["kind"] not in KINDS:
         refuse("kind", f"one of {KINDS}", raw["kind"])
     files = tuple(_file(item, refuse) for item in raw["files"] or ())
-    unpack = tuple(Unpack(archives=tuple(item["archives"]), to=item["to"]) for item in raw.get("unpack") or ())
+    unpack = tuple(
+        Unpack(archives=tuple(item["archives"]), to=item["to"]) for item in raw.get("unpack") or ()
+    )
     for step in unpack:
         _relative(step.to, refuse)
         for archive in step.archives:
@@ -233,10 +249,14 @@ def _file(item: Mapping[str, Any], refuse: Any) -> FileEntry:
     if not isinstance(item, Mapping) or not {"path", "addresses", "size", "sha256"} == set(item):
         refuse("files", "path, addresses, size, sha256", item)
     _relative(item["path"], refuse)
-    if not item["addresses"] or not all(str(a).startswith(("https://", "http://")) for a in item["addresses"]):
+    if not item["addresses"] or not all(
+        str(a).startswith(("https://", "http://")) for a in item["addresses"]
+    ):
         refuse("addresses", "at least one http(s) address", item["addresses"])
     digest = item["sha256"]
-    if digest is not None and (not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef")):
+    if digest is not None and (
+        not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef")
+    ):
         refuse("sha256", "64 hex digits or null", digest)
     if item["size"] is not None and (not isinstance(item["size"], int) or item["size"] <= 0):
         refuse("size", "bytes or null", item["size"])

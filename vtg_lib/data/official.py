@@ -31,8 +31,8 @@ def official_arrays(
 ) -> dict[str, np.ndarray]:
     """Everything that the rows of a split need from the caches, each video once.
 
-    Several video sets are cut to the shorter one per video and joined along the channels, each normalised on its own,
-    as in Moment-DETR (SlowFast 2304 + CLIP 512 = 2816).
+    Several video sets are cut to the shorter one per video and joined along the channels, each normalised on
+    its own, as in Moment-DETR (SlowFast 2304 + CLIP 512 = 2816).
 
     Args:
         annotations: rows in the QVHighlights layout.
@@ -40,19 +40,22 @@ def official_arrays(
         text_cache: word features by `qid`.
         max_clips: T at most; longer videos are cut.
         max_words: L at most.
-        duration_unit: seconds per unit of `duration` (`annotations.Dataset`); None where clips have no fixed length, which
-            leaves the clip length unchecked.
+        duration_unit: seconds per unit of `duration` (`annotations.Dataset`); None where clips have no fixed
+            length, which leaves the clip length unchecked.
 
     Returns:
-        `video` `[V, T, D]` or `[V, K, T, D]`, `video_length` `[V]`, `video_index` `[N]` (row -> video), `text` `[N, L,
-        D]` or `[N, K, L, D]`, `text_length` `[N]`; features in the caches' dtype, the rest int64.
+        `video` `[V, T, D]` or `[V, K, T, D]`, `video_length` `[V]`, `video_index` `[N]` (row -> video),
+        `text` `[N, L, D]` or `[N, K, L, D]`, `text_length` `[N]`; features in the caches' dtype, the rest
+        int64.
 
     Raises:
-        FeatureError: the sets do not belong together, a video or query is missing, or the clip length does not fit the
-            durations.
+        FeatureError: the sets do not belong together, a video or query is missing, or the clip length does
+            not fit the durations.
     """
     if not annotations or not video_caches:
-        raise FeatureError("expected annotations and at least one video cache, got none. Fix: read both first.")
+        raise FeatureError(
+            "expected annotations and at least one video cache, got none. Fix: read both first."
+        )
     _check_together(video_caches, text_cache)
     durations = {row["vid"]: row["duration"] for row in annotations}
     videos = list(durations)
@@ -71,7 +74,13 @@ def official_arrays(
     text, text_length = text_cache.gather([row["qid"] for row in annotations], max_words)
     row_of = {v: i for i, v in enumerate(videos)}
     index = np.array([row_of[row["vid"]] for row in annotations], np.int64)
-    return {"video": video, "video_length": length, "video_index": index, "text": text, "text_length": text_length}
+    return {
+        "video": video,
+        "video_length": length,
+        "video_index": index,
+        "text": text,
+        "text_length": text_length,
+    }
 
 
 def official_data(
@@ -132,7 +141,9 @@ def official_data(
         splits[split] = GroundingData(
             annotations=[dict(row) for row in part],
             clip_length=clip_length,
-            fingerprint=fingerprint(sorted(prints.items()), json.dumps(part, sort_keys=True), max_clips, max_words),
+            fingerprint=fingerprint(
+                sorted(prints.items()), json.dumps(part, sort_keys=True), max_clips, max_words
+            ),
             facts={"kind": "official", "dataset": dataset, "feature_set": feature_set, "features": prints},
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
         )
@@ -144,7 +155,9 @@ def _check_together(video_caches: Sequence[FeatureCache], text_cache: FeatureCac
     for cache in (*video_caches, text_cache):
         wanted = "text" if cache is text_cache else "video"
         if cache.spec.kind != wanted:
-            raise FeatureError(f"{cache.folder}: expected {wanted} features, got {cache.spec.kind}. Fix: swap the caches.")
+            raise FeatureError(
+                f"{cache.folder}: expected {wanted} features, got {cache.spec.kind}. Fix: swap the caches."
+            )
     for cache in video_caches[1:]:
         for fact in ("clip_length", "levels"):
             expected, got = getattr(first, fact), getattr(cache.spec, fact)
@@ -172,7 +185,13 @@ def _check_clip_length(cache: FeatureCache, videos: Sequence[str], durations: np
 
 
 def loading_benchmark(
-    folder: str | Path | None = None, *, videos: int = 64, batch: int = 32, repeats: int = 5, clips: int = 75, words: int = 20
+    folder: str | Path | None = None,
+    *,
+    videos: int = 64,
+    batch: int = 32,
+    repeats: int = 5,
+    clips: int = 75,
+    words: int = 20,
 ) -> dict[str, float]:
     """Cost per sample of the public way, three `.npz` files per sample, normalise, join and pad, and of
     `GroundingData.batch`.
@@ -181,17 +200,19 @@ def loading_benchmark(
 
     Args:
         folder: where the synthetic files go; a temporary folder if not given.
-        videos: number of videos and queries. batch: samples per batch. repeats: passes over all of them, the fastest
-            counts.
+        videos: number of videos and queries. batch: samples per batch. repeats: passes over all of them, the
+            fastest counts.
         clips: per video, of SlowFast (2304) and CLIP (512) features. words: per query, of 512.
 
     Returns:
-        `npz_ms` and `cache_ms` per sample, their ratio `speedup`, `convert_ms` per sample (paid once), and the largest
-        difference between the two videos, `max_difference` (the cache is float16).
+        `npz_ms` and `cache_ms` per sample, their ratio `speedup`, `convert_ms` per sample (paid once), and
+        the largest difference between the two videos, `max_difference` (the cache is float16).
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
-            return loading_benchmark(temporary, videos=videos, batch=batch, repeats=repeats, clips=clips, words=words)
+            return loading_benchmark(
+                temporary, videos=videos, batch=batch, repeats=repeats, clips=clips, words=words
+            )
     folder = Path(folder)
     rng = np.random.default_rng(0)
     specs = [
@@ -215,9 +236,15 @@ def loading_benchmark(
             content: dict[str, Any] = {spec.key or "features": array}
             np.savez(spec.paths(folder / spec.name, name)[0], **content)
     started = time.perf_counter()
-    caches = [convert(folder / spec.name, folder / "cache" / spec.name, names, spec, progress=False) for spec in specs]
+    caches = [
+        convert(folder / spec.name, folder / "cache" / spec.name, names, spec, progress=False)
+        for spec in specs
+    ]
     converted = time.perf_counter() - started
-    rows = [{"qid": name, "vid": name, "duration": 2.0 * clips, "relevant_windows": [[0.0, 10.0]]} for name in names]
+    rows = [
+        {"qid": name, "vid": name, "duration": 2.0 * clips, "relevant_windows": [[0.0, 10.0]]}
+        for name in names
+    ]
     arrays = official_arrays(rows, caches[:2], caches[2])
     spans, count, saliency = targets(rows, arrays["video_length"], 2.0, clips)
     tensors: dict[str, Any] = {
@@ -236,7 +263,9 @@ def loading_benchmark(
 
     batches = [order[start : start + batch] for start in range(0, videos, batch)]
     slow, fast = _fastest(from_npz, batches, repeats), _fastest(from_cache, batches, repeats)
-    difference = max(float(np.abs(from_npz(index)[0] - from_cache(index).video.numpy()).max()) for index in batches[:2])
+    difference = max(
+        float(np.abs(from_npz(index)[0] - from_cache(index).video.numpy()).max()) for index in batches[:2]
+    )
     return {
         "npz_ms": 1e3 * slow / videos,
         "cache_ms": 1e3 * fast / videos,

@@ -1,7 +1,7 @@
 """The renderer: timelines of events to features, the same way for real and for generated annotations.
 
-What is assumed is in `RenderConfig`, one knob a line. Noise is given as the standard deviation along any one direction,
-where a concept's vector has length 1, so that a knob means the same at every feature dimension.
+What is assumed is in `RenderConfig`, one knob a line. Noise is given as the standard deviation along any one
+direction, where a concept's vector has length 1, so that a knob means the same at every feature dimension.
 """
 
 from __future__ import annotations
@@ -30,22 +30,28 @@ class RenderConfig:
     """Knobs of the renderer.
 
     Attributes:
-        layout: `clips` (motion and semantic channel side by side, as SlowFast + CLIP) or `levels` (as InternVideo2).
+        layout: `clips` (motion and semantic channel side by side, as SlowFast + CLIP) or `levels` (as
+            InternVideo2).
         semantic_dim, motion_dim: channels of the two; a level has `semantic_dim` channels.
         levels: depths rendered, counted from the last level of the backbone.
         visibility: probability that a concept of a fully salient event shows in a clip.
         dim_visibility: the same for an event of salience 0.
-        moment_similarity: share of an event's appearance that its concepts determine (cosine between two moments of one query).
+        moment_similarity: share of an event's appearance that its concepts determine (cosine between two
+            moments of one query).
         scene_strength: length of a scene's vector.
         border_blur: clips over which an event fades in and out.
         semantic_noise, motion_noise, text_noise: see the module.
-        text_alignment: cosine of a word's vector in the text and in the video; the rest of it is the text's own.
+        text_alignment: cosine of a word's vector in the text and in the video; the rest of it is the text's
+            own.
         text_context: weight of the sentence's mean in each word's vector.
         level_misalignment: radians by which each step away from the last level turns features away from text.
         level_sharpness: factor per step on blur and on the share of concepts that stay hidden.
-        tokens: spatio-temporal tokens a clip (levels layout); token_spread: tokens that show a visible concept.
-        token_noise: noise of one token; pooling: `adaptive` (the last level's frozen attention pooler), `avg` or `cls`.
-        pooler_sharpness: inverse temperature of the pooler; pooler_share: part of a concept's vector that the pooler looks for.
+        tokens: spatio-temporal tokens a clip (levels layout); token_spread: tokens that show a visible
+            concept.
+        token_noise: noise of one token; pooling: `adaptive` (the last level's frozen attention pooler), `avg`
+            or `cls`.
+        pooler_sharpness: inverse temperature of the pooler; pooler_share: part of a concept's vector that the
+            pooler looks for.
     """
 
     layout: str = "clips"
@@ -76,18 +82,28 @@ class RenderConfig:
             raise ValueError(f"layout: expected 'clips' or 'levels', got {self.layout!r}")
         if self.pooling not in POOLERS:
             raise ValueError(f"pooling: expected one of {sorted(POOLERS)}, got {self.pooling!r}")
-        for name in ("visibility", "dim_visibility", "moment_similarity", "level_sharpness", "pooler_share", "text_alignment"):
+        for name in (
+            "visibility",
+            "dim_visibility",
+            "moment_similarity",
+            "level_sharpness",
+            "pooler_share",
+            "text_alignment",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a value in [0, 1], got {getattr(self, name)}")
         if self.levels < 1 or self.tokens < self.token_spread or min(self.semantic_dim, self.motion_dim) < 2:
             raise ValueError("render: expected levels >= 1, tokens >= token_spread and at least 2 channels")
 
 
-# --- fixed vectors -----------------------------------------------------------------------------------------------------
+# --- fixed vectors
+# -----------------------------------------------------------------------------------------------------
 
 
 class Embeddings:
-    """Vectors of words and scenes. A word's vector depends on the word and the seed alone, not on who asks first."""
+    """Vectors of words and scenes. A word's vector depends on the word and the seed alone, not on who asks
+    first.
+    """
 
     def __init__(self, config: RenderConfig, vocabulary: Vocabulary, scenes: int, seed: int) -> None:
         self.config, self.vocabulary, self.seed = config, vocabulary, seed
@@ -97,8 +113,12 @@ class Embeddings:
         scene = [_unit(np.random.default_rng([seed, 2, n, 1]).standard_normal(dim)) for n in range(scenes)]
         self.semantic = torch.tensor(np.stack(scene + words), dtype=torch.float32)
         motion = [np.random.default_rng([seed, 3, n, 1]) for n in range(scenes)]
-        motion += [np.random.default_rng([seed, 4, zlib.crc32(word.encode()), 1]) for word in vocabulary.words]
-        self.motion = torch.tensor(np.stack([_unit(g.standard_normal(config.motion_dim)) for g in motion]), dtype=torch.float32)
+        motion += [
+            np.random.default_rng([seed, 4, zlib.crc32(word.encode()), 1]) for word in vocabulary.words
+        ]
+        self.motion = torch.tensor(
+            np.stack([_unit(g.standard_normal(config.motion_dim)) for g in motion]), dtype=torch.float32
+        )
         self.frequency = torch.tensor([g.uniform(0.6, 2.4) for g in motion], dtype=torch.float32)
         # Scenes stand still; of the words, verbs of the grammar and a third of real words move.
         moves = [False] * scenes + [self._moves(word) for word in vocabulary.words]
@@ -139,7 +159,8 @@ def _rotation(dim: int, seed: int, depth: int) -> Tensor:
     return torch.tensor(np.linalg.qr(matrix)[0], dtype=torch.float32)
 
 
-# --- what is shown when ------------------------------------------------------------------------------------------------
+# --- what is shown when
+# ------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -156,7 +177,10 @@ class _Shown:
 
 
 def _collect(timelines: Sequence[Timeline], embeddings: Embeddings, clips: int, clip_length: float) -> _Shown:
-    flat = [[(e, c, s) for s, es in ((False, t.events), (True, t.scenes)) for e in es for c in e.concepts] for t in timelines]
+    flat = [
+        [(e, c, s) for s, es in ((False, t.events), (True, t.scenes)) for e in es for c in e.concepts]
+        for t in timelines
+    ]
     count, most = len(timelines), max(len(f) for f in flat)
     start, end, row = np.zeros((count, most)), np.zeros((count, most)), np.zeros((count, most), np.int64)
     salience = np.ones((count, clips, most), np.float32)
@@ -191,7 +215,9 @@ def _write_salience(column: np.ndarray, event: Event, clip_length: float) -> Non
 
 
 def _coverage(shown: _Shown, clips: int, blur: float) -> Tensor:
-    """`[v, T, C]` in 0..1: how much of each occurrence is on screen, with linear ramps of `blur` clips at its borders."""
+    """`[v, T, C]` in 0..1: how much of each occurrence is on screen, with linear ramps of `blur` clips at its
+    borders.
+    """
     center = torch.arange(clips)[None, :, None] + 0.5
     blur = max(blur, 1e-3)
     rise = (0.5 + (center - shown.start[:, None]) / blur).clamp(0, 1)
@@ -199,7 +225,8 @@ def _coverage(shown: _Shown, clips: int, blur: float) -> Tensor:
     return rise * fall * shown.real[:, None]
 
 
-# --- features ----------------------------------------------------------------------------------------------------------
+# --- features
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _pool_adaptive(tokens: Tensor, pooler: Tensor, sharpness: float) -> Tensor:
@@ -226,7 +253,9 @@ class Renderer:
         self.rotations = [_rotation(config.semantic_dim, embeddings.seed, d) for d in range(1, config.levels)]
 
     def videos(self, timelines: Sequence[Timeline], clips: int) -> Tensor:
-        """`[V, T, motion_dim + semantic_dim]` or `[V, levels, T, semantic_dim]`, float16, each part of unit length."""
+        """`[V, T, motion_dim + semantic_dim]` or `[V, levels, T, semantic_dim]`, float16, each part of unit
+        length.
+        """
         chunks = [timelines[i : i + _CHUNK] for i in range(0, len(timelines), _CHUNK)]
         return torch.cat([self._chunk(chunk, clips, number).half() for number, chunk in enumerate(chunks)])
 
@@ -238,23 +267,37 @@ class Renderer:
         vectors = self._appearance(shown)
         if c.layout == "clips":
             present = self._present(shown, luck, clips, 0)
-            semantic = present @ vectors + c.semantic_noise * _normal(rng, (len(timelines), clips, c.semantic_dim))
+            semantic = present @ vectors + c.semantic_noise * _normal(
+                rng, (len(timelines), clips, c.semantic_dim)
+            )
             return torch.cat((_l2(self._motion(shown, present, clips, rng)), _l2(semantic)), -1)
-        places = torch.from_numpy(rng.random((*luck.shape, c.tokens), dtype=np.float32).argsort(-1)) < c.token_spread
-        levels = [self._level(shown, luck, places, vectors, clips, number, depth) for depth in reversed(range(c.levels))]
+        places = (
+            torch.from_numpy(rng.random((*luck.shape, c.tokens), dtype=np.float32).argsort(-1))
+            < c.token_spread
+        )
+        levels = [
+            self._level(shown, luck, places, vectors, clips, number, depth)
+            for depth in reversed(range(c.levels))
+        ]
         return torch.stack(levels, 1)
 
     def _appearance(self, shown: _Shown) -> Tensor:
         """`[v, C, D]`: a word looks a little different in every event; scenes always look the same."""
         c, base = self.config, self.embeddings.semantic[shown.row]
         share = c.moment_similarity
-        own = [np.random.default_rng([self.seed, 8, i, 1]).standard_normal(base.shape[-1]) for ids in shown.instance for i in ids]
+        own = [
+            np.random.default_rng([self.seed, 8, i, 1]).standard_normal(base.shape[-1])
+            for ids in shown.instance
+            for i in ids
+        ]
         instance = _l2(torch.tensor(np.stack(own), dtype=torch.float32).view_as(base))
         word = math.sqrt(share) * base + math.sqrt(1 - share) * instance
         return torch.where(shown.scene[..., None], c.scene_strength * base, word)
 
     def _present(self, shown: _Shown, luck: Tensor, clips: int, depth: int) -> Tensor:
-        """`[v, T, C]`: coverage of the occurrences that show in a clip; sharper and more complete at shallower levels."""
+        """`[v, T, C]`: coverage of the occurrences that show in a clip; sharper and more complete at
+        shallower levels.
+        """
         c, sharp = self.config, self.config.level_sharpness**depth
         chance = c.dim_visibility + (c.visibility - c.dim_visibility) * shown.salience
         chance = torch.where(shown.scene[:, None], 1.0, 1 - (1 - chance) * sharp)
@@ -264,13 +307,24 @@ class Renderer:
         """`[v, T, motion_dim]`: still scenes, and actions that swing at their own frequency."""
         e = self.embeddings
         phase = torch.from_numpy(rng.random(shown.row.shape, dtype=np.float32)) * 2 * math.pi
-        swing = torch.cos(torch.arange(clips)[None, :, None] * e.frequency[shown.row][:, None] + phase[:, None])
+        swing = torch.cos(
+            torch.arange(clips)[None, :, None] * e.frequency[shown.row][:, None] + phase[:, None]
+        )
         gain = torch.where(shown.scene, 0.5, torch.where(e.moves[shown.row], 1.5, 0.0))[:, None]
         weight = present * gain * torch.where(shown.scene[:, None], torch.ones_like(swing), 0.6 + 0.8 * swing)
         noise = self.config.motion_noise * _normal(rng, (*weight.shape[:2], self.config.motion_dim))
         return weight @ e.motion[shown.row] + noise
 
-    def _level(self, shown: _Shown, luck: Tensor, places: Tensor, vectors: Tensor, clips: int, number: int, depth: int) -> Tensor:
+    def _level(
+        self,
+        shown: _Shown,
+        luck: Tensor,
+        places: Tensor,
+        vectors: Tensor,
+        clips: int,
+        number: int,
+        depth: int,
+    ) -> Tensor:
         """`[v, T, D]`: the level `depth` steps above the last, pooled over its tokens."""
         c = self.config
         rng = np.random.default_rng([self.seed, 9, number, depth, 1])
@@ -291,7 +345,9 @@ class Renderer:
         return _l2(POOLERS[c.pooling](pooled_over, pooler, c.pooler_sharpness))
 
     def texts(self, queries: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """`[N, L, semantic_dim]` float16 and `[N]` lengths: one vector a word, then one for the whole sentence."""
+        """`[N, L, semantic_dim]` float16 and `[N]` lengths: one vector a word, then one for the whole
+        sentence.
+        """
         c, e = self.config, self.embeddings
         lines = [tokenize(query)[: MAX_WORDS - 1] for query in queries]
         length = torch.tensor([len(line) + 1 for line in lines])
@@ -334,7 +390,8 @@ def render(
     """Features and targets of one split.
 
     Args:
-        rows: annotations in the QVHighlights layout; timelines: one per video; index: `[N]` timeline of each row.
+        rows: annotations in the QVHighlights layout; timelines: one per video; index: `[N]` timeline of each
+            row.
         embeddings: shared by all splits; seed: of this split's noise; facts: added to `GroundingData.facts`.
     """
     length = np.array([max(1, int(timeline.duration / clip_length)) for timeline in timelines])
@@ -354,7 +411,12 @@ def render(
         saliency=torch.from_numpy(saliency),
         clip_length=clip_length,
         fingerprint=fingerprint(
-            RENDER_VERSION, json.dumps(facts, sort_keys=True), seed, spans, saliency, [row["query"] for row in rows]
+            RENDER_VERSION,
+            json.dumps(facts, sort_keys=True),
+            seed,
+            spans,
+            saliency,
+            [row["query"] for row in rows],
         ),
         facts={"renderer": RENDER_VERSION, **facts},
     )

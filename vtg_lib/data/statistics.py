@@ -1,7 +1,7 @@
 """Distributions of annotations: real data sets, and what the generator makes of them at `sim`.
 
-A distribution is a list of shares that sum to 1, on bins that are the same for all data sets, so that two of them can be drawn
-together and compared (`distance`).
+A distribution is a list of shares that sum to 1, on bins that are the same for all data sets, so that two of
+them can be drawn together and compared (`distance`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from vtg_lib.data.annotations import DATASETS, statistics, validate_annotations
 from vtg_lib.data.generate import WorldConfig, generate
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary
 
-# Label -> data set and its files below the data root. TVSum and YouTube Highlights are small: both splits together.
+# Label -> data set and its files below the data root. TVSum and YouTube Highlights are small: both splits
+# together.
 SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "QVHighlights train": ("qvhighlights", ("qvhighlights/highlight_train_release.jsonl",)),
     "QVHighlights val": ("qvhighlights", ("qvhighlights/highlight_val_release.jsonl",)),
@@ -52,10 +53,11 @@ def shapes(rows: Sequence[Mapping[str, Any]], dataset: str) -> dict[str, Any]:
         rows: checked annotations; dataset: one of `vtg_lib.data.annotations.DATASETS`.
 
     Returns:
-        `statistics` (as `vtg_lib.data.annotations.statistics`), `notes` (kind of oddity -> rows), `words`; where rows have
-        windows `moments` (per query), `seconds` and `relative` (length of a window), `position` (share of the windows that
-        cover each point of the video), `ends` (shares of windows that begin with the video, end with it, and do both); with
-        saliency `votes`; with clip labels `labels` (annotators, clips of a video, scores in use, domains).
+        `statistics` (as `vtg_lib.data.annotations.statistics`), `notes` (kind of oddity -> rows), `words`;
+        where rows have windows `moments` (per query), `seconds` and `relative` (length of a window),
+        `position` (share of the windows that cover each point of the video), `ends` (shares of windows that
+        begin with the video, end with it, and do both); with saliency `votes`; with clip labels `labels`
+        (annotators, clips of a video, scores in use, domains).
     """
     found: dict[str, Any] = {
         "statistics": statistics(rows, dataset),
@@ -97,16 +99,22 @@ def _shares(place: Any, bins: int) -> list[float]:
 
 
 def generated(spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """`shapes` of the training annotations that the generator makes, by default those of kind `sim` with no knob turned."""
+    """`shapes` of the training annotations that the generator makes, by default those of kind `sim` with no
+    knob turned.
+    """
     knobs = resolve({"kind": "sim", **(spec or {})})
     world = WorldConfig(**{field.name: knobs[field.name] for field in dataclasses.fields(WorldConfig)})
-    timeline = TimelineConfig(**{field.name: knobs[field.name] for field in dataclasses.fields(TimelineConfig)})
+    timeline = TimelineConfig(
+        **{field.name: knobs[field.name] for field in dataclasses.fields(TimelineConfig)}
+    )
     rows, _, _ = generate(world, timeline, Vocabulary(), "train", knobs["seed"])
     return shapes(rows, "qvhighlights")
 
 
 def distance(first: Sequence[float], second: Sequence[float]) -> float:
-    """Total variation of two distributions on the same bins: the share of one that would have to move to give the other."""
+    """Total variation of two distributions on the same bins: the share of one that would have to move to give
+    the other.
+    """
     return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
 
 

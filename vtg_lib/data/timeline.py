@@ -1,7 +1,8 @@
 """Timelines of events: what happens when in a video, for real annotations and for generated ones.
 
-A concept is a word with a meaning; an event is a span that shows some concepts; a query is one or several events with the
-same concepts. The renderer (`vtg_lib.data.render`) turns timelines into features, the same way for both sources.
+A concept is a word with a meaning; an event is a span that shows some concepts; a query is one or several
+events with the same concepts. The renderer (`vtg_lib.data.render`) turns timelines into features, the same
+way for both sources.
 """
 
 from __future__ import annotations
@@ -15,10 +16,99 @@ from typing import Any
 import numpy as np
 
 FUNCTION_WORDS = frozenset(
-    "a about after all an and another are around as at back be been before behind being between both but by can do does down "
-    "each for from front get gets go goes going has have he her him his how in inside into is it its just like next not of "
-    "off on one onto or other out outside over own she so some that the their them then there they this through to together "
-    "two up very was we were what when where which while who with you your".split()
+    [
+        "a",
+        "about",
+        "after",
+        "all",
+        "an",
+        "and",
+        "another",
+        "are",
+        "around",
+        "as",
+        "at",
+        "back",
+        "be",
+        "been",
+        "before",
+        "behind",
+        "being",
+        "between",
+        "both",
+        "but",
+        "by",
+        "can",
+        "do",
+        "does",
+        "down",
+        "each",
+        "for",
+        "from",
+        "front",
+        "get",
+        "gets",
+        "go",
+        "goes",
+        "going",
+        "has",
+        "have",
+        "he",
+        "her",
+        "him",
+        "his",
+        "how",
+        "in",
+        "inside",
+        "into",
+        "is",
+        "it",
+        "its",
+        "just",
+        "like",
+        "next",
+        "not",
+        "of",
+        "off",
+        "on",
+        "one",
+        "onto",
+        "or",
+        "other",
+        "out",
+        "outside",
+        "over",
+        "own",
+        "she",
+        "so",
+        "some",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "they",
+        "this",
+        "through",
+        "to",
+        "together",
+        "two",
+        "up",
+        "very",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "while",
+        "who",
+        "with",
+        "you",
+        "your",
+    ]
 )
 FIRST_WORD = 1 << 20  # ids below are scenes; words are numbered from here
 
@@ -30,7 +120,8 @@ class Event:
     Attributes:
         start, end: seconds.
         concepts: concept ids.
-        salience: `[clips touched]` in 0..1, how visible the concepts are in each clip from `start` on; None = 1.
+        salience: `[clips touched]` in 0..1, how visible the concepts are in each clip from `start` on; None =
+            1.
         instance: id of the appearance this occurrence has of its own, so that moments of one query differ.
     """
 
@@ -56,14 +147,14 @@ class TimelineConfig:
     """Knobs of what happens in the videos.
 
     Attributes:
-        background_events: share of unannotated time filled with events of other queries. At 0 a moment can be found without
-            reading the sentence; at 1 no clip stands out by itself.
-        background_seconds: median length of a background event; background_overlap: share of them that show half of the
-            concepts of a query of this video.
+        background_events: share of unannotated time filled with events of other queries. At 0 a moment can be
+            found without reading the sentence; at 1 no clip stands out by itself.
+        background_seconds: median length of a background event; background_overlap: share of them that show
+            half of the concepts of a query of this video.
         scene_seconds: mean length of a scene.
         scenes: number of scene concepts.
-        scene_action: probability that an event's scene is the one its action is tied to (the spurious correlation). The action
-            is a generated query's verb, and the second content word of a real one.
+        scene_action: probability that an event's scene is the one its action is tied to (the spurious
+            correlation). The action is a generated query's verb, and the second content word of a real one.
         annotator_noise: standard deviation, in points of 0..4, between annotators of generated saliency.
     """
 
@@ -79,7 +170,11 @@ class TimelineConfig:
         for name in ("background_events", "background_overlap", "scene_action"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
-        if self.scenes < 1 or min(self.scene_seconds, self.background_seconds) <= 0 or self.annotator_noise < 0:
+        if (
+            self.scenes < 1
+            or min(self.scene_seconds, self.background_seconds) <= 0
+            or self.annotator_noise < 0
+        ):
             raise ValueError("timeline: expected scenes >= 1, lengths > 0 seconds and no negative noise")
 
 
@@ -102,7 +197,9 @@ class Vocabulary:
 
     def concepts(self, query: str) -> tuple[int, ...]:
         """Concept ids of the content words of a query, in order, each once."""
-        return tuple(dict.fromkeys(self.add(stem) for word in tokenize(query) if (stem := content_stem(word))))
+        return tuple(
+            dict.fromkeys(self.add(stem) for word in tokenize(query) if (stem := content_stem(word)))
+        )
 
 
 def tokenize(query: str) -> list[str]:
@@ -146,7 +243,9 @@ def complete(
     for concepts, own in queries:  # an event that pulls its own scene in
         for event in own:
             if concepts and rng.random() < config.scene_action:
-                scenes.append(Event(event.start, event.end, (concepts[min(1, len(concepts) - 1)] % config.scenes,)))
+                scenes.append(
+                    Event(event.start, event.end, (concepts[min(1, len(concepts) - 1)] % config.scenes,))
+                )
     if config.background_events:
         events += _background(duration, list(events), queries, others, clip_length, config, rng)
     return Timeline(vid, duration, events, scenes)
@@ -193,7 +292,11 @@ def _borrow(
 
 
 def from_annotations(
-    rows: Sequence[dict[str, Any]], vocabulary: Vocabulary, clip_length: float, config: TimelineConfig, seed: int
+    rows: Sequence[dict[str, Any]],
+    vocabulary: Vocabulary,
+    clip_length: float,
+    config: TimelineConfig,
+    seed: int,
 ) -> tuple[list[Timeline], np.ndarray]:
     """Timelines of annotated videos: every query of a video becomes events of its timeline.
 

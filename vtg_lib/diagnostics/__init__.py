@@ -1,4 +1,6 @@
-"""Diagnostic studies of trained models. Each function takes a model and a split and returns plain JSON values."""
+"""Diagnostic studies of trained models. Each function takes a model and a split and returns plain JSON
+values.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,11 @@ SAMPLES = 256  # rows that a stored diagnostic looks at
 BATCH = 64
 
 
-def trace(model: nn.Module, data: GroundingData, names: tuple[str, ...], samples: int = SAMPLES) -> dict[str, Tensor]:
-    """Traced tensors of the first `samples` rows, joined on the sample axis; names that the model lacks are left out.
+def trace(
+    model: nn.Module, data: GroundingData, names: tuple[str, ...], samples: int = SAMPLES
+) -> dict[str, Tensor]:
+    """Traced tensors of the first `samples` rows, joined on the sample axis; names that the model lacks are
+    left out.
 
     Returns:
         Tensors on the CPU with the sample axis second (`[K, N, ...]`).
@@ -36,14 +41,17 @@ def trace(model: nn.Module, data: GroundingData, names: tuple[str, ...], samples
 
 
 def offset_statistics(model: nn.Module, data: GroundingData) -> dict[str, Any]:
-    """Where deformable attention looks (SDST, Fig. 4): the weighted offset sum_p A_p o_p of every head and level.
+    """Where deformable attention looks (SDST, Fig. 4): the weighted offset sum_p A_p o_p of every head and
+    level.
 
     Offsets are in half widths of the current reference: beyond -1 or +1 is outside of the estimated moment.
 
     Returns:
-        `initial [H]`; and, per level and head, `mean`, `sd`, `moved` (mean distance from the initial value), `beyond`
-        (share of queries whose weighted offset leaves the borders) `[K][H]` and `histogram [K][H][40]` (counts over
-        `OFFSET_BINS`); `beyond_points`: share of single sampling points, weighted by attention, that lie outside. Empty
+        `initial [H]`; and, per level and head, `mean`, `sd`, `moved` (mean distance from the initial value),
+        `beyond` (share of queries whose weighted offset leaves the borders) `[K][H]` and
+        `histogram [K][H][40]` (counts over
+        `OFFSET_BINS`); `beyond_points`: share of single sampling points, weighted by attention, that lie
+            outside. Empty
         for models without deformable attention.
     """
     traced = trace(model, data, ("weighted_offsets", "offsets", "attention"))
@@ -52,7 +60,10 @@ def offset_statistics(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     weighted = traced["weighted_offsets"].flatten(1, 2).permute(0, 2, 1)  # [K, H, N * Q]
     outside = (traced["attention"] * (traced["offsets"].abs() > 1)).sum(-1)  # [K, N, Q, H]
     initial = _initial_weighted_offset(model, traced)
-    counts = [[np.histogram(head.clamp(-2, 2).numpy(), OFFSET_BINS)[0].tolist() for head in level] for level in weighted]
+    counts = [
+        [np.histogram(head.clamp(-2, 2).numpy(), OFFSET_BINS)[0].tolist() for head in level]
+        for level in weighted
+    ]
     return {
         "initial": _rounded(initial),
         "mean": _rounded(weighted.mean(-1)),

@@ -1,7 +1,9 @@
-"""What the queries of a DETR-style decoder do: which moment each serves, layer by layer (Sim-DETR, ICCV 2025, Sec. 3).
+"""What the queries of a DETR-style decoder do: which moment each serves, layer by layer (Sim-DETR, ICCV 2025,
+Sec. 3).
 
-For every method that gives `layers["spans"]` and a score of several decoder layers; `states` in `extras` and `clip_attention`
-in a trace where a function says so. Axes: S decoder layers, N rows, M moments, Q queries, T clips.
+For every method that gives `layers["spans"]` and a score of several decoder layers; `states` in `extras` and
+`clip_attention` in a trace where a function says so. Axes: S decoder layers, N rows, M moments, Q queries, T
+clips.
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ class Decoded:
     """What the decoder made of the first rows of a split, on the CPU, float32.
 
     Attributes:
-        spans: `[S, N, Q, 2]` (center, width); scores: `[S, N, Q]`; quality: `[S, N, Q]` predicted IoU, or None.
+        spans: `[S, N, Q, 2]` (center, width); scores: `[S, N, Q]`; quality: `[S, N, Q]` predicted IoU, or
+            None.
         states: `[S, N, Q, D]`, attention: `[S, N, Q, T]`, or None.
-        target: `[N, M, 2]`; mask: `[N, M]`; inside: `[N, M, T]` clips in each moment; clips: `[N, T]` real ones.
+        target: `[N, M, 2]`; mask: `[N, M]`; inside: `[N, M, T]` clips in each moment; clips: `[N, T]` real
+            ones.
         matches: of all layers, by DETR's cost.
     """
 
@@ -69,7 +73,11 @@ def decode(model: nn.Module, data: GroundingData, samples: int = SAMPLES) -> Dec
             batch = data.batch(index).to(device)
             output = model(batch, trace=True)
             layers = output.layers
-            if "spans" not in layers or not {"logits", "quality"} & set(layers) or layers["spans"].shape[0] < 2:
+            if (
+                "spans" not in layers
+                or not {"logits", "quality"} & set(layers)
+                or layers["spans"].shape[0] < 2
+            ):
                 return None
             wide = length - batch.video_mask.shape[1]
             part: dict[str, Any] = {
@@ -87,7 +95,8 @@ def decode(model: nn.Module, data: GroundingData, samples: int = SAMPLES) -> Dec
                 part["attention"] = F.pad(part["attention"], (0, wide))
             parts.append({name: value if value is None else _plain(value) for name, value in part.items()})
     whole: dict[str, Any] = {
-        name: None if parts[0][name] is None else torch.cat([part[name] for part in parts], 1) for name in parts[0]
+        name: None if parts[0][name] is None else torch.cat([part[name] for part in parts], 1)
+        for name in parts[0]
     }
     flat = {name: whole.pop(name)[0] for name in ("target", "mask", "inside", "clips")}
     matches = match(whole["spans"], whole["scores"], flat["target"], flat["mask"], MatchCost())
@@ -102,9 +111,10 @@ def matching_consistency(model: nn.Module, data: GroundingData) -> dict[str, Any
     """How often a moment keeps its query from one decoder layer to the next.
 
     Returns:
-        `moments`: group -> moments counted; `kept`, `swapped`, `moved`: group -> share `[S - 1]` of moments whose query is the
-        same in both layers, served another moment of the row before, or served none. Groups are all rows ("all") and those
-        with 1, 2 and 3 or more moments. Empty for methods without decoder layers.
+        `moments`: group -> moments counted; `kept`, `swapped`, `moved`: group -> share `[S - 1]` of moments
+            whose query is the
+        same in both layers, served another moment of the row before, or served none. Groups are all rows
+        ("all") and those with 1, 2 and 3 or more moments. Empty for methods without decoder layers.
     """
     decoded = decode(model, data)
     if decoded is None:
@@ -131,9 +141,11 @@ def query_similarity(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     A query serves the moment that its prediction overlaps most, from IoU 0.5 on.
 
     Returns:
-        Per layer `[S]`: `same`, `different`: histograms of cosines over `COSINE_BINS` for pairs on the same moment and on
-        different moments of one row; `same_mean`, `different_mean`; `auc`: the chance that a pair of the first kind is more
-        alike than one of the second (None where a kind has no pair). Empty for methods without states.
+        Per layer `[S]`: `same`, `different`: histograms of cosines over `COSINE_BINS` for pairs on the same
+            moment and on
+        different moments of one row; `same_mean`, `different_mean`; `auc`: the chance that a pair of the
+        first kind is more alike than one of the second (None where a kind has no pair). Empty for methods
+        without states.
     """
     decoded = decode(model, data)
     if decoded is None or decoded.states is None:
@@ -141,7 +153,9 @@ def query_similarity(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     best, moment = decoded.overlap.max(2)  # [S, N, Q]
     states = F.normalize(decoded.states, dim=-1)
     upper = torch.triu(torch.ones(best.shape[-1], best.shape[-1]), 1).bool()
-    result: dict[str, Any] = {name: [] for name in ("same", "different", "same_mean", "different_mean", "auc")}
+    result: dict[str, Any] = {
+        name: [] for name in ("same", "different", "same_mean", "different_mean", "auc")
+    }
     for layer in range(len(best)):
         cosine = states[layer] @ states[layer].transpose(-1, -2)
         serves = best[layer] >= SERVES
@@ -159,8 +173,9 @@ def global_local(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     """Does a high score mean a good moment? Of the last decoder layer.
 
     Returns:
-        For the score `class` and, with an IoU head, `iou` and `class_iou`: `rank_correlation`, Spearman's rho of score and true
-        IoU over the queries of a row, mean over rows; `top_misses`, share of rows whose best scored moment has an IoU below 0.5
+        For the score `class` and, with an IoU head, `iou` and `class_iou`: `rank_correlation`, Spearman's rho
+        of score and true IoU over the queries of a row, mean over rows; `top_misses`, share of rows whose
+        best scored moment has an IoU below 0.5
         with every true one; `best_misses`: the same if the best moment were chosen by its true IoU.
     """
     decoded = decode(model, data)
@@ -189,8 +204,10 @@ def attention_mass(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     """How much of its attention to the clips a matched query gives to its own moment.
 
     Returns:
-        Per layer `[S]`: `own`: share on the clips of the matched moment; `others`: on those of the row's other moments.
-        `length`: the share of the video's clips that the moments have: what even attention would give. Empty for methods
+        Per layer `[S]`: `own`: share on the clips of the matched moment; `others`: on those of the row's
+            other moments.
+        `length`: the share of the video's clips that the moments have: what even attention would give. Empty
+            for methods
         whose trace has no `clip_attention`.
     """
     decoded = decode(model, data)
@@ -213,7 +230,9 @@ def attention_mass(model: nn.Module, data: GroundingData) -> dict[str, Any]:
 
 def epochs_to_share(epochs: Sequence[float], values: Sequence[float], share: float = 0.9) -> float:
     """The first evaluated epoch at which a curve reaches `share` of its last value."""
-    return next(float(epoch) for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1])
+    return next(
+        float(epoch) for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1]
+    )
 
 
 def _auc(higher: np.ndarray, lower: np.ndarray) -> float | None:

@@ -24,15 +24,20 @@ TOP_SCORE = 4  # of one annotator
 def choose_rows(data: GroundingData, number: int) -> list[int]:
     """Rows to show: as many short, middle and long moments as can be had, in a fixed order.
 
-    The rows are spread evenly over the split sorted by the length of the longest window, so nobody picks favourites.
+    The rows are spread evenly over the split sorted by the length of the longest window, so nobody picks
+    favourites.
     """
-    lengths = [max((end - start for start, end in row["relevant_windows"]), default=0.0) for row in data.annotations]
+    lengths = [
+        max((end - start for start, end in row["relevant_windows"]), default=0.0) for row in data.annotations
+    ]
     order = np.argsort(lengths, kind="stable")
     places = np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int)
     return [int(order[place]) for place in dict.fromkeys(places.tolist())]
 
 
-def timelines(models: Mapping[str, nn.Module], data: GroundingData, rows: Sequence[int], *, kept: int = 5) -> list[Timeline]:
+def timelines(
+    models: Mapping[str, nn.Module], data: GroundingData, rows: Sequence[int], *, kept: int = 5
+) -> list[Timeline]:
     """Ground truth and what every model does, for some rows of a split.
 
     Args:
@@ -42,8 +47,8 @@ def timelines(models: Mapping[str, nn.Module], data: GroundingData, rows: Sequen
         kept: predictions kept per model.
 
     Returns:
-        One timeline a row. `references` and `offsets` are those that each level starts from and looks at, of the query that
-        scores best at the end; models that leave no such trace have neither.
+        One timeline a row. `references` and `offsets` are those that each level starts from and looks at, of
+        the query that scores best at the end; models that leave no such trace have neither.
     """
     batch = data.batch(torch.as_tensor(list(rows)))
     seconds = (batch.video_mask.sum(1) * data.clip_length).tolist()
@@ -93,8 +98,12 @@ def best_query(output: Output) -> torch.Tensor:
     return output.scores.argmax(1)
 
 
-def _levels(output: Output, seconds: Sequence[float]) -> tuple[list[list[list[float]]], list[list[list[list[float]]]]]:
-    """References [start, end] and looked-at [position, weight], in seconds: per sample, per level, of the best query."""
+def _levels(
+    output: Output, seconds: Sequence[float]
+) -> tuple[list[list[list[float]]], list[list[list[list[float]]]]]:
+    """References [start, end] and looked-at [position, weight], in seconds: per sample, per level, of the
+    best query.
+    """
     if "references" not in output.trace:
         return [], []
     samples = torch.arange(len(seconds), device=output.scores.device)

@@ -25,9 +25,9 @@ MAX_WINDOWS = 10  # of a query, in file order
 class GroundTruth:
     """Annotations packed for repeated evaluation.
 
-    row: index of each qid, N of them. windows [W, 2] seconds, those of query n at offsets[n]:offsets[n + 1]; None without
-    `relevant_windows`. clips [N]; level [3, N, T] the number of `LEVELS` that each annotator's score of a clip reaches;
-    both None without `saliency_scores`.
+    row: index of each qid, N of them. windows [W, 2] seconds, those of query n at offsets[n]:offsets[n + 1];
+    None without `relevant_windows`. clips [N]; level [3, N, T] the number of `LEVELS` that each annotator's
+    score of a clip reaches; both None without `saliency_scores`.
     """
 
     row: dict[Any, int]
@@ -41,7 +41,8 @@ class GroundTruth:
         """Pack annotations in the QVHighlights layout; `clip_length` in seconds.
 
         Raises:
-            ValueError: no row, a qid twice, a query without windows, labels outside the video, or no labels at all.
+            ValueError: no row, a qid twice, a query without windows, labels outside the video, or no labels
+                at all.
         """
         index = {row["qid"]: n for n, row in enumerate(rows)}
         if len(index) != len(rows) or not rows:
@@ -80,7 +81,9 @@ def _pack_windows(rows: Sequence[Row]) -> tuple[Floats | None, Ints]:
         )
     flat = list(chain.from_iterable(lists))
     if set(map(len, flat)) != {2}:
-        raise ValueError("ground truth, relevant_windows: expected [start, end] pairs. Fix: give every window two numbers.")
+        raise ValueError(
+            "ground truth, relevant_windows: expected [start, end] pairs. Fix: give every window two numbers."
+        )
     return _floats(list(chain.from_iterable(flat))).reshape(-1, 2), np.concatenate(([0], np.cumsum(count)))
 
 
@@ -107,11 +110,13 @@ def _pack_saliency(rows: Sequence[Row], clip_length: float) -> tuple[Ints | None
         )
     scores = _floats(list(chain.from_iterable(flat))).reshape(-1, ANNOTATORS)
     level = np.zeros((ANNOTATORS, len(rows), max(int(clips.max()), 1)), np.int8)
-    level[:, owner, ids] = sum((scores.T >= least).astype(np.int8) for least in LEVELS.values())
+    level[:, owner, ids] = sum((least <= scores.T).astype(np.int8) for least in LEVELS.values())
     return clips, level
 
 
-def select(predictions: Sequence[Row], truth: GroundTruth, match_number: bool) -> tuple[list[list[Row]], Ints]:
+def select(
+    predictions: Sequence[Row], truth: GroundTruth, match_number: bool
+) -> tuple[list[list[Row]], Ints]:
     """The rows of each scored qid, in submission order, and its row of the ground truth."""
     if len(predictions) == 0:
         check(predictions)
@@ -130,7 +135,9 @@ def select(predictions: Sequence[Row], truth: GroundTruth, match_number: bool) -
     return [grouped[qid] for qid in shared], np.array([truth.row[qid] for qid in shared])
 
 
-def pack(packer: Callable[[list[list[Row]]], Packed], rows: list[list[Row]], predictions: Sequence[Row]) -> Packed:
+def pack(
+    packer: Callable[[list[list[Row]]], Packed], rows: list[list[Row]], predictions: Sequence[Row]
+) -> Packed:
     """Pack fast; if that fails, look for the reason row by row."""
     try:
         return packer(rows)
@@ -169,7 +176,9 @@ class Windows:
         if heads is not None:
             first = np.array([head[0][:2] if head else (np.nan, np.nan) for head in heads], dtype=float)
         order = np.argsort(-table[:, :, 2], axis=1, kind="stable")
-        return cls(spans=np.take_along_axis(table[:, :, :2], order[..., None], axis=1), count=count, first=first)
+        return cls(
+            spans=np.take_along_axis(table[:, :, :2], order[..., None], axis=1), count=count, first=first
+        )
 
 
 def _flatten(lists: list[Any]) -> Floats:

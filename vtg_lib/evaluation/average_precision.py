@@ -1,9 +1,9 @@
 """Average precision of many ranked lists at once, to the last bit of computing them one by one.
 
-An *event* is a rank at which a list finds something: `found` of its targets within its best `depth` entries, so precision
-there is found / depth. Events of all lists lie in one flat array, sorted by list (`segment`). Lists with equally many
-events are computed together, as the rows of a matrix: NumPy then adds each row up in the order in which it adds a single
-list, which shows where a mean lies on half of the last printed digit.
+An *event* is a rank at which a list finds something: `found` of its targets within its best `depth` entries,
+so precision there is found / depth. Events of all lists lie in one flat array, sorted by list (`segment`).
+Lists with equally many events are computed together, as the rows of a matrix: NumPy then adds each row up in
+the order in which it adds a single list, which shows where a mean lies on half of the last printed digit.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ def detection_ap(segment: Ints, depth: Ints, targets: Ints) -> Floats:
 
 
 def tied_ap(segment: Ints, depth: Ints, segments: int) -> Floats:
-    """Mean interpolated precision over the thresholds that gain positives, for each list [S]; 0 without positives.
+    """Mean interpolated precision over the thresholds that gain positives, for each list [S]; 0 without
+    positives.
 
     Args:
         segment: list of each positive [E], sorted.
-        depth: entries with at least this positive's score [E], decreasing within a list; equal depths are a tie, which
-            is one threshold.
+        depth: entries with at least this positive's score [E], decreasing within a list; equal depths are a
+            tie, which is one threshold.
     """
     count = np.bincount(segment, minlength=segments)
     # Ranks run from the lowest score up. In a tie the first positive met counts them all.
@@ -68,7 +69,9 @@ def trapezoid_ap(positive: NDArray[np.bool_]) -> Floats:
 
 
 def _by_length(count: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """For each length but 0 among `count` [S]: the lists [R] of that length and the indices [R, length] of their events."""
+    """For each length but 0 among `count` [S]: the lists [R] of that length and the indices [R, length] of
+    their events.
+    """
     start = np.cumsum(count) - count
     lists = np.argsort(count, kind="stable")
     ends = np.flatnonzero(np.diff(count[lists], append=-1)) + 1
@@ -79,10 +82,11 @@ def _by_length(count: Ints) -> Iterator[tuple[Ints, Ints]]:
 
 
 def greedy_matches(iou: Floats, thresholds: Floats) -> tuple[Ints, Ints]:
-    """(threshold index [E], prediction index [E]) of the true positives of one query, for IoU [P, G] by falling score.
+    """(threshold index [E], prediction index [E]) of the true positives of one query, for IoU [P, G] by
+    falling score.
 
-    Each prediction takes the free window of highest IoU. Equal IoUs go by `argsort()[::-1]`, as in the reference; an
-    undefined IoU (two windows without length) counts as the highest.
+    Each prediction takes the free window of highest IoU. Equal IoUs go by `argsort()[::-1]`, as in the
+    reference; an undefined IoU (two windows without length) counts as the highest.
     """
     order = iou.argsort(axis=1)[:, ::-1].tolist()
     overlap = np.where(np.isnan(iou), np.inf, iou).tolist()

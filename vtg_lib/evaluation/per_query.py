@@ -1,7 +1,9 @@
-"""What released predictions say query by query: average precision, calibration, recall and agreement (evidence `released`).
+"""What released predictions say query by query: average precision, calibration, recall and agreement
+(evidence `released`).
 
-The published numbers are means over queries. Here the queries stay apart: `Ranked` lays one submission beside the ground truth
-as the evaluator sees it (ten windows, by falling score), and everything else is counted from that.
+The published numbers are means over queries. Here the queries stay apart: `Ranked` lays one submission beside
+the ground truth as the evaluator sees it (ten windows, by falling score), and everything else is counted from
+that.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ COUNTS = (1, 2, 3, 4, 5)  # moments of a query; the last stands for more, too
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranked:
-    """A submission beside the ground truth, in the annotations' order: N queries, W true windows, P predictions.
+    """A submission beside the ground truth, in the annotations' order: N queries, W true windows, P
+    predictions.
 
     Attributes:
         spans: `[N, P, 2]` seconds, by falling score, ties in file order; NaN where a query has fewer than P.
@@ -84,7 +87,13 @@ class Ranked:
         windows = np.array([window for row in truth for window in row["relevant_windows"]], dtype=float)
         iou = np.nan_to_num(overlap(table[owner, :, :2], windows[:, None]))
         return cls(
-            spans=table[..., :2], scores=table[..., 2], owner=owner, windows=windows, count=count, iou=iou, ap=_ap(iou, count)
+            spans=table[..., :2],
+            scores=table[..., 2],
+            owner=owner,
+            windows=windows,
+            count=count,
+            iou=iou,
+            ap=_ap(iou, count),
         )
 
     @property
@@ -116,7 +125,8 @@ def _ap(iou: Floats, count: Ints) -> Floats:
     return ap.mean(1)
 
 
-# --------------------------------------------------------------------------------------------------------- calibration
+# ---------------------------------------------------------------------------------------------------------
+# calibration
 
 
 def reliability(score: Floats, outcome: Floats, bins: int = 10) -> dict[str, Any]:
@@ -127,8 +137,8 @@ def reliability(score: Floats, outcome: Floats, bins: int = 10) -> dict[str, Any
         bins: of equal width over 0..1.
 
     Returns:
-        count, score and outcome (means, None where a bin is empty) per bin, and `ece`, the expected calibration error: the mean
-        distance of the two weighted by count.
+        count, score and outcome (means, None where a bin is empty) per bin, and `ece`, the expected
+        calibration error: the mean distance of the two weighted by count.
     """
     place = np.clip((np.asarray(score) * bins).astype(int), 0, bins - 1)
     count = np.bincount(place, minlength=bins)
@@ -146,8 +156,10 @@ def calibration(ranked: Ranked) -> dict[str, Any]:
     """Scores against IoU: reliability of the first and of all predictions, and how well scores order windows.
 
     Returns:
-        `first` and `all`: `reliability` with the IoU as outcome; `ece_right`: of the first, with "IoU >= `RIGHT`" as outcome;
-        `rank_first`: Spearman between queries, the first prediction's score against its IoU; `rank_within`: the same between
+        `first` and `all`: `reliability` with the IoU as outcome; `ece_right`: of the first, with "IoU >=
+            `RIGHT`" as outcome;
+        `rank_first`: Spearman between queries, the first prediction's score against its IoU; `rank_within`:
+            the same between
         the predictions of a query, mean over the queries where it exists.
     """
     known = ~np.isnan(ranked.scores)
@@ -187,7 +199,8 @@ def reordered(predictions: Sequence[Row], truth: Sequence[Row]) -> list[dict[str
 
 
 def recall_by_length(ranked: Ranked, edges: Sequence[float] = LENGTH_EDGES) -> dict[str, list[float]]:
-    """Share of the true windows of each length that the first prediction, and that any of ten, meets at IoU `RIGHT`.
+    """Share of the true windows of each length that the first prediction, and that any of ten, meets at IoU
+    `RIGHT`.
 
     Returns:
         n (windows), `first` and `any`, per range (low, high] of seconds; NaN for a range without windows.
@@ -195,7 +208,10 @@ def recall_by_length(ranked: Ranked, edges: Sequence[float] = LENGTH_EDGES) -> d
     length = np.ptp(ranked.windows, axis=1)
     found = {"first": ranked.iou[:, 0] >= RIGHT, "any": ranked.iou.max(1) >= RIGHT}
     inside = [(low < length) & (length <= high) for low, high in pairwise(edges)]
-    shares = {name: [float(hit[keep].mean()) if keep.any() else np.nan for keep in inside] for name, hit in found.items()}
+    shares = {
+        name: [float(hit[keep].mean()) if keep.any() else np.nan for keep in inside]
+        for name, hit in found.items()
+    }
     return {"n": [int(keep.sum()) for keep in inside], **shares}
 
 
@@ -203,7 +219,8 @@ def recall_by_count(ranked: Ranked, counts: Sequence[int] = COUNTS) -> dict[str,
     """What is found of queries with 1, 2, … moments; the last of `counts` stands for more, too.
 
     Returns:
-        per count: n (queries), `ap` (mean), `found`: share of a query's k windows that its first k predictions meet at IoU
+        per count: n (queries), `ap` (mean), `found`: share of a query's k windows that its first k
+            predictions meet at IoU
         `RIGHT`, `repeats`: share of those k predictions that meet a window which one before them met already.
     """
     met = ranked.iou >= RIGHT
@@ -219,19 +236,24 @@ def recall_by_count(ranked: Ranked, counts: Sequence[int] = COUNTS) -> dict[str,
         out["n"].append(int(keep.sum()))
         out["ap"].append(float(ranked.ap[keep].mean()) if keep.any() else np.nan)
         out["found"].append(float((windows_met[keep] / ranked.count[keep]).mean()) if keep.any() else np.nan)
-        out["repeats"].append(float(((hits - windows_met)[keep] / looked).clip(0).mean()) if keep.any() else np.nan)
+        out["repeats"].append(
+            float(((hits - windows_met)[keep] / looked).clip(0).mean()) if keep.any() else np.nan
+        )
     return out
 
 
-# ----------------------------------------------------------------------------------------------------------- agreement
+# -----------------------------------------------------------------------------------------------------------
+# agreement
 
 
 def agreement(first: Ranked, second: Ranked) -> dict[str, float]:
     """Two methods on the same queries.
 
     Returns:
-        `iou`: mean IoU of the two first predictions; `both`, `first`, `second`, `none`: shares of queries whose first
-        prediction is right; `rank`: Spearman of AP over queries; `gap`, `low`, `high`: mAP of the first less the second, in
+        `iou`: mean IoU of the two first predictions; `both`, `first`, `second`, `none`: shares of queries
+            whose first
+        prediction is right; `rank`: Spearman of AP over queries; `gap`, `low`, `high`: mAP of the first less
+            the second, in
         points, with its 95 % interval over queries (paired, Student's t).
     """
     a, b = first.right, second.right
@@ -250,8 +272,8 @@ def agreement(first: Ranked, second: Ranked) -> dict[str, float]:
 
 
 def solved(methods: Sequence[Ranked]) -> dict[str, list[float]]:
-    """How many of M methods are right on a query: `share` of queries with 0, …, M of them, and what it were if each method's
-    successes fell on queries by chance (`chance`)."""
+    """How many of M methods are right on a query: `share` of queries with 0, …, M of them, and what it were
+    if each method's successes fell on queries by chance (`chance`)."""
     right = np.array([method.right for method in methods])
     share = np.bincount(right.sum(0), minlength=len(methods) + 1) / right.shape[1]
     chance = np.ones(1)
@@ -264,7 +286,9 @@ def solved(methods: Sequence[Ranked]) -> dict[str, list[float]]:
 
 
 def read_log(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """Epoch (from 1) and the evaluator's "brief" numbers of every evaluation in a log of Moment-DETR's format."""
+    """Epoch (from 1) and the evaluator's "brief" numbers of every evaluation in a log of Moment-DETR's
+    format.
+    """
     found = []
     for line in path.read_text().splitlines():
         epoch = re.search(r"\[Epoch\] (\d+)", line)
@@ -273,8 +297,14 @@ def read_log(path: Path) -> list[tuple[int, dict[str, float]]]:
     return found
 
 
-def matching_epoch(log: Sequence[tuple[int, Mapping[str, float]]], brief: Mapping[str, float]) -> dict[str, int]:
-    """The epoch of a log that has most of a submission's numbers to the last digit: `epoch`, `equal`, and `of` how many."""
-    shared = [sum(abs(value - line.get(name, np.inf)) < 0.005 for name, value in brief.items()) for _, line in log]
+def matching_epoch(
+    log: Sequence[tuple[int, Mapping[str, float]]], brief: Mapping[str, float]
+) -> dict[str, int]:
+    """The epoch of a log that has most of a submission's numbers to the last digit: `epoch`, `equal`, and
+    `of` how many.
+    """
+    shared = [
+        sum(abs(value - line.get(name, np.inf)) < 0.005 for name, value in brief.items()) for _, line in log
+    ]
     best = int(np.argmax(shared))
     return {"epoch": log[best][0], "equal": shared[best], "of": len(brief)}

@@ -1,18 +1,20 @@
 """The QVHighlights protocol, exact and vectorised; R1@k and mIoU; TVSum and YouTube Highlights mAP.
 
-`evaluate` returns what `standalone_eval` of Moment-DETR (github.com/jayleicn/moment_detr, the evaluator that the field
-reports with) returns, to the last digit. Its habits that show in the numbers are kept:
+`evaluate` returns what `standalone_eval` of Moment-DETR (github.com/jayleicn/moment_detr, the evaluator that
+the field reports with) returns, to the last digit. Its habits that show in the numbers are kept:
 
 - AP ranks the first ten windows *of the file*; R1 judges the first window of the file, not the best scored.
 - Thresholds compare with >=. Lengths are in (0, 10], (10, 30], (30, 150] seconds; "full" takes every window.
 - R1 picks a query's ground-truth window by IoU, then divides by the hull of both.
-- HIT@1 looks at the whole saliency list, AP cuts or zero-pads it to int(duration / 2) clips, so that a padded 0
+- HIT@1 looks at the whole saliency list, AP cuts or zero-pads it to int(duration / 2) clips, so that a padded
+0
   outranks negative scores. Tied scores are one threshold.
-- The first line of a submission decides what is scored. A qid given twice has its windows pooled for AP, and its last
+- The first line of a submission decides what is scored. A qid given twice has its windows pooled for AP, and
+its last
   line counts for everything else.
 
-Where the reference stops with an exception, here: a query without windows counts as AP 0 and a miss at R1; a length range
-without ground truth is NaN.
+Where the reference stops with an exception, here: a query without windows counts as AP 0 and a miss at R1; a
+length range without ground truth is NaN.
 """
 
 from __future__ import annotations
@@ -25,7 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtg_lib.evaluation.arrays import ANNOTATORS, LEVELS, GroundTruth, Row, Windows, pack, pack_scores, select
-from vtg_lib.evaluation.average_precision import Floats, Ints, detection_ap, greedy_matches, tied_ap, trapezoid_ap
+from vtg_lib.evaluation.average_precision import (
+    Floats,
+    Ints,
+    detection_ap,
+    greedy_matches,
+    tied_ap,
+    trapezoid_ap,
+)
 from vtg_lib.evaluation.submission import SALIENCY, WINDOWS, SubmissionError
 
 __all__ = ["GroundTruth", "evaluate", "highlight_map", "recall_and_miou"]
@@ -42,15 +51,18 @@ def evaluate(
     """Score a submission by the QVHighlights protocol.
 
     Args:
-        predictions: rows of qid, `pred_relevant_windows` [[start s, end s, score], ...] and `pred_saliency_scores`, one
-            number a clip. What the first row lacks is not scored.
-        ground_truth: annotation rows (qid, duration s, relevant_windows, relevant_clip_ids, saliency_scores) or
-            `GroundTruth.pack` of them. Highlights are scored only where it has saliency, moments where it has windows.
+        predictions: rows of qid, `pred_relevant_windows` [[start s, end s, score], ...] and
+            `pred_saliency_scores`, one number a clip. What the first row lacks is not scored.
+        ground_truth: annotation rows (qid, duration s, relevant_windows, relevant_clip_ids, saliency_scores)
+            or `GroundTruth.pack` of them. Highlights are scored only where it has saliency, moments where it
+            has windows.
         match_number: require the same qids on both sides; otherwise score those that both have.
 
     Returns:
-        Percentages, rounded to two decimals: `brief` (the numbers that papers print), `HL-min-Fair|Good|VeryGood`
-        {HL-mAP, HL-Hit1} and `full`, `long`, `middle`, `short` {MR-mAP: {"0.5" … "0.95", "average"}, MR-R1: {…}}.
+        Percentages, rounded to two decimals: `brief` (the numbers that papers print),
+            `HL-min-Fair|Good|VeryGood`
+        {HL-mAP, HL-Hit1} and `full`, `long`, `middle`, `short` {MR-mAP: {"0.5" … "0.95", "average"}, MR-R1:
+        {…}}.
 
     Raises:
         SubmissionError (a ValueError): what is wrong with which rows, and how to fix it.
@@ -94,17 +106,20 @@ def recall_and_miou(
     thresholds: Sequence[float] = (0.3, 0.5, 0.7),
     match_number: bool = True,
 ) -> dict[str, float]:
-    """R1@threshold and mIoU of the first window of each query, in percent, as Charades-STA and TACoS are reported.
+    """R1@threshold and mIoU of the first window of each query, in percent, as Charades-STA and TACoS are
+    reported.
 
-    The convention of the forks of `standalone_eval` that report these two (R2-Tuning's, for one): R1 as in `evaluate`, with
-    0.3 added, and mIoU the mean over queries of the IoU that R1 thresholds.
+    The convention of the forks of `standalone_eval` that report these two (R2-Tuning's, for one): R1 as in
+    `evaluate`, with 0.3 added, and mIoU the mean over queries of the IoU that R1 thresholds.
 
     Returns:
         {"R1@0.3": …, "R1@0.5": …, "R1@0.7": …, "mIoU": …}, rounded to two decimals.
     """
     truth = ground_truth if isinstance(ground_truth, GroundTruth) else GroundTruth.pack(ground_truth)
     if truth.windows is None:
-        raise ValueError("ground truth: expected relevant_windows in every line, got none. Fix: use annotations with moments.")
+        raise ValueError(
+            "ground truth: expected relevant_windows in every line, got none. Fix: use annotations with moments."
+        )
     rows, query = select(predictions, truth, match_number)
     pairs = _Pairs.join(pack(Windows.pack, rows, predictions), truth, query)
     iou = pairs.first_iou(np.ones(pairs.owner.size, bool))
@@ -117,17 +132,19 @@ def highlight_map(
 ) -> dict[str, float | dict[str, float]]:
     """Highlight mAP as TVSum (`top_k=5`) and YouTube Highlights (`top_k=None`) are reported since UMT.
 
-    A clip of TVSum is positive for an annotator who scores it above the median of the video (the lower one for an even
-    number of clips); with one annotator, as in YouTube Highlights, positive means above 0. AP joins precision and recall
-    by trapezoids, among the best `top_k` clips, whose positives are all there is to recall; 0 without positives. It is
-    averaged over annotators and videos. Equal scores keep their order in time (the public code leaves it open).
+    A clip of TVSum is positive for an annotator who scores it above the median of the video (the lower one
+    for an even number of clips); with one annotator, as in YouTube Highlights, positive means above 0. AP
+    joins precision and recall by trapezoids, among the best `top_k` clips, whose positives are all there is
+    to recall; 0 without positives. It is averaged over annotators and videos. Equal scores keep their order
+    in time (the public code leaves it open).
 
     Args:
         predictions: rows of qid and `pred_saliency_scores`; scores beyond the labelled clips are dropped.
         ground_truth: rows of qid, `label` [clips][annotators] and, optionally, `domain`.
 
     Returns:
-        Percentages, rounded to two decimals: {"mAP": over videos, "domains": {name: mAP}}. Papers print the domains and,
+        Percentages, rounded to two decimals: {"mAP": over videos, "domains": {name: mAP}}. Papers print the
+            domains and,
         as average, the mean of the domains.
     """
     scores_of = {row["qid"]: row[SALIENCY] for row in predictions}
@@ -144,13 +161,17 @@ def highlight_map(
         labels = np.array(row["label"], dtype=float)  # [clips, annotators]
         scores = np.asarray(scores_of[row["qid"]], dtype=float)[: len(labels)]
         if not np.isfinite(scores).all():
-            raise ValueError(f"qid {row['qid']!r}, {SALIENCY}: expected finite numbers, got NaN or infinity. Fix: the model.")
+            raise ValueError(
+                f"qid {row['qid']!r}, {SALIENCY}: expected finite numbers, got NaN or infinity. Fix: the model."
+            )
         middle = np.sort(labels, axis=0)[(len(labels) - 1) // 2] if labels.shape[1] > 1 else np.zeros(1)
         positive = (labels > middle)[np.argsort(-scores, kind="stable")[:top_k]]
         per_video.append(trapezoid_ap(positive).mean())
     domains = [row.get("domain") for row in ground_truth]
     per_domain = {
-        str(name): _percent(np.mean([ap for ap, domain in zip(per_video, domains, strict=True) if domain == name]))
+        str(name): _percent(
+            np.mean([ap for ap, domain in zip(per_video, domains, strict=True) if domain == name])
+        )
         for name in dict.fromkeys(domains)
         if name is not None
     }
@@ -161,15 +182,16 @@ def _percent(share: float | np.floating[Any]) -> float:
     return float(f"{100 * share:.2f}")
 
 
-# Moment retrieval ----------------------------------------------------------------------------------------------------
+# Moment retrieval
+# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Pairs:
     """Every ground-truth window w of the scored queries against the predictions of its query.
 
-    owner [W] query, sorted; spans [W, 2] seconds; iou [W, P], -1 beyond the predictions; iou_first [W] and first [N, 2], those
-    of the file's first window.
+    owner [W] query, sorted; spans [W, 2] seconds; iou [W, P], -1 beyond the predictions; iou_first [W] and
+    first [N, 2], those of the file's first window.
     """
 
     owner: Ints
@@ -191,8 +213,9 @@ class _Pairs:
         return cls(owner=owner, spans=spans, iou=iou, iou_first=iou_first, first=predicted.first)
 
     def first_iou(self, keep: Bools) -> Floats:
-        """IoU that R1 judges, for each query that has a window in `keep` [W]: the first prediction against the window of
-        highest IoU (an undefined IoU, of two windows without length, is higher than any), over the hull of the two."""
+        """IoU that R1 judges, for each query that has a window in `keep` [W]: the first prediction against
+        the window of highest IoU (an undefined IoU, of two windows without length, is higher than any), over
+        the hull of the two."""
         owner, kept = self.owner[keep], np.flatnonzero(keep)
         overlap = self.iou_first[keep]
         overlap = np.where(np.isnan(overlap), np.inf, overlap)
@@ -222,11 +245,14 @@ def _moments(predicted: Windows, truth: GroundTruth, query: Ints) -> dict[str, A
     keep = {name: (low < length) & (length <= high) for name, (low, high) in LENGTH_RANGES.items()}
     keep["full"] = np.ones(length.size, bool)
 
-    # Level of a pair: how many thresholds its IoU reaches. Where no prediction reaches a threshold with two windows of
-    # its query, greedy matching needs no search: a window goes, at each threshold, to the first prediction to reach it.
+    # Level of a pair: how many thresholds its IoU reaches. Where no prediction reaches a threshold with two
+    # windows of its query, greedy matching needs no search: a window goes, at each threshold, to the first
+    # prediction to reach it.
     level = np.searchsorted(THRESHOLDS, pairs.iou, side="right")
     start = np.searchsorted(pairs.owner, np.arange(query.size))
-    reached: Ints = np.add.reduceat(level > 0, start, axis=0, dtype=np.intp)  # windows by each prediction [N, P]
+    reached: Ints = np.add.reduceat(
+        level > 0, start, axis=0, dtype=np.intp
+    )  # windows by each prediction [N, P]
     contested: Bools = np.any(reached > 1, axis=1)
     before = np.zeros_like(level)
     before[:, 1:] = np.maximum.accumulate(level, axis=1)[:, :-1]
@@ -236,7 +262,10 @@ def _moments(predicted: Windows, truth: GroundTruth, query: Ints) -> dict[str, A
     window, rank, low = (np.repeat(each, gained) for each in (window, rank, low))
     threshold = np.arange(window.size) - np.repeat(np.cumsum(gained) - gained, gained) + low
     events = (window, threshold, rank)
-    return {name: _range_scores(pairs, predicted.count, events, np.flatnonzero(contested), keep[name]) for name in keep}
+    return {
+        name: _range_scores(pairs, predicted.count, events, np.flatnonzero(contested), keep[name])
+        for name in keep
+    }
 
 
 def _range_scores(
@@ -246,7 +275,8 @@ def _range_scores(
 
     Args:
         predictions: number of predictions of each query [N].
-        events: ground-truth window, threshold index and rank of each true positive of the uncontested queries.
+        events: ground-truth window, threshold index and rank of each true positive of the uncontested
+            queries.
         contested: queries to match greedily.
     """
     names = [str(threshold) for threshold in THRESHOLDS.tolist()]
@@ -272,11 +302,14 @@ def _range_scores(
             **{name: _percent(value) for name, value in zip(names, per_threshold, strict=True)},
             "average": _percent(np.mean(per_threshold)),
         },
-        "MR-R1": {name: _percent(np.mean(iou >= value)) for name, value in zip(names, THRESHOLDS, strict=True)},
+        "MR-R1": {
+            name: _percent(np.mean(iou >= value)) for name, value in zip(names, THRESHOLDS, strict=True)
+        },
     }
 
 
-# Highlight detection -------------------------------------------------------------------------------------------------
+# Highlight detection
+# -------------------------------------------------------------------------------------------------
 
 
 def _highlights(packed: tuple[Floats, Ints], truth: GroundTruth, query: Ints) -> dict[str, dict[str, float]]:
@@ -291,7 +324,9 @@ def _highlights(packed: tuple[Floats, Ints], truth: GroundTruth, query: Ints) ->
     given = inside[:, :shared] & (clip[:shared] < length[:, None])
     np.copyto(scores[:, :shared], raw[:, :shared], where=given)
 
-    order = np.argsort(scores, axis=1) + time * np.arange(queries)[:, None]  # ascending, in flat indices; ties: below
+    order = (
+        np.argsort(scores, axis=1) + time * np.arange(queries)[:, None]
+    )  # ascending, in flat indices; ties: below
     ranked = scores.ravel()[order]
     tie_start = np.zeros(ranked.shape, np.int32)
     tie_start[:, 1:] = clip[1:] * (ranked[:, 1:] != ranked[:, :-1])

@@ -1,6 +1,6 @@
-"""What our code computed from real files that the project cannot ship: scores of released predictions, statistics of
-annotations, curves of the authors' logs, and the parts of the chapter on the foundations. `vtg data record` writes
-`results/recorded.json`; readers without the files see these.
+"""What our code computed from real files that the project cannot ship: scores of released predictions,
+statistics of annotations, curves of the authors' logs, and the parts of the chapter on the foundations.
+`vtg data record` writes `results/recorded.json`; readers without the files see these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from vtg_lib.files import RESULTS
 
 RECORD = RESULTS / "recorded.json"
 PREDICTIONS = "released_predictions/{}.jsonl"
-GROUND_TRUTH = {"val": "qvhighlights/highlight_val_release.jsonl", "test": "qvhighlights/highlight_test_with_gt.jsonl"}
+GROUND_TRUTH = {
+    "val": "qvhighlights/highlight_val_release.jsonl",
+    "test": "qvhighlights/highlight_test_with_gt.jsonl",
+}
 ANNOTATIONS = {
     "QVHighlights train": ("qvhighlights", "qvhighlights/highlight_train_release.jsonl"),
     "QVHighlights val": ("qvhighlights", "qvhighlights/highlight_val_release.jsonl"),
@@ -33,13 +36,15 @@ LOGS = {
 
 
 def load(path: Path = RECORD) -> dict[str, Any]:
-    """The record: `released`, `annotations` and `logs`, each by name with the sha256 of what it came from; and `foundations`,
-    the parts of that chapter (`vtg_lib.book.foundations.measure`)."""
+    """The record: `released`, `annotations` and `logs`, each by name with the sha256 of what it came from;
+    and `foundations`, the parts of that chapter (`vtg_lib.book.foundations.measure`)."""
     return json.loads(path.read_text()) if path.exists() else {"released": {}, "annotations": {}, "logs": {}}
 
 
 def released_score(name: str, split: str, root: Path) -> dict[str, float] | None:
-    """The evaluator's "brief" numbers of a released prediction file: computed where it is there, else as recorded."""
+    """The evaluator's "brief" numbers of a released prediction file: computed where it is there, else as
+    recorded.
+    """
     predictions, truth = root / PREDICTIONS.format(name), root / GROUND_TRUTH[split]
     if predictions.exists() and truth.exists():
         return _score(predictions, truth)
@@ -55,7 +60,9 @@ def _score(predictions: Path, truth: Path) -> dict[str, float]:
 
 
 def log_curve(path: Path) -> dict[str, list[float]]:
-    """Epoch (from 1), mAP and HIT@1 of every evaluation in a log of Moment-DETR's format (one JSON object a line)."""
+    """Epoch (from 1), mAP and HIT@1 of every evaluation in a log of Moment-DETR's format (one JSON object a
+    line).
+    """
     curve: dict[str, list[float]] = {"epoch": [], "MR-full-mAP": [], "HL-min-VeryGood-Hit1": []}
     for line in path.read_text().splitlines():
         epoch = re.search(r"\[Epoch\] (\d+)", line)
@@ -88,13 +95,25 @@ def make(root: Path) -> dict[str, Any]:
     released = {}
     for name, split in sorted(names):
         predictions, truth = root / PREDICTIONS.format(name), root / GROUND_TRUTH[split]
-        released[name] = {"sha256": sha256(predictions), "truth_sha256": sha256(truth), "brief": _score(predictions, truth)}
+        released[name] = {
+            "sha256": sha256(predictions),
+            "truth_sha256": sha256(truth),
+            "brief": _score(predictions, truth),
+        }
     annotations = {
-        label: {"sha256": sha256(root / file), "statistics": statistics(read_annotations(root / file), dataset)}
+        label: {
+            "sha256": sha256(root / file),
+            "statistics": statistics(read_annotations(root / file), dataset),
+        }
         for label, (dataset, file) in ANNOTATIONS.items()
     }
     logs = {name: {"sha256": sha256(root / file), **log_curve(root / file)} for name, file in LOGS.items()}
-    return {"released": released, "annotations": annotations, "logs": logs, "foundations": foundations.measure(root)}
+    return {
+        "released": released,
+        "annotations": annotations,
+        "logs": logs,
+        "foundations": foundations.measure(root),
+    }
 
 
 def write(record: Mapping[str, Any], path: Path = RECORD) -> None:

@@ -53,13 +53,17 @@ def summarise(values: ArrayLike) -> Summary:
     return Summary(mean=mean, sd=float(x.std(ddof=1)) if x.size > 1 else math.nan, n=int(x.size))
 
 
-def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
+def bootstrap_interval(
+    values: ArrayLike, level: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> Interval:
     """Bias-corrected and accelerated bootstrap interval of the mean of `values` [n]."""
     x = np.asarray(values, dtype=float)
     if x.size < 2:
         return Interval(mean=summarise(x).mean, low=math.nan, high=math.nan, n=int(x.size), method="none")
     if np.all(x == x[0]):  # no spread to resample, where BCa is undefined
-        return Interval(mean=float(x[0]), low=float(x[0]), high=float(x[0]), n=int(x.size), method="bootstrap")
+        return Interval(
+            mean=float(x[0]), low=float(x[0]), high=float(x[0]), n=int(x.size), method="bootstrap"
+        )
     rng = np.random.default_rng(seed)
     result = scipy_stats.bootstrap((x,), np.mean, confidence_level=level, n_resamples=resamples, rng=rng)
     low, high = (float(bound) for bound in result.confidence_interval)
@@ -76,11 +80,13 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean=mean, low=mean - half, high=mean + half, n=int(x.size), method="t")
 
 
-def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float], level: float = 0.95) -> Interval:
+def paired_difference(
+    ours: Mapping[int, float], reference: Mapping[int, float], level: float = 0.95
+) -> Interval:
     """Interval of the mean of ours - reference over the seeds that both have.
 
-    Pairing by seed removes what the two share (order of the data, initialisation of common parts). The t interval is
-    used below `BOOTSTRAP_FROM` pairs, the bootstrap from there on.
+    Pairing by seed removes what the two share (order of the data, initialisation of common parts). The t
+    interval is used below `BOOTSTRAP_FROM` pairs, the bootstrap from there on.
     """
     seeds = sorted(set(ours) & set(reference))
     differences = np.array([ours[s] - reference[s] for s in seeds], dtype=float)
@@ -90,7 +96,9 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float],
 
 @dataclass(frozen=True, kw_only=True)
 class Friedman:
-    """Friedman's test over complete blocks: statistic (chi square), p value, N blocks of k methods, mean ranks."""
+    """Friedman's test over complete blocks: statistic (chi square), p value, N blocks of k methods, mean
+    ranks.
+    """
 
     statistic: float
     p: float
@@ -100,7 +108,9 @@ class Friedman:
 
 
 def ranks(scores: pd.DataFrame, higher_is_better: bool = True) -> pd.DataFrame:
-    """Rank of each method (row) by each metric (column); 1 is best, ties share their mean rank, NaN stays NaN."""
+    """Rank of each method (row) by each metric (column); 1 is best, ties share their mean rank, NaN stays
+    NaN.
+    """
     return scores.rank(axis=0, ascending=not higher_is_better, method="average")
 
 
@@ -128,8 +138,8 @@ def friedman(scores: pd.DataFrame, higher_is_better: bool = True) -> Friedman:
 def nemenyi_p(mean_ranks: Sequence[float], blocks: int) -> np.ndarray:
     """Two-sided p values [k, k] of Nemenyi's test from the mean ranks [k] over `blocks` complete blocks.
 
-    The difference of two mean ranks, divided by sqrt(k (k + 1) / (6 N)) and multiplied by sqrt 2, is compared with
-    the studentized range of k groups and infinite degrees of freedom (Demsar, 2006).
+    The difference of two mean ranks, divided by sqrt(k (k + 1) / (6 N)) and multiplied by sqrt 2, is compared
+    with the studentized range of k groups and infinite degrees of freedom (Demsar, 2006).
     """
     r = np.asarray(mean_ranks, dtype=float)
     k = r.size
@@ -167,7 +177,9 @@ def critical_difference(methods: int, blocks: int, alpha: float = 0.05) -> float
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> tuple[float, float, int]:
-    """Spearman's rho and Kendall's tau (b) of the pairs without NaN, and how many; NaN for fewer than three pairs."""
+    """Spearman's rho and Kendall's tau (b) of the pairs without NaN, and how many; NaN for fewer than three
+    pairs.
+    """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     both = ~np.isnan(x) & ~np.isnan(y)
     x, y = x[both], y[both]

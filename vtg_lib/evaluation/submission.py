@@ -1,8 +1,9 @@
 """Submissions in the QVHighlights layout: reading, checking and writing JSON lines.
 
-One row a query: `qid`, `pred_relevant_windows` [[start s, end s, score], ...], `pred_saliency_scores` [a number a clip];
-`query` and `vid` are for readers. Accepted as in the field's evaluator: any order of windows, windows without length or
-beyond the video, fewer or more than ten of them, none at all, and moments or highlights alone.
+One row a query: `qid`, `pred_relevant_windows` [[start s, end s, score], ...], `pred_saliency_scores` [a
+number a clip]; `query` and `vid` are for readers. Accepted as in the field's evaluator: any order of windows,
+windows without length or beyond the video, fewer or more than ten of them, none at all, and moments or
+highlights alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 Row = Mapping[str, Any]
 
 SHOWN = 10  # problems that one error lists
-# The authors' own files are one clip short of int(duration / 2) where the features are; more is a mix-up of files.
+# The authors' own files are one clip short of int(duration / 2) where the features are; more is a mix-up of
+# files.
 LENGTH_TOLERANCE = 2
 WINDOWS, SALIENCY = "pred_relevant_windows", "pred_saliency_scores"
 _LISTS = (list, tuple, np.ndarray)
@@ -77,15 +79,22 @@ def read_submission(
         match_number: require the same qids on both sides.
 
     Raises:
-        SubmissionError: file, line, field, what was expected and found, and the fix; up to ten problems at once.
+        SubmissionError: file, line, field, what was expected and found, and the fix; up to ten problems at
+            once.
     """
     lines = _read_lines(Path(path))
     rows = [row for _, row in lines]
-    _raise_if(_problems(rows, [f"{path}, line {number}" for number, _ in lines], ground_truth, match_number, str(path)))
+    _raise_if(
+        _problems(
+            rows, [f"{path}, line {number}" for number, _ in lines], ground_truth, match_number, str(path)
+        )
+    )
     return rows
 
 
-def check(predictions: Sequence[Row], ground_truth: Sequence[Row] | None = None, *, match_number: bool = True) -> None:
+def check(
+    predictions: Sequence[Row], ground_truth: Sequence[Row] | None = None, *, match_number: bool = True
+) -> None:
     """`read_submission`'s checks for rows in memory.
 
     Raises:
@@ -125,7 +134,9 @@ def _plain(value: Any) -> Any:
     """NumPy scalars and arrays as JSON can write them."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"a submission row holds a {type(value).__name__}, which JSON cannot. Fix: convert it to a number or text.")
+    raise TypeError(
+        f"a submission row holds a {type(value).__name__}, which JSON cannot. Fix: convert it to a number or text."
+    )
 
 
 def _raise_if(problems: Sequence[Problem]) -> None:
@@ -174,7 +185,12 @@ def _read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
                 )
     if not last:
         problems.append(
-            Problem(place=str(path), expected="one line for each query", got="an empty file", fix="run the prediction again")
+            Problem(
+                place=str(path),
+                expected="one line for each query",
+                got="an empty file",
+                fix="run the prediction again",
+            )
         )
     _raise_if(problems)
     return rows
@@ -193,10 +209,18 @@ def _bad_json(place: str, line: str, error: Exception, last: bool) -> Problem:
 
 
 def _problems(
-    rows: Sequence[Row], places: Sequence[str], ground_truth: Sequence[Row] | None, match_number: bool, source: str
+    rows: Sequence[Row],
+    places: Sequence[str],
+    ground_truth: Sequence[Row] | None,
+    match_number: bool,
+    source: str,
 ) -> list[Problem]:
     if len(rows) == 0:
-        return [Problem(place=source, expected="one row for each query", got="none", fix="run the prediction again")]
+        return [
+            Problem(
+                place=source, expected="one row for each query", got="none", fix="run the prediction again"
+            )
+        ]
     problems: list[Problem] = []
     clips = {} if ground_truth is None else {row["qid"]: int(row["duration"] / 2) for row in ground_truth}
     scored = [field for field in (WINDOWS, SALIENCY) if isinstance(rows[0], Mapping) and field in rows[0]]
@@ -220,24 +244,32 @@ def _problems(
         for field in scored:
             if field not in row:
                 fix = f"give every row {field}, or no row: the first row has it"
-                problems.append(Problem(place=place, field=field, expected="a list", got="no such field", fix=fix))
+                problems.append(
+                    Problem(place=place, field=field, expected="a list", got="no such field", fix=fix)
+                )
             elif field == WINDOWS:
                 problems += _window_problems(row[WINDOWS], place)
             else:
                 problems += _saliency_problems(row[SALIENCY], clips.get(row["qid"]), place)
     if ground_truth is not None:
-        if match_number:
-            problems += _qid_problems(seen, clips, source)
-        elif not seen.keys() & clips.keys():
+        if match_number or not seen.keys() & clips.keys():
             problems += _qid_problems(seen, clips, source)
     return problems
 
 
 def _qid_problem(row: Any, seen: Mapping[Any, str], place: str) -> Problem | None:
     if not isinstance(row, Mapping):
-        return Problem(place=place, expected="a mapping, a query", got=_show(row), fix="give one mapping for each query")
+        return Problem(
+            place=place, expected="a mapping, a query", got=_show(row), fix="give one mapping for each query"
+        )
     if "qid" not in row:
-        return Problem(place=place, field="qid", expected="an integer or text", got="no such field", fix="add the query's qid")
+        return Problem(
+            place=place,
+            field="qid",
+            expected="an integer or text",
+            got="no such field",
+            fix="add the query's qid",
+        )
     qid = row["qid"]
     if isinstance(qid, bool) or not isinstance(qid, int | str | np.integer):
         return Problem(
@@ -261,12 +293,22 @@ def _qid_problem(row: Any, seen: Mapping[Any, str], place: str) -> Problem | Non
 def _window_problems(windows: Any, place: str) -> list[Problem]:
     if not isinstance(windows, _LISTS):
         fix = "write a list of windows, empty if there is none"
-        return [Problem(place=place, field=WINDOWS, expected="[[start, end, score], ...]", got=_show(windows), fix=fix)]
+        return [
+            Problem(
+                place=place, field=WINDOWS, expected="[[start, end, score], ...]", got=_show(windows), fix=fix
+            )
+        ]
     for i, window in enumerate(windows):
         field = f"{WINDOWS}[{i}]"
-        if not isinstance(window, _LISTS) or len(window) != 3 or not all(isinstance(value, Real) for value in window):
+        if (
+            not isinstance(window, _LISTS)
+            or len(window) != 3
+            or not all(isinstance(value, Real) for value in window)
+        ):
             fix = "give start and end in seconds and a score, as numbers"
-            return [Problem(place=place, field=field, expected="[start, end, score]", got=_show(window), fix=fix)]
+            return [
+                Problem(place=place, field=field, expected="[start, end, score]", got=_show(window), fix=fix)
+            ]
         if not _all_finite(window):
             fix = "look for NaN or infinity in the model's output"
             return [Problem(place=place, field=field, expected="finite numbers", got=_show(window), fix=fix)]
@@ -283,10 +325,17 @@ def _saliency_problems(scores: Any, clips: int | None, place: str) -> list[Probl
     if not isinstance(scores, _LISTS):
         return problem("a list, one number a clip", _show(scores), "write a list of numbers")
     if len(scores) == 0:
-        return problem("one number a clip", "an empty list", "score every clip, or leave the field out of all rows")
+        return problem(
+            "one number a clip", "an empty list", "score every clip, or leave the field out of all rows"
+        )
     if not _all_finite(scores):
         i = next(i for i, score in enumerate(scores) if not _all_finite([score]))
-        return problem("a finite number", _show(scores[i]), "look for NaN, infinity or text in the model's output", f"[{i}]")
+        return problem(
+            "a finite number",
+            _show(scores[i]),
+            "look for NaN, infinity or text in the model's output",
+            f"[{i}]",
+        )
     if clips is not None and abs(len(scores) - clips) > LENGTH_TOLERANCE:
         fix = "score every clip of 2 s of the video of this query, without padding"
         return problem(f"{clips} scores, one a clip", str(len(scores)), fix)
@@ -314,7 +363,11 @@ def _qid_problems(found: Iterable[Any], wanted: Collection[Any], place: str) -> 
     problems = []
     if missing and len(missing) == len(wanted) and all(str(qid) in text for qid in given):
         want, got = (type(next(iter(side))).__name__ for side in (wanted, given))
-        return [Problem(place=place, field="qid", expected=f"type {want}", got=f"type {got}", fix="convert the qids")]
+        return [
+            Problem(
+                place=place, field="qid", expected=f"type {want}", got=f"type {got}", fix="convert the qids"
+            )
+        ]
     if missing:
         problems.append(
             Problem(

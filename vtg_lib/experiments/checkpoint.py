@@ -16,7 +16,8 @@ class CheckpointError(RuntimeError):
 
 
 def atomic_write(path: Path, payload: bytes) -> None:
-    """Replace `path` by `payload`; whatever happens, `path` holds either the old bytes or the new ones, whole.
+    """Replace `path` by `payload`; whatever happens, `path` holds either the old bytes or the new ones,
+    whole.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is unchanged.
@@ -57,7 +58,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state in `path`, on the CPU, or None where there is no such file. Never unpickles code (`weights_only`).
+    """The state in `path`, on the CPU, or None where there is no such file. Never unpickles code
+    (`weights_only`).
 
     Raises:
         CheckpointError: the file is not a readable checkpoint.

@@ -21,7 +21,9 @@ ROOTS = ("vtg_lib.data", "vtg_lib.models.initialisation", "vtg_lib.experiments.t
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -42,9 +44,10 @@ def code_version() -> str:
 def source_digest(model_module: str) -> str:
     """First 12 hex digits of the SHA-256 over the definitions that decide a run's numbers.
 
-    These are the top-level statements of the modules that data, training, scoring and `model_module` import from this
-    package, lazily or not, and so on; neither other models nor presentation. Comments, docstrings, layout, import lines
-    and the file that a definition stands in make no difference, nor does the version of Python.
+    These are the top-level statements of the modules that data, training, scoring and `model_module` import
+    from this package, lazily or not, and so on; neither other models nor presentation. Comments, docstrings,
+    layout, import lines and the file that a definition stands in make no difference, nor does the version of
+    Python.
     """
     found: set[str] = set()
     for path in _imported((*ROOTS, model_module)).values():
@@ -58,7 +61,11 @@ def _decides_nothing(node: ast.AST) -> bool:
         return not node.orelse and all(map(_decides_nothing, node.body))
     if isinstance(node, ast.Assign):
         return [ast.unparse(target) for target in node.targets] == ["__all__"]
-    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    alone = (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
     return alone or isinstance(node, ast.Import | ast.ImportFrom)
 
 

@@ -1,9 +1,10 @@
 """Does today's code still make the numbers of stored runs?
 
-Every run keeps the digest of the code that made it (`vtg_lib.experiments.provenance.source_digest`). Code that was moved, renamed or given
-an option that is off has another digest, and only running it shows that it computes the same. A replay trains a stored run
-again, up to the first evaluation that its curves keep: by then training has amplified the smallest difference, so where every
-loss, gradient norm and metric agrees in all stored digits, the two versions of the code count as one in tables.
+Every run keeps the digest of the code that made it (`vtg_lib.experiments.provenance.source_digest`). Code
+that was moved, renamed or given an option that is off has another digest, and only running it shows that it
+computes the same. A replay trains a stored run again, up to the first evaluation that its curves keep: by
+then training has amplified the smallest difference, so where every loss, gradient norm and metric agrees in
+all stored digits, the two versions of the code count as one in tables.
 
 `results/replays.jsonl` keeps what was found, one replay a line; of one run the last line counts.
 """
@@ -33,7 +34,8 @@ class Replay:
     """What one replay found.
 
     Attributes:
-        hash: of the stored run; model: its model; earlier, now: digests of the code that made it and of today's.
+        hash: of the stored run; model: its model; earlier, now: digests of the code that made it and of
+            today's.
         epoch: of the evaluation that was compared.
         differs: curve -> (stored, found), where they are not equal.
         provenance: of the replay.
@@ -51,9 +53,11 @@ class Replay:
 def due(
     records: Iterable[Mapping[str, Any]], models: Collection[str] | None = None, device: str = "cpu"
 ) -> list[Mapping[str, Any]]:
-    """The stored runs to replay: of each model and earlier version, so many that every choice that a spec can make occurs.
+    """The stored runs to replay: of each model and earlier version, so many that every choice that a spec can
+    make occurs.
 
-    Runs of another processor, number of threads or version of torch are left out: these alone change the last digits.
+    Runs of another processor, number of threads or version of torch are left out: these alone change the last
+    digits.
 
     Args:
         models: names; default all.
@@ -63,7 +67,10 @@ def due(
     for record in records:
         known = record["provenance"]
         model, digest = record["spec"]["model"], known.get("source_digest")
-        comparable = known["device"] == _one_thread(here["device"]) and known["versions"]["torch"] == here["versions"]["torch"]
+        comparable = (
+            known["device"] == _one_thread(here["device"])
+            and known["versions"]["torch"] == here["versions"]["torch"]
+        )
         wanted = models is None or model in models
         if wanted and comparable and digest is not None and digest != _today(model):
             groups.setdefault((model, digest), []).append(record)
@@ -71,7 +78,9 @@ def due(
 
 
 def cover(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Few of the records that make all choices which their specs make: values of fields that are no numbers; greedily."""
+    """Few of the records that make all choices which their specs make: values of fields that are no numbers;
+    greedily.
+    """
     values = [
         {
             (part, name, canonical(value))
@@ -118,7 +127,12 @@ def replay(record: Mapping[str, Any], device: str = "cpu", data_root: str | None
 
 
 def replay_all(
-    records: Sequence[Mapping[str, Any]], store: Store, *, workers: int = 1, device: str = "cpu", data_root: str | None = None
+    records: Sequence[Mapping[str, Any]],
+    store: Store,
+    *,
+    workers: int = 1,
+    device: str = "cpu",
+    data_root: str | None = None,
 ) -> Iterator[Replay]:
     """Replay in processes of one thread each; every result is stored before it is given."""
     from vtg_lib.experiments.sweep import start_worker

@@ -1,6 +1,7 @@
 """Runs as values: a `RunSpec` says what to train, a `RunResult` what came out and where it came from.
 
-Asking for a run that the store has returns it; otherwise it is trained, from its last checkpoint where it was interrupted.
+Asking for a run that the store has returns it; otherwise it is trained, from its last checkpoint where it was
+interrupted.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class PausedError(RuntimeError):
 class RunResult:
     """A finished run, one line of the store.
 
-    metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of the last
-    one, "test" where the data has a test split (scored once, with the selected epoch). curves: {column: [a value per
-    kept epoch]}. diagnostics: {name: {"before": …, "after": …}}, and for those that
-    are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see `vtg_lib.experiments.provenance`.
+    metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of
+    the last one, "test" where the data has a test split (scored once, with the selected epoch). curves:
+    {column: [a value per kept epoch]}. diagnostics: {name: {"before": …, "after": …}}, and for those that
+    are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see
+    `vtg_lib.experiments.provenance`.
     """
 
     hash: str
@@ -64,8 +66,8 @@ class RunResult:
 def find(store: Store, spec: RunSpec) -> RunResult | None:
     """The stored result of `spec`, if it has all the diagnostics that the spec asks for.
 
-    A line written before a config gained a field counts as having that field's default: new fields must default to
-    what was done before.
+    A line written before a config gained a field counts as having that field's default: new fields must
+    default to what was done before.
     """
     record = store.get(spec.hash) or store.get_alias(spec.hash, _current_hash)
     if record is None or not set(spec.diagnostics) <= set(record.get("diagnostics", {})):
@@ -100,7 +102,9 @@ def load_data(spec: RunSpec, data_root: Path | str | None = None) -> dict[str, A
 
 
 def build_model(spec: RunSpec) -> nn.Module:
-    """The spec's model as it is before training; rows of an ablation share what parameters they have in common."""
+    """The spec's model as it is before training; rows of an ablation share what parameters they have in
+    common.
+    """
     from vtg_lib import models
     from vtg_lib.models.initialisation import build_paired
 
@@ -127,7 +131,8 @@ def run(
         rerun: train even if the store has it; the new line supersedes the old one.
         keep_weights: leave the selected weights in the run's folder, for `trained_model`.
         deadline: a `time.time()` after which the run stops at the end of its epoch.
-        append: False only looks into the store, and leaves the last checkpoint to callers that store the result themselves.
+        append: False only looks into the store, and leaves the last checkpoint to callers that store the
+            result themselves.
 
     Raises:
         PausedError: the deadline came first.
@@ -157,7 +162,8 @@ def run_folder(spec: RunSpec, device: str, checkpoint_root: Path | str | None = 
 def trained_model(spec: RunSpec, **options: Any) -> nn.Module:
     """The spec's model with its selected weights; `options` as `run`, without a store.
 
-    Where the cache has no weights that today's code trained, they are trained first; no store gets a line for it.
+    Where the cache has no weights that today's code trained, they are trained first; no store gets a line for
+    it.
     """
     from vtg_lib import models
     from vtg_lib.experiments.checkpoint import load_checkpoint
@@ -258,7 +264,9 @@ def _diagnose(diagnostics: dict[str, Any], when: str, model: nn.Module, data: An
 
 
 def _observer(diagnostics: Mapping[str, Any], data: Any) -> Callable[[nn.Module], dict[str, Any]] | None:
-    """What looks at the model after every evaluation: those of the run's diagnostics that are about the course of training."""
+    """What looks at the model after every evaluation: those of the run's diagnostics that are about the
+    course of training.
+    """
     from vtg_lib.diagnostics import DIAGNOSTICS, OBSERVED
 
     names = [name for name in diagnostics if name in OBSERVED]
@@ -269,7 +277,9 @@ def _discard_stale(folder: Path, digest: str) -> None:
     """Remove a checkpoint that other code wrote: going on from it would mix two versions in one number."""
     note, checkpoint = folder / "source_digest", folder / "checkpoint.pt"
     if checkpoint.exists() and (not note.exists() or note.read_text() != digest):
-        warnings.warn(f"the code changed since {checkpoint} was written; training from the start", stacklevel=2)
+        warnings.warn(
+            f"the code changed since {checkpoint} was written; training from the start", stacklevel=2
+        )
         checkpoint.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(digest)
@@ -294,7 +304,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def thin_curves(curves: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[float | None]]:
-    """Columns with at most `points` of the evaluated epochs, the first and the last always; four significant digits."""
+    """Columns with at most `points` of the evaluated epochs, the first and the last always; four significant
+    digits.
+    """
     rows = [row for row in curves if "val" in row]
     if len(rows) > points:
         rows = [rows[round(i * (len(rows) - 1) / (points - 1))] for i in range(points)]

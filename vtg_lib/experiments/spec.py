@@ -1,7 +1,7 @@
 """What to train, as a value.
 
-A spec is hashed over its *resolved* form, with every default spelled out, so that the order of keys and defaults that
-somebody wrote down make no difference.
+A spec is hashed over its *resolved* form, with every default spelled out, so that the order of keys and
+defaults that somebody wrote down make no difference.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class RunSpec:
     """Everything that decides the outcome of a run.
 
     model: a name of `vtg_lib.models.MODELS`. config: overrides of that model's `Config`. data: what
-    `vtg_lib.data.load_data` takes. diagnostics: names of `vtg_lib.diagnostics.DIAGNOSTICS`, computed before and after
-    training; they only look at the model, so they are no part of the hash.
+    `vtg_lib.data.load_data` takes. diagnostics: names of `vtg_lib.diagnostics.DIAGNOSTICS`, computed before
+    and after training; they only look at the model, so they are no part of the hash.
     """
 
     model: str
@@ -56,7 +56,10 @@ class RunSpec:
         fields = {f.name for f in dataclasses.fields(TrainConfig)}
         if unknown := sorted(set(settings) - fields):
             raise ValueError(f"run spec: unknown fields {unknown} in train; it has {sorted(fields)}")
-        rest = {"seed": cast_like("seed", 0, value.get("seed", 0)), "diagnostics": tuple(value.get("diagnostics", ()))}
+        rest = {
+            "seed": cast_like("seed", 0, value.get("seed", 0)),
+            "diagnostics": tuple(value.get("diagnostics", ())),
+        }
         return cls(**{**value, "train": TrainConfig(**settings), **rest})
 
     @functools.cached_property
@@ -89,7 +92,9 @@ class RunSpec:
 
 
 def _resolve_data(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official features}."""
+    """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official
+    features}.
+    """
     from vtg_lib import data
     from vtg_lib.data.render import RENDER_VERSION
 

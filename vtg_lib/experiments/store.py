@@ -18,8 +18,8 @@ class StoreError(RuntimeError):
 class Store:
     """`path`, one run a line, indexed by the run's hash; the last line of a hash counts.
 
-    Reading never fails because of a bad line: it is skipped, and reported once in `problems` and as a warning. Lines
-    that other processes add are seen by the next look-up, which reads only what is new.
+    Reading never fails because of a bad line: it is skipped, and reported once in `problems` and as a
+    warning. Lines that other processes add are seen by the next look-up, which reads only what is new.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -84,7 +84,9 @@ class Store:
         return self._records.get(key)
 
     def get_alias(self, key: str, rehash: Callable[[Mapping[str, Any]], str | None]) -> dict[str, Any] | None:
-        """The record whose spec hashes to `key` by today's rules (`rehash`), whatever hash it was stored under."""
+        """The record whose spec hashes to `key` by today's rules (`rehash`), whatever hash it was stored
+        under.
+        """
         self._refresh()
         found = None
         for old, record in self._records.items():
@@ -124,7 +126,9 @@ class Store:
                 try:
                     written = file.write(line)
                     if written != len(line):
-                        raise OSError(f"only {written} of {len(line)} bytes could be written: is the disk full?")
+                        raise OSError(
+                            f"only {written} of {len(line)} bytes could be written: is the disk full?"
+                        )
                     os.fsync(file.fileno())
                 except BaseException:
                     file.truncate(size)

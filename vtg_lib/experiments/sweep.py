@@ -1,7 +1,8 @@
 """Many runs: in this process, in a pool of processes, or on any `concurrent.futures.Executor`.
 
-The parent is the only writer of the store; workers return plain dicts, so that a worker may be anywhere that shares
-nothing with the parent but the code. What is stored is skipped; a run that was killed goes on from its checkpoint.
+The parent is the only writer of the store; workers return plain dicts, so that a worker may be anywhere that
+shares nothing with the parent but the code. What is stored is skipped; a run that was killed goes on from its
+checkpoint.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ ATTEMPTS = 2  # a worker that dies takes its neighbours' runs with it; they get 
 class SweepReport:
     """What a sweep did.
 
-    done: results trained now. stored: hashes that were there, or that another sweep stored meanwhile. paused: hashes that
-    reached the time budget with a checkpoint. left: hashes not begun, for lack of time. failed: {hash: error with
-    traceback}. wall_s: of the sweep.
+    done: results trained now. stored: hashes that were there, or that another sweep stored meanwhile. paused:
+    hashes that reached the time budget with a checkpoint. left: hashes not begun, for lack of time. failed:
+    {hash: error with traceback}. wall_s: of the sweep.
     """
 
     done: list[RunResult] = field(default_factory=list)
@@ -65,7 +66,9 @@ class SweepReport:
 
 
 class _Estimate:
-    """Seconds that a run will take, from the runs of the same cost that finished, here or earlier on this device."""
+    """Seconds that a run will take, from the runs of the same cost that finished, here or earlier on this
+    device.
+    """
 
     def __init__(self, store: Store | None, device: str) -> None:
         from vtg_lib.experiments.provenance import device_name
@@ -82,7 +85,9 @@ class _Estimate:
         self.seconds[spec.cost_key] = max(seconds, self.seconds.get(spec.cost_key, 0.0))
 
     def of(self, spec: RunSpec) -> float:
-        """The expected seconds: of its like; of the longest run known where it has none; 0 where nothing is known."""
+        """The expected seconds: of its like; of the longest run known where it has none; 0 where nothing is
+        known.
+        """
         known = self.seconds.get(spec.cost_key)
         return MARGIN * (max(self.seconds.values(), default=0.0) if known is None else known)
 
@@ -105,11 +110,11 @@ def sweep(
     """Fill `store` with the runs of `specs`.
 
     Args:
-        executor: any executor, `dask.distributed.Client.get_executor()` for one; it is left open. Default: this process
-            for one worker, else processes with one torch thread each.
+        executor: any executor, `dask.distributed.Client.get_executor()` for one; it is left open. Default:
+            this process for one worker, else processes with one torch thread each.
         workers: runs under way at once.
-        time_budget: seconds. A run that will not fit, judging by those that finished, is not begun; one that is under
-            way when the time is up stops at the end of its epoch, with a checkpoint.
+        time_budget: seconds. A run that will not fit, judging by those that finished, is not begun; one that
+            is under way when the time is up stops at the end of its epoch, with a checkpoint.
         partial: begin runs that will not fit too; they pause, and the next sweep goes on with them.
         priority: sort key; the smallest first. Default: the order of `specs`.
 
@@ -189,7 +194,9 @@ class _Loop:
 
     def here(self, bar: tqdm, progress: bool) -> None:
         while (spec := self._next(bar)) is not None:
-            self._settle(spec, functools.partial(_execute, spec, self._path, self.rerun, self.options, progress), bar)
+            self._settle(
+                spec, functools.partial(_execute, spec, self._path, self.rerun, self.options, progress), bar
+            )
 
     def through_pool(self, workers: int, bar: tqdm) -> None:
         """Run everything in pools of processes, a new one whenever a process dies (of memory, say)."""
@@ -262,8 +269,12 @@ class _Loop:
         bar.set_postfix(failed=len(self.report.failed), refresh=False)
 
 
-def _execute(spec: RunSpec, path: Path | None, rerun: bool, options: dict[str, Any], progress: bool) -> dict[str, Any]:
-    """Train one run, in whatever process, unless the store at `path` got it; the checkpoint stays until it is stored."""
+def _execute(
+    spec: RunSpec, path: Path | None, rerun: bool, options: dict[str, Any], progress: bool
+) -> dict[str, Any]:
+    """Train one run, in whatever process, unless the store at `path` got it; the checkpoint stays until it is
+    stored.
+    """
     store = None if path is None else Store(path)
     return run(spec, store, rerun=rerun, progress=progress, append=False, **options).to_dict()
 

@@ -1,10 +1,10 @@
 """One training loop for every model.
 
-Four streams of random numbers are kept apart, so that nothing that only looks (evaluation, logging, checkpoints) can
-change what is learned: the order of the data has a generator of its own; initialisation happens before `train` and
-leaves no trace; dropout draws from torch's global generator, seeded at the start of training; evaluation runs inside a
-fork of the global generator that is thrown away. On a CPU with a fixed number of threads, the same seed gives the same
-numbers, with or without an interruption.
+Four streams of random numbers are kept apart, so that nothing that only looks (evaluation, logging,
+checkpoints) can change what is learned: the order of the data has a generator of its own; initialisation
+happens before `train` and leaves no trace; dropout draws from torch's global generator, seeded at the start
+of training; evaluation runs inside a fork of the global generator that is thrown away. On a CPU with a fixed
+number of threads, the same seed gives the same numbers, with or without an interruption.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class NonFiniteLossError(RuntimeError):
 class TrainConfig:
     """How a model is trained. Every field can change the numbers, so every field is part of a run's hash.
 
-    Selection rule: of the evaluated epochs, the one with the highest `select` on the *validation* split; of equals,
-    the earliest. The last epoch is always evaluated.
+    Selection rule: of the evaluated epochs, the one with the highest `select` on the *validation* split; of
+    equals, the earliest. The last epoch is always evaluated.
     """
 
     epochs: int = 200
@@ -58,7 +58,9 @@ class TrainConfig:
     step_epochs: int = 0  # "step": multiply by step_gamma after every so many epochs; 0 never does
     step_gamma: float = 0.1
     clip_norm: float = 0.1  # largest L2 norm of the whole gradient; 0 does not clip
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # autocast of forward; losses stay float32
+    precision: Literal["float32", "bfloat16", "float16"] = (
+        "float32"  # autocast of forward; losses stay float32
+    )
     compile: bool = False
     eval_every: int = 1  # epochs
     select: str = "MR-full-mAP"  # a key of the evaluator's "brief" result
@@ -81,7 +83,9 @@ class TrainConfig:
             raise ValueError("give train.warmup_steps or train.warmup_ratio, not both")
         for name, known in (("precision", tuple(PRECISIONS)), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
-                raise ValueError(f"train.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"train.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of update `step` (from 0)."""
@@ -92,7 +96,9 @@ class TrainConfig:
         if self.schedule == "step" and self.step_epochs:
             return self.learning_rate * self.step_gamma ** (step // steps_per_epoch // self.step_epochs)
         if self.schedule == "cosine":
-            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+            return (
+                self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+            )
         return self.learning_rate
 
 
@@ -100,7 +106,8 @@ class TrainConfig:
 class TrainOutcome:
     """What a training run leaves behind. The model itself ends with the weights of the selected epoch.
 
-    curves: one dict an epoch: epoch (from 1), step, learning_rate, loss {term: mean over the epoch, weighted},
+    curves: one dict an epoch: epoch (from 1), step, learning_rate, loss {term: mean over the epoch,
+    weighted},
         gradient_norm, and, where evaluated, val (the evaluator's "brief" numbers).
     best / last: nested metrics of the selected and of the last epoch. `finished` is False after `stop_after`.
     timings: seconds in train and evaluate, summed over interruptions; step_ms, the mean of a training step.
@@ -126,7 +133,8 @@ def resident(data: GroundingData, device: torch.device, share: float = 0.6) -> G
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Highest memory use in MiB: `peak_memory_mb`, this training's on a GPU, or `process_peak_mb`, resident, on a CPU.
+    """Highest memory use in MiB: `peak_memory_mb`, this training's on a GPU, or `process_peak_mb`, resident,
+    on a CPU.
 
     The latter is of the process since it began, with whatever it did before: an upper bound for the training.
     """
@@ -139,7 +147,9 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over the parameters that are trained; the fused kernel (CPU and CUDA have one)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
 
 
 def train(
@@ -161,16 +171,17 @@ def train(
     """Train `model` and leave it with the weights of the selected epoch.
 
     Args:
-        model: an initialised model (seed before building it); its `loss(output, batch)` gives weighted scalar terms.
+        model: an initialised model (seed before building it); its `loss(output, batch)` gives weighted scalar
+            terms.
         data_val: selects the epoch; nothing else does.
         seed: of the data order and of dropout.
-        checkpoint_dir: where `checkpoint.pt` is kept, at the ends of epochs, at most every `checkpoint_every_s`
-            seconds. A checkpoint that is there is continued.
+        checkpoint_dir: where `checkpoint.pt` is kept, at the ends of epochs, at most every
+            `checkpoint_every_s` seconds. A checkpoint that is there is continued.
         stop_after: stop, with a checkpoint, after this many epochs (counted from the start of the training).
         deadline: stop, with a checkpoint, at the first end of an epoch after this `time.time()`.
         identity: belongs to the checkpoint; another value is refused (a run's hash).
-        observe: looks at the model after every evaluation, without drawing random numbers; the curves keep what it returns as
-            `observed`.
+        observe: looks at the model after every evaluation, without drawing random numbers; the curves keep
+            what it returns as `observed`.
 
     Raises:
         NonFiniteLossError: names epoch, step and term; the last checkpoint is kept.
@@ -178,9 +189,20 @@ def train(
         ValueError: an empty training set, or `config.select` is not among the metrics.
     """
     if len(data_train) == 0 or len(data_val) == 0:
-        raise ValueError(f"training needs samples, got {len(data_train)} for training, {len(data_val)} for validation")
+        raise ValueError(
+            f"training needs samples, got {len(data_train)} for training, {len(data_val)} for validation"
+        )
     return _Trainer(
-        model, data_train, data_val, config, seed, torch.device(device), checkpoint_dir, checkpoint_every_s, identity, observe
+        model,
+        data_train,
+        data_val,
+        config,
+        seed,
+        torch.device(device),
+        checkpoint_dir,
+        checkpoint_every_s,
+        identity,
+        observe,
     ).fit(progress, stop_after, deadline)
 
 
@@ -227,7 +249,13 @@ class _Trainer:
         last = config.epochs if stop_after is None else min(stop_after, config.epochs)
         saved_at = time.perf_counter()
         total = config.epochs * self.steps_per_epoch
-        with tqdm(total=total, initial=self.epoch * self.steps_per_epoch, disable=not progress, unit="step", leave=False) as bar:
+        with tqdm(
+            total=total,
+            initial=self.epoch * self.steps_per_epoch,
+            disable=not progress,
+            unit="step",
+            leave=False,
+        ) as bar:
             while self.epoch < last:
                 record = self._train_epoch(bar)
                 self.epoch += 1
@@ -254,7 +282,9 @@ class _Trainer:
         return outcome
 
     def _train_epoch(self, bar: tqdm) -> dict[str, Any]:
-        """One pass over the data. Nothing in here waits for a GPU, except the look at the losses now and then."""
+        """One pass over the data. Nothing in here waits for a GPU, except the look at the losses now and
+        then.
+        """
         config, started = self.config, time.perf_counter()
         self.model.train()
         every = CHECK_EVERY if self.device.type == "cuda" else 1
@@ -281,7 +311,9 @@ class _Trainer:
                 now = time.perf_counter()
                 if not bar.disable and now - shown > 0.3:
                     shown = now
-                    postfix = {name: f"{value:.3g}" for name, value in zip(names, block[-1].tolist(), strict=False)}
+                    postfix = {
+                        name: f"{value:.3g}" for name, value in zip(names, block[-1].tolist(), strict=False)
+                    }
                     bar.set_postfix(epoch=self.epoch + 1, **postfix, refresh=False)
             bar.update()
         self.seconds["train_s"] += time.perf_counter() - started
@@ -295,7 +327,9 @@ class _Trainer:
         }
 
     def _step(self, index: Tensor) -> tuple[list[str], Tensor]:
-        """One update on rows `index`; returns the names of the loss terms and [terms..., gradient norm], detached."""
+        """One update on rows `index`; returns the names of the loss terms and [terms..., gradient norm],
+        detached.
+        """
         batch = self.data_train.batch(index).to(self.device)
         output = forward(self.network, batch, self.config.precision)
         losses = self.model.loss(output, batch)
@@ -311,7 +345,9 @@ class _Trainer:
         return list(losses), torch.cat([terms.detach(), norm.detach().reshape(1)])
 
     def _check(self, block: Tensor, names: list[str], first: int) -> None:
-        """Refuse losses or gradients that are not finite; `block` is [steps, terms + 1], `first` its first step."""
+        """Refuse losses or gradients that are not finite; `block` is [steps, terms + 1], `first` its first
+        step.
+        """
         if self.scaler.is_enabled():  # float16 overflows now and then, and the scaler skips that step
             block = block[:, :-1]
         bad = ~block.isfinite()
@@ -322,7 +358,11 @@ class _Trainer:
         raise self._diverged(first + step, f"{', '.join(where)} = {block[step][bad[step]].tolist()}")
 
     def _diverged(self, step: int, what: str) -> NonFiniteLossError:
-        kept = "" if self.checkpoint is None else f" The last good checkpoint is kept in {self.checkpoint.parent}."
+        kept = (
+            ""
+            if self.checkpoint is None
+            else f" The last good checkpoint is kept in {self.checkpoint.parent}."
+        )
         return NonFiniteLossError(
             f"training diverged at step {step + 1} (epoch {self.epoch + 1}): {what}. Try a smaller learning rate (now "
             f"{self.config.learning_rate:g}), a longer warm-up, or precision float32 (now {self.config.precision}).{kept}"
@@ -335,7 +375,9 @@ class _Trainer:
         if self.config.select not in brief:
             raise ValueError(f"train.select must be one of {', '.join(brief)}; got {self.config.select!r}")
         if math.isnan(brief[self.config.select]):
-            raise ValueError(f"train.select: the validation split has no query that {self.config.select} is about")
+            raise ValueError(
+                f"train.select: the validation split has no query that {self.config.select} is about"
+            )
         self.outcome.last = metrics
         if brief[self.config.select] > self.best_value:
             self.best_value = brief[self.config.select]
@@ -344,7 +386,8 @@ class _Trainer:
         self.seconds["evaluate_s"] += time.perf_counter() - started
         return dict(brief)
 
-    # ------------------------------------------------------------------------------------------- interruptions
+    # -------------------------------------------------------------------------------------------
+    # interruptions
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -369,7 +412,9 @@ class _Trainer:
                 "random": {"global": torch.get_rng_state(), "cuda": cuda, "order": self.order.get_state()},
                 "best_value": self.best_value,
                 "best_state": self.best_state,
-                "outcome": {name: getattr(self.outcome, name) for name in ("curves", "best_epoch", "best", "last")},
+                "outcome": {
+                    name: getattr(self.outcome, name) for name in ("curves", "best_epoch", "best", "last")
+                },
                 "seconds": self.seconds,
             },
         )
@@ -388,7 +433,11 @@ class _Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.best_value, self.best_state = state["epoch"], state["best_value"], state["best_state"]
+        self.epoch, self.best_value, self.best_state = (
+            state["epoch"],
+            state["best_value"],
+            state["best_state"],
+        )
         for name, value in state["outcome"].items():
             setattr(self.outcome, name, value)
         self.seconds = state["seconds"]

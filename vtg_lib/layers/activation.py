@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class PReLU(nn.PReLU):
     """`nn.PReLU` with one learned slope: max(x, 0) + slope min(x, 0).
 
-    PyTorch's CPU kernel writes the slope's gradient element by element before it sums it up; here it is one dot product. On
-    other devices and in compiled code PyTorch's kernel is used.
+    PyTorch's CPU kernel writes the slope's gradient element by element before it sums it up; here it is one
+    dot product. On other devices and in compiled code PyTorch's kernel is used.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """CG-DETR's adaptive cross-attention (Moon et al. 2023) and layers that drop whole residual branches.
 
-Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Axes: B samples, T clips, N dummy tokens, L words, H heads, D
-channels.
+Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Axes: B samples, T clips, N dummy tokens, L words,
+H heads, D channels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from vtg_lib.layers.transformer import AttentionLayer
 
 
 class DropPath(nn.Module):
-    """Drops a residual branch of whole samples with probability `p` while training, and scales the others by 1 / (1 - p)."""
+    """Drops a residual branch of whole samples with probability `p` while training, and scales the others by
+    1 / (1 - p).
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -67,7 +69,10 @@ class GroupLayer(PathLayer):
     ) -> Tensor:
         """x, position `[B, N, D]`; mask `[B, N]`; group `[B, N]`, each with an unmasked token -> `[B, N, D]`."""
         attention, query = self.attention, x + position
-        q, k, v = (split_heads(t, attention.heads) for t in (attention.query(query), attention.key(query), attention.value(x)))
+        q, k, v = (
+            split_heads(t, attention.heads)
+            for t in (attention.query(query), attention.key(query), attention.value(x))
+        )
         allowed = (group[:, :, None] == group[:, None]) & mask[:, None]
         bias = torch.zeros_like(allowed, dtype=q.dtype).masked_fill_(~allowed, torch.finfo(q.dtype).min)
         mixed, _ = attend(q, k, v, dropout=attention.dropout if self.training else 0.0, bias=bias)
@@ -76,10 +81,12 @@ class GroupLayer(PathLayer):
 
 
 class AdaptiveCrossLayer(nn.Module):
-    """Cross-attention in which clips spread their attention over words and dummy tokens, but read the words only.
+    """Cross-attention in which clips spread their attention over words and dummy tokens, but read the words
+    only.
 
-    What a clip gives to the dummy tokens it does not get back: a clip unrelated to the sentence stays as it is. Queries,
-    keys and values are not projected, only the output is. The residual is normalised at the end, as in `CrossLayer`.
+    What a clip gives to the dummy tokens it does not get back: a clip unrelated to the sentence stays as it
+    is. Queries, keys and values are not projected, only the output is. The residual is normalised at the end,
+    as in `CrossLayer`.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
@@ -96,7 +103,8 @@ class AdaptiveCrossLayer(nn.Module):
 
     @staticmethod
     def prepare(dummies: Tensor, dummy_position: Tensor, words: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-        """Keys and values by head, `[B, H, N + L, D / H]`, the same for every layer; the values of dummies are zero.
+        """Keys and values by head, `[B, H, N + L, D / H]`, the same for every layer; the values of dummies
+        are zero.
 
         Args:
             dummies: `[B, N, D]`; dummy_position: `[N, D]`; words: `[B, L, D]`, which carry no position.
@@ -105,17 +113,22 @@ class AdaptiveCrossLayer(nn.Module):
         values = torch.cat((torch.zeros_like(dummies), words), 1)
         return split_heads(keys, heads), split_heads(values, heads)
 
-    def forward(self, x: Tensor, position: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, position: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """One layer.
 
         Args:
-            x, position: `[B, T, D]`; keys, values: from `prepare`; mask: `[B, N + L]`, True on dummies and real words.
+            x, position: `[B, T, D]`; keys, values: from `prepare`; mask: `[B, N + L]`, True on dummies and
+                real words.
 
         Returns:
             `[B, T, D]` and the attention `[B, T, N + L]`, averaged over heads.
         """
         query = split_heads(x + position, self.heads)
-        mixed, weights = attend(query, keys, values, mask, self.attention_dropout if self.training else 0.0, need_weights=True)
+        mixed, weights = attend(
+            query, keys, values, mask, self.attention_dropout if self.training else 0.0, need_weights=True
+        )
         assert weights is not None
         return self.advance(x, merge_heads(mixed)), weights.mean(1)
 

@@ -22,8 +22,8 @@ from vtg_lib.spans import inverse_sigmoid
 class ConditionalAttention(nn.Module):
     """Attention whose content and position projections are separate (Conditional DETR, Meng et al. 2021).
 
-    With `split=False` content and position are added per head; with `split=True` they are concatenated, so that the
-    logit is the sum of a content and a position similarity.
+    With `split=False` content and position are added per head; with `split=True` they are concatenated, so
+    that the logit is the sum of a content and a position similarity.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, split: bool) -> None:
@@ -50,9 +50,10 @@ class ConditionalAttention(nn.Module):
         """One attention.
 
         Args:
-            x, position: `[B, Q, D]`; memory, memory_position: `[B, S, D]`; mask: `[B, S]`, True where it may be read.
-            start: `[B, Q, D]`, added to the content query of the first decoder layer, with the memory's positions to the
-                content key (split attention only).
+            x, position: `[B, Q, D]`; memory, memory_position: `[B, S, D]`; mask: `[B, S]`, True where it may
+                be read.
+            start: `[B, Q, D]`, added to the content query of the first decoder layer, with the memory's
+                positions to the content key (split attention only).
             bias: `[B, Q, S]`, added to the logits of every head; in place of a mask.
 
         Returns:
@@ -109,7 +110,9 @@ class AnchorDecoderLayer(nn.Module):
         mixed, _ = self.self_attention(x, position, x, position, bias=bias)
         x = self.norms[0](x + self.dropout(mixed))
         start = None if self.start is None else self.start(position)
-        mixed, weights = self.cross_attention(x, sine, memory, memory_position, mask, start, need_weights=need_weights)
+        mixed, weights = self.cross_attention(
+            x, sine, memory, memory_position, mask, start, need_weights=need_weights
+        )
         x = self.norms[1](x + self.dropout(mixed))
         return self.norms[2](x + self.dropout(self.feed_forward(x))), weights
 
@@ -118,7 +121,8 @@ class Decoded(NamedTuple):
     """What an `AnchorDecoder` returns.
 
     Attributes:
-        states: `[S, B, Q, D]` after each layer, normalised; references: `[S, B, Q, 2]` that each layer started from.
+        states: `[S, B, Q, D]` after each layer, normalised; references: `[S, B, Q, 2]` that each layer
+            started from.
         trace: `references`, and `clip_attention [S, B, Q, T]`, averaged over heads; filled on request.
     """
 
@@ -134,12 +138,15 @@ class AnchorDecoder(nn.Module):
         queries: Q anchors; layers, width, heads, hidden, dropout: as usual.
 
     Attributes:
-        relate: see `Relate`; it gets the normalised state, and the reference `[B, Q, 2]` that the layer started from.
+        relate: see `Relate`; it gets the normalised state, and the reference `[B, Q, 2]` that the layer
+            started from.
     """
 
     relate: Relate | None
 
-    def __init__(self, queries: int, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, queries: int, layers: int, width: int, heads: int, hidden: int, dropout: float
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             AnchorDecoderLayer(width, heads, hidden, dropout, first=index == 0) for index in range(layers)
@@ -154,7 +161,9 @@ class AnchorDecoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform matrices, anchors from a normal distribution; no bias in outputs of attention and refinement."""
+        """Xavier-uniform matrices, anchors from a normal distribution; no bias in outputs of attention and
+        refinement.
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1 and name != "anchors":
                 nn.init.xavier_uniform_(parameter)
@@ -191,7 +200,11 @@ class AnchorDecoder(nn.Module):
         return Decoded(self.norm(torch.stack(states)), used, traced)
 
 
-def predictions(span_head: nn.Module, class_head: nn.Module, states: Tensor, references: Tensor) -> dict[str, Tensor]:
-    """What states `[..., Q, D]` predict: `spans [..., Q, 2]` from the references, `logits [..., Q, 2]` (class 0 = foreground)."""
+def predictions(
+    span_head: nn.Module, class_head: nn.Module, states: Tensor, references: Tensor
+) -> dict[str, Tensor]:
+    """What states `[..., Q, D]` predict: `spans [..., Q, 2]` from the references, `logits [..., Q, 2]` (class
+    0 = foreground).
+    """
     spans = (span_head(states).float() + inverse_sigmoid(references.float())).sigmoid()
     return {"spans": spans, "logits": class_head(states).float()}

@@ -24,8 +24,10 @@ def attend(
     """Scaled dot-product attention per head.
 
     Args:
-        query: `[B, H, N, D]`; key: `[B, H, S, D]`; value: `[B, H, S, Dv]`; key_mask: `[B, S]`, True on real keys.
-        dropout: on the attention weights. bias: `[B, N, S]`, added to the logits of every head; in place of a key_mask.
+        query: `[B, H, N, D]`; key: `[B, H, S, D]`; value: `[B, H, S, Dv]`; key_mask: `[B, S]`, True on real
+            keys.
+        dropout: on the attention weights. bias: `[B, N, S]`, added to the logits of every head; in place of a
+            key_mask.
 
     Returns:
         `[B, H, N, Dv]` and, if asked for, the weights `[B, H, N, S]` before dropout.
@@ -38,7 +40,9 @@ def attend(
     logits = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
     if key_mask is not None:
         lowest = torch.finfo(logits.dtype).min
-        logits += torch.zeros_like(key_mask, dtype=logits.dtype).masked_fill_(~key_mask, lowest)[:, None, None, :]
+        logits += torch.zeros_like(key_mask, dtype=logits.dtype).masked_fill_(~key_mask, lowest)[
+            :, None, None, :
+        ]
     if bias is not None:
         logits = logits + bias[:, None]
     weights = logits.softmax(-1)
@@ -82,7 +86,9 @@ class MultiHeadAttention(nn.Module):
         need_weights: bool = False,
         bias: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """query `[B, N, D]`, key and value `[B, S, D]` -> `[B, N, D]` (and weights `[B, H, N, S]`); the rest as in `attend`."""
+        """query `[B, N, D]`, key and value `[B, S, D]` -> `[B, N, D]` (and weights `[B, H, N, S]`); the rest
+        as in `attend`.
+        """
         mixed, weights = attend(
             split_heads(self.query(query), self.heads),
             split_heads(self.key(key), self.heads),
@@ -102,7 +108,9 @@ class MultiHeadAttention(nn.Module):
 class FeedForward(nn.Module):
     """Linear, activation, dropout, linear."""
 
-    def __init__(self, width: int, hidden: int, dropout: float = 0.0, activation: type[nn.Module] = nn.ReLU) -> None:
+    def __init__(
+        self, width: int, hidden: int, dropout: float = 0.0, activation: type[nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
         self.up = nn.Linear(width, hidden)
         self.activation = activation()

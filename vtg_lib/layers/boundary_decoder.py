@@ -1,7 +1,9 @@
-"""BAM-DETR's dual-pathway decoder (Lee and Byun, ECCV 2024): anchors look at the whole video, borders around themselves.
+"""BAM-DETR's dual-pathway decoder (Lee and Byun, ECCV 2024): anchors look at the whole video, borders around
+themselves.
 
-A moment is an anchor point anywhere inside it and the distances to its start and to its end, all as shares of the video.
-Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Axes: S layers, B samples, Q queries, T clips, D channels.
+A moment is an anchor point anywhere inside it and the distances to its start and to its end, all as shares of
+the video. Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Axes: S layers, B samples, Q queries,
+T clips, D channels.
 """
 
 from __future__ import annotations
@@ -28,13 +30,17 @@ POINTS = 4  # clips that a border reads, per head
 
 
 def borders(references: Tensor) -> tuple[Tensor, Tensor]:
-    """Start and end `[..., Q]` of (anchor, distance to start, distance to end) `[..., Q, 3]`; may lie outside the video."""
+    """Start and end `[..., Q]` of (anchor, distance to start, distance to end) `[..., Q, 3]`; may lie outside
+    the video.
+    """
     anchor, left, right = references.unbind(-1)
     return anchor - left, anchor + right
 
 
 class BorderFeatures(nn.Module):
-    """What the clips say about one kind of border: two convolutions of kernel 3 and one of kernel 1, each with a ReLU."""
+    """What the clips say about one kind of border: two convolutions of kernel 3 and one of kernel 1, each
+    with a ReLU.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -51,9 +57,11 @@ class BorderFeatures(nn.Module):
 
 
 class BorderAttention(nn.Module):
-    """Deformable attention from a border point: every head reads `POINTS` places, offset from it by a number of clips.
+    """Deformable attention from a border point: every head reads `POINTS` places, offset from it by a number
+    of clips.
 
-    The public code measures places in the padded batch, so that its result depends on the padding; here in the video itself.
+    The public code measures places in the padded batch, so that its result depends on the padding; here in
+    the video itself.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -70,7 +78,9 @@ class BorderAttention(nn.Module):
             self.offsets.bias.copy_(torch.arange(1.0, POINTS + 1).repeat(heads))
 
     def forward(self, x: Tensor, values: Tensor, point: Tensor, length: Tensor) -> Tensor:
-        """x `[B, Q, D]`, values `[B, H, T, D / H]`, point `[B, Q]` in 0..1, length `[B]` clips -> `[B, Q, D]`."""
+        """x `[B, Q, D]`, values `[B, H, T, D / H]`, point `[B, Q]` in 0..1, length `[B]` clips ->
+        `[B, Q, D]`.
+        """
         length = length.view(-1, 1, 1, 1)
         offset = self.offsets(x).float().unflatten(-1, (self.heads, POINTS)) / length
         index = (point[..., None, None] + offset).clamp(0, 1) * (length - 1)
@@ -102,10 +112,11 @@ class Decoded(NamedTuple):
     """What the decoder found.
 
     Attributes:
-        states: `[S, B, Q, 3 D]`, of anchor, start and end; references: `[S, B, Q, 3]`, what each layer refined them to.
+        states: `[S, B, Q, 3 D]`, of anchor, start and end; references: `[S, B, Q, 3]`, what each layer
+            refined them to.
         features: `[2, B, T, D]` of starts and of ends.
-        trace: the `references [S, B, Q, 3]` that each layer started from, and the anchors' `clip_attention [S, B, Q, T]`,
-            averaged over heads; filled on request.
+        trace: the `references [S, B, Q, 3]` that each layer started from, and the anchors'
+            `clip_attention [S, B, Q, T]`, averaged over heads; filled on request.
     """
 
     states: Tensor
@@ -118,13 +129,15 @@ class BoundaryDecoder(nn.Module):
     """Layers that move the anchors by attention to all clips, then the borders by attention around them.
 
     Attributes:
-        relate: see `Relate`; it gets the state `[B, Q, 3 D]` of anchor, start and end, and what the layer refined the reference
-            `[B, Q, 3]` to.
+        relate: see `Relate`; it gets the state `[B, Q, 3 D]` of anchor, start and end, and what the layer
+            refined the reference `[B, Q, 3]` to.
     """
 
     relate: Relate | None
 
-    def __init__(self, queries: int, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, queries: int, layers: int, width: int, heads: int, hidden: int, dropout: float
+    ) -> None:
         super().__init__()
         sizes = (width, heads, hidden, dropout)
         self.layers = nn.ModuleList(AnchorDecoderLayer(*sizes, first=index == 0) for index in range(layers))
@@ -139,7 +152,9 @@ class BoundaryDecoder(nn.Module):
         self.start_features, self.end_features = BorderFeatures(width), BorderFeatures(width)
         self.start_layers = nn.ModuleList(BorderLayer(*sizes) for _ in range(layers))
         self.end_layers = nn.ModuleList(BorderLayer(*sizes) for _ in range(layers))
-        self.refine_anchor, self.refine_start, self.refine_end = (_refinements(layers, width) for _ in range(3))
+        self.refine_anchor, self.refine_start, self.refine_end = (
+            _refinements(layers, width) for _ in range(3)
+        )
         self.anchors = nn.Parameter(torch.randn(queries, 3))  # logits of anchor and distances
         self.states = nn.Parameter(torch.randn(queries, 3 * width))
         self.relate = None
@@ -147,7 +162,8 @@ class BoundaryDecoder(nn.Module):
     def first_references(self) -> Tensor:
         """`[Q, 3]`: the learned anchors, whose moments stay inside the video.
 
-        Distances that reach beyond it are cut, while training in the parameter itself, and without a gradient of the cut.
+        Distances that reach beyond it are cut, while training in the parameter itself, and without a gradient
+        of the cut.
         """
         anchor, left, right = self.anchors.detach().unbind(-1)
         room = inverse_sigmoid(1 - anchor.sigmoid())
@@ -156,8 +172,12 @@ class BoundaryDecoder(nn.Module):
             self.anchors.data.copy_(limited)
         return (self.anchors + (limited - self.anchors).detach()).sigmoid()
 
-    def forward(self, memory: Tensor, local: Tensor, position: Tensor, mask: Tensor, trace: bool = False) -> Decoded:
-        """memory, position `[B, T, D]`; local `[B, T, D]`, the clips before they exchanged information; mask `[B, T]`."""
+    def forward(
+        self, memory: Tensor, local: Tensor, position: Tensor, mask: Tensor, trace: bool = False
+    ) -> Decoded:
+        """memory, position `[B, T, D]`; local `[B, T, D]`, the clips before they exchanged information; mask
+        `[B, T]`.
+        """
         count, width = memory.shape[0], memory.shape[-1]
         features = torch.stack((self.start_features(local, mask), self.end_features(local, mask)))
         to_start, to_end = (torch.cat((memory, feature), -1) for feature in features)
@@ -172,17 +192,22 @@ class BoundaryDecoder(nn.Module):
         attention: list[Any] = []
         layers = zip(self.layers, self.start_layers, self.end_layers, strict=True)
         moves = zip(self.refine_anchor, self.refine_start, self.refine_end, strict=True)
-        for (anchor_layer, start_layer, end_layer), (move_anchor, move_start, move_end) in zip(layers, moves, strict=True):
+        for (anchor_layer, start_layer, end_layer), (move_anchor, move_start, move_end) in zip(
+            layers, moves, strict=True
+        ):
             start, end = _inside(references)
             sine = reference_positions(torch.stack(((start + end) / 2, end - start), -1), 2 * width)
             query_position, sine = self.position_head(sine), sine[..., :width]
             if found:
                 sine = sine * self.position_scale(anchor_state)
             sine = sine * (self.width_head(anchor_state).sigmoid() / (end - start)[..., None])
-            anchor_state, weights = anchor_layer(anchor_state, query_position, sine, memory, position, mask, bias, trace)
+            anchor_state, weights = anchor_layer(
+                anchor_state, query_position, sine, memory, position, mask, bias, trace
+            )
             old = inverse_sigmoid(references)
             anchor = (move_anchor(anchor_state).float() + old[..., :1]).sigmoid()
-            # The borders start where the new anchor and the old distances put them, which learn nothing from them.
+            # The borders start where the new anchor and the old distances put them, which learn nothing from
+            # them.
             old = torch.cat((inverse_sigmoid(anchor), old[..., 1:]), -1).detach()
             start, end = _inside(torch.cat((anchor, old[..., 1:].sigmoid()), -1).detach())
             start_state = start_layer(start_state, to_start, start, length)
@@ -196,7 +221,11 @@ class BoundaryDecoder(nn.Module):
             references = torch.cat((old[..., :1].sigmoid(), distances), -1).detach()
             if self.relate is not None and len(found) < len(self.layers):
                 bias = self.relate(found[-1], refined[-1])
-        traced = {"references": torch.stack(used), "clip_attention": torch.stack(attention).mean(2)} if trace else {}
+        traced = (
+            {"references": torch.stack(used), "clip_attention": torch.stack(attention).mean(2)}
+            if trace
+            else {}
+        )
         return Decoded(torch.stack(found), torch.stack(refined), features, traced)
 
 

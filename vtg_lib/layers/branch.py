@@ -13,7 +13,8 @@ class SparseInputs:
 
     Attributes:
         text: `[S, B, L, D]`; text_mask: `[B, L]`.
-        memory: `[S, B, T, D]`, the conditioning signal; position: `[B, T, D]`; mask: `[B, T]`; length: `[B]` clips.
+        memory: `[S, B, T, D]`, the conditioning signal; position: `[B, T, D]`; mask: `[B, T]`; length: `[B]`
+            clips.
     """
 
     text: Tensor
@@ -42,8 +43,12 @@ class BranchSizes:
 
 
 class Branch(nn.Module):
-    """A residual branch of the sparse stream. `forward(x, position, references, inputs, trace, *prepared)` runs one level."""
+    """A residual branch of the sparse stream. `forward(x, position, references, inputs, trace, *prepared)`
+    runs one level.
+    """
 
     def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
-        """What does not depend on the queries, each tensor with a leading level axis; `forward` gets it back by level."""
+        """What does not depend on the queries, each tensor with a leading level axis; `forward` gets it back
+        by level.
+        """
         return ()

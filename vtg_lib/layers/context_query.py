@@ -13,8 +13,8 @@ from vtg_lib.layers.pooling import WordPool
 class ContextQueryAttention(nn.Module):
     """Clips refined by the words in both directions, and by the sentence as a whole; a ReLU at the end.
 
-    The similarity of clip v and word q is a . v + b . q + (c * v) . q, with learned a, b, c (trilinear). As VSLNet's fuser
-    in mingyao1120/TR-DETR @ fca43a9.
+    The similarity of clip v and word q is a . v + b . q + (c * v) . q, with learned a, b, c (trilinear). As
+    VSLNet's fuser in mingyao1120/TR-DETR @ fca43a9.
 
     Args:
         dropout: on what the similarity reads.
@@ -33,9 +33,13 @@ class ContextQueryAttention(nn.Module):
             nn.init.xavier_uniform_(parameter)
 
     def forward(self, video: Tensor, video_mask: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """video `[B, T, D]`, video_mask `[B, T]`, text `[B, L, D]`, text_mask `[B, L]` -> `[B, T, D]`, not negative."""
+        """video `[B, T, D]`, video_mask `[B, T]`, text `[B, L, D]`, text_mask `[B, L]` -> `[B, T, D]`, not
+        negative.
+        """
         clips, words = self.dropout(video), self.dropout(text)
-        similarity = self.clip(clips) + self.word(words).transpose(1, 2) + clips * self.product @ words.transpose(1, 2)
+        similarity = (
+            self.clip(clips) + self.word(words).transpose(1, 2) + clips * self.product @ words.transpose(1, 2)
+        )
         to_words = similarity.masked_fill(~text_mask[:, None], -torch.inf).softmax(2)
         to_clips = similarity.masked_fill(~video_mask[..., None], -torch.inf).softmax(1)
         read = to_words @ text

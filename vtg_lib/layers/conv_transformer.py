@@ -20,9 +20,13 @@ EXPANSION = 4  # of the feed-forward networks
 
 
 def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
-    """Positions `[length, width]`: sines, then cosines, of wavelengths 2 pi to 20,000 pi clips, divided by sqrt(width)."""
+    """Positions `[length, width]`: sines, then cosines, of wavelengths 2 pi to 20,000 pi clips, divided by
+    sqrt(width).
+    """
     half = width // 2
-    angle = torch.arange(length, device=device)[:, None] / 10_000 ** (torch.arange(half, device=device) / half)
+    angle = torch.arange(length, device=device)[:, None] / 10_000 ** (
+        torch.arange(half, device=device) / half
+    )
     return torch.cat((angle.sin(), angle.cos()), -1) / width**0.5
 
 
@@ -55,7 +59,10 @@ def local_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, window
 
     own = F.pad(query, (0, 0, 0, extra)).unflatten(2, (blocks, size)).transpose(1, 2).flatten(0, 1)
     real = F.pad(mask, (reach, reach + extra)).unfold(1, stretch, size).flatten(0, 1)  # [B * blocks, stretch]
-    offset = torch.arange(stretch, device=mask.device) - torch.arange(reach, reach + size, device=mask.device)[:, None]
+    offset = (
+        torch.arange(stretch, device=mask.device)
+        - torch.arange(reach, reach + size, device=mask.device)[:, None]
+    )
     # Padding reads itself, or its softmax would be over nothing.
     allowed = (real[:, None] & (offset.abs() <= reach)) | (offset == 0)
     mixed = F.scaled_dot_product_attention(own, stretches(key), stretches(value), allowed[:, None])
@@ -74,9 +81,14 @@ class LocalAttention(MultiHeadAttention):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """query, key, value `[B, T, D]`; mask `[B, T]` -> `[B, T, D]`."""
         query, key, value = (
-            split_heads(linear(x), self.heads) for linear, x in ((self.query, query), (self.key, key), (self.value, value))
+            split_heads(linear(x), self.heads)
+            for linear, x in ((self.query, query), (self.key, key), (self.value, value))
         )
-        mixed = local_attend(query, key, value, mask, self.window) if self.window else attend(query, key, value, mask)[0]
+        mixed = (
+            local_attend(query, key, value, mask, self.window)
+            if self.window
+            else attend(query, key, value, mask)[0]
+        )
         return self.out(merge_heads(mixed))
 
 
@@ -101,7 +113,14 @@ class ConvTransformerLayer(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, window: int, dropout: float, droppath: float, convolve: bool = True, stride: int = 1
+        self,
+        width: int,
+        heads: int,
+        window: int,
+        dropout: float,
+        droppath: float,
+        convolve: bool = True,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         self.stride = stride
@@ -132,7 +151,8 @@ class LocalPyramid(nn.Module):
     """Embedding convolutions, stem layers, and one layer a level, each halving the clips of the one before.
 
     Args:
-        inputs: channels of the features; stride: of the first level, a power of two that the convolutions reach.
+        inputs: channels of the features; stride: of the first level, a power of two that the convolutions
+            reach.
         convolutions, stem, levels: how many of each; positions: add sinusoidal positions.
 
     Raises:
@@ -159,12 +179,16 @@ class LocalPyramid(nn.Module):
             raise ValueError(f"pyramid: expected a stride of 1, 2, ..., 2^{convolutions}, got {stride}")
         self.factor, self.positions = stride * 2 ** (levels - 1), positions
         self.embed = nn.Linear(inputs, width)
-        shapes = [(5, 2) if stride > 2**number else (3, 1) for number in range(convolutions)]  # kernel, stride
+        shapes = [
+            (5, 2) if stride > 2**number else (3, 1) for number in range(convolutions)
+        ]  # kernel, stride
         self.convs = nn.ModuleList(TemporalConv(width, width, *shape, bias=False) for shape in shapes)
         self.conv_norms = nn.ModuleList(nn.LayerNorm(width) for _ in shapes)
         sizes = (width, heads, window, dropout, droppath)
         self.stem = nn.ModuleList(ConvTransformerLayer(*sizes) for _ in range(stem))
-        self.branch = nn.ModuleList(ConvTransformerLayer(*sizes, stride=2 if level else 1) for level in range(levels))
+        self.branch = nn.ModuleList(
+            ConvTransformerLayer(*sizes, stride=2 if level else 1) for level in range(levels)
+        )
         zero_biases(self)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 
 def shifted(x: Tensor, kernel: int, stride: int = 1, fill: float = 0.0) -> list[Tensor]:
-    """The `kernel` slices `[B, ceil(T / stride), D]` that a centred window reads; `fill` beyond the ends of `[B, T, D]`."""
+    """The `kernel` slices `[B, ceil(T / stride), D]` that a centred window reads; `fill` beyond the ends of
+    `[B, T, D]`.
+    """
     reach, clips = kernel // 2, x.shape[1]
     x = F.pad(x, (0, 0, reach, reach), value=fill)
     return [x[:, tap : tap + clips : stride] for tap in range(kernel)]
 
 
 class TemporalConv(nn.Module):
-    """Centred convolution of odd `kernel`; output i is about input i * stride. Starts as `torch.nn.Conv1d` does."""
+    """Centred convolution of odd `kernel`; output i is about input i * stride. Starts as `torch.nn.Conv1d`
+    does.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True) -> None:
         super().__init__()
@@ -48,7 +52,9 @@ class DepthwiseConv(nn.Module):
 
 
 def max_pool(x: Tensor, mask: Tensor, stride: int) -> Tensor:
-    """Maximum over the real clips in windows of 3: `[B, T, D]`, `[B, T]` -> `[B, ceil(T / stride), D]`, 0 around padding."""
+    """Maximum over the real clips in windows of 3: `[B, T, D]`, `[B, T]` -> `[B, ceil(T / stride), D]`, 0
+    around padding.
+    """
     pooled = torch.stack(shifted(x.masked_fill(~mask[..., None], -torch.inf), 3, stride, -torch.inf)).amax(0)
     return pooled.masked_fill(~mask[:, ::stride, None], 0.0)
 

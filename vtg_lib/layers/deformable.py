@@ -1,7 +1,8 @@
 """Deformable attention over one temporal axis: from queries (Eq. 8) and from references (RDSA, Eq. 10-11).
 
-Equation numbers are those of SDST (Pujol-Perich et al., ICCV 2025). Offsets are in half widths of the reference: -1 and
-+1 are its left and right border. Axes: B samples, Q queries, H heads, P points, T clips, D channels, S levels.
+Equation numbers are those of SDST (Pujol-Perich et al., ICCV 2025). Offsets are in half widths of the
+reference: -1 and +1 are its left and right border. Axes: B samples, Q queries, H heads, P points, T clips, D
+channels, S levels.
 """
 
 from __future__ import annotations
@@ -16,20 +17,28 @@ from vtg_lib.layers.branch import Branch, BranchSizes, SparseInputs
 from vtg_lib.layers.projections import MLP
 
 LATENT_WIDTH = 64  # App. A: the MLP after the concatenation ends in 64 channels
-SAMPLING = {"c": (0.0,), "l-r": (-1.0, 1.0), "l-c-r": (-1.0, 0.0, 1.0)}  # spots of the reference, in half widths
+SAMPLING = {
+    "c": (0.0,),
+    "l-r": (-1.0, 1.0),
+    "l-c-r": (-1.0, 0.0, 1.0),
+}  # spots of the reference, in half widths
 
 
 def initial_offsets(heads: int, points: int) -> Tensor:
-    """Offsets `[H, P]` before training, in half widths: heads point right, stay, left, stay, ...; points reach further.
+    """Offsets `[H, P]` before training, in half widths: heads point right, stay, left, stay, ...; points
+    reach further.
 
-    The directions are those of xlliu7/TadTR @ a993480 for its 8 heads; the magnitude of point p is (p + 1) / P.
+    The directions are those of xlliu7/TadTR @ a993480 for its 8 heads; the magnitude of point p is (p + 1) /
+    P.
     """
     direction = torch.cos(torch.arange(heads) * (math.pi / 2)).round() + 0.0
     return direction[:, None] * torch.arange(1, points + 1) / points
 
 
 def clip_index(location: Tensor, length: Tensor) -> Tensor:
-    """Fractional clip index (clip t's center is t) of normalised `location` `[B, ...]` in videos of `length` `[B]` clips."""
+    """Fractional clip index (clip t's center is t) of normalised `location` `[B, ...]` in videos of `length`
+    `[B]` clips.
+    """
     return location * length.view(-1, *[1] * (location.dim() - 1)) - 0.5
 
 
@@ -66,7 +75,8 @@ class ContextCNN(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # Two-dimensional with height 1: on a CPU the channels-last kernel is many times faster than the 1-D one.
+        # Two-dimensional with height 1: on a CPU the channels-last kernel is many times faster than the 1-D
+        # one.
         self.first = nn.Conv2d(width, width, (1, 3), padding=(0, 1), groups=width)
         self.second = nn.Conv2d(width, width, (1, 3), padding=(0, 1), groups=width)
         self.norm = nn.LayerNorm(width)
@@ -129,7 +139,9 @@ class DeformableAttention(Branch):
         """The values by head, `[S, B, H, T, D / H]`, zero on padding."""
         return (level_heads(self.value(inputs.memory) * inputs.clip_weight, self.heads),)
 
-    def sample(self, source: Tensor, references: Tensor, value: Tensor, length: Tensor, trace: dict | None) -> Tensor:
+    def sample(
+        self, source: Tensor, references: Tensor, value: Tensor, length: Tensor, trace: dict | None
+    ) -> Tensor:
         """source `[B, Q, C]`, references `[B, Q, 2]`, value `[B, H, T, D / H]`, length `[B]` -> `[B, Q, D]`."""
         shape = (self.heads, self.points)
         offset = self.offset(source).float().unflatten(-1, shape) / self.points  # [B, Q, H, P]
@@ -164,7 +176,9 @@ class QueryDeformableAttention(DeformableAttention):
 
 
 class ReferenceDeformableAttention(DeformableAttention):
-    """RDSA (Eq. 10-11): offsets and weights are read off the memory, at the borders and center of the reference."""
+    """RDSA (Eq. 10-11): offsets and weights are read off the memory, at the borders and center of the
+    reference.
+    """
 
     spots: Tensor
 
@@ -194,7 +208,9 @@ class ReferenceDeformableAttention(DeformableAttention):
         length = inputs.length
         location = torch.addcmul(references[..., :1], self.spots, references[..., 1:] / 2)  # [B, Q, spots]
         # Borders beyond the video read its first or last clip.
-        index = torch.minimum(clip_index(location, length).clamp(min=0), (length - 1)[:, None, None]).flatten(1)
+        index = torch.minimum(clip_index(location, length).clamp(min=0), (length - 1)[:, None, None]).flatten(
+            1
+        )
         matrix = sampling_matrix(index[..., None], torch.ones_like(index)[..., None], context.shape[1])
         spots = (matrix.to(context.dtype) @ context).unflatten(1, location.shape[1:]).flatten(-2)
         return self.sample(self.latent(spots), references, value, length, trace)

@@ -97,7 +97,8 @@ class DenseStream(nn.Module):
             keep: three masks of `PostNorm`.
 
         Returns:
-            `[B, T, D]` after each module: `cross`, `self`, `ffn`. The last is the dense embedding of the level.
+            `[B, T, D]` after each module: `cross`, `self`, `ffn`. The last is the dense embedding of the
+                level.
         """
         cross = self.norms[0](fused, self.cross.mix(fused + position, key, value, text_mask), keep[0])
         query = cross + position

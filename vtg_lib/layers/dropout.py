@@ -29,9 +29,10 @@ class Dropout(nn.Module):
 def dropout(x: Tensor, p: float) -> Tensor:
     """x with elements dropped with probability `p`, the rest divided by the share that is kept on average.
 
-    PyTorch's CPU kernel draws one Bernoulli variable per element; here an element takes a random byte, eight from every
-    64-bit draw, and the bytes are all that the backward pass keeps. The probability is rounded to a multiple of 1/256. On
-    other devices PyTorch's kernel is used, and in compiled code, which fuses it with its neighbours.
+    PyTorch's CPU kernel draws one Bernoulli variable per element; here an element takes a random byte, eight
+    from every 64-bit draw, and the bytes are all that the backward pass keeps. The probability is rounded to
+    a multiple of 1/256. On other devices PyTorch's kernel is used, and in compiled code, which fuses it with
+    its neighbours.
     """
     if p == 0:
         return x
@@ -43,7 +44,12 @@ def dropout(x: Tensor, p: float) -> Tensor:
 def random_bytes(shape: torch.Size) -> Tensor:
     """Independent int8 values, uniform over -128..127."""
     count = shape.numel()
-    return torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None).view(torch.int8)[:count].view(shape)
+    return (
+        torch.empty((count + 7) // 8, dtype=torch.int64)
+        .random_(-(2**63), None)
+        .view(torch.int8)[:count]
+        .view(shape)
+    )
 
 
 class _Dropout(torch.autograd.Function):

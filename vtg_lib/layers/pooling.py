@@ -22,7 +22,9 @@ class WordPool(nn.Module):
 
 
 class TokenPooling(nn.Module):
-    """Query-modulated spatial pooling: every word attends to the tokens of a clip; the maximum over the words."""
+    """Query-modulated spatial pooling: every word attends to the tokens of a clip; the maximum over the
+    words.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()

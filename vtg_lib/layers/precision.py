@@ -7,5 +7,7 @@ from torch import Tensor
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """No autocast on the device of `x`, for what is ranked or compared: half precision ties scores and rounds borders."""
+    """No autocast on the device of `x`, for what is ranked or compared: half precision ties scores and rounds
+    borders.
+    """
     return torch.autocast(x.device.type, enabled=False)

@@ -47,7 +47,8 @@ def last_level(features: Tensor) -> Tensor:
 
 
 def temporal_endpoints(mask: Tensor) -> Tensor:
-    """Temporal endpoint features (TEF) `[B, T, 2]`: start and end of each clip as a fraction of the video; 0 on padding.
+    """Temporal endpoint features (TEF) `[B, T, 2]`: start and end of each clip as a fraction of the video; 0
+    on padding.
 
     Args:
         mask: `[B, T]`, True on real clips.

@@ -1,9 +1,10 @@
 """A temporal feature pyramid, and what its points predict.
 
-Structure as in yeliudev/R2-Tuning @ 03fbcf6, which Zhuo-Cao/FlashVTG @ 25b9591 shares. A point of stride s stands for s
-clips, all of them real: the last `length % s` clips of a video have no point at that stride, which is what the public code
-does with one video at a time. In padded batches the public code also uses points that stand for some padding; here padding
-changes nothing. Axes: B samples, T clips, P points of all levels, D channels.
+Structure as in yeliudev/R2-Tuning @ 03fbcf6, which Zhuo-Cao/FlashVTG @ 25b9591 shares. A point of stride s
+stands for s clips, all of them real: the last `length % s` clips of a video have no point at that stride,
+which is what the public code does with one video at a time. In padded batches the public code also uses
+points that stand for some padding; here padding changes nothing. Axes: B samples, T clips, P points of all
+levels, D channels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Points:
 
     Attributes:
         position: `[P]` first clip; stride: `[P]` clips.
-        low, high: `[P]` least and greatest reach of the moments that a point predicts: clips from it to their farther end.
+        low, high: `[P]` least and greatest reach of the moments that a point predicts: clips from it to their
+            farther end.
         valid: `[B, P]` points that stand for real clips only.
     """
 
@@ -40,20 +42,27 @@ class Points:
         """Points of a pyramid.
 
         Args:
-            strides: of all levels, rising; masks: `[B, T // s]` per level, fewer than `strides` for short videos.
+            strides: of all levels, rising; masks: `[B, T // s]` per level, fewer than `strides` for short
+                videos.
         """
         device = masks[0].device
         sizes = torch.tensor([mask.shape[1] for mask in masks], device=device)
 
         def spread(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values[: len(masks)], dtype=torch.float32, device=device).repeat_interleave(sizes)
+            return torch.tensor(values[: len(masks)], dtype=torch.float32, device=device).repeat_interleave(
+                sizes
+            )
 
-        position = [torch.arange(mask.shape[1], device=device) * float(s) for s, mask in zip(strides, masks, strict=False)]
+        position = [
+            torch.arange(mask.shape[1], device=device) * float(s)
+            for s, mask in zip(strides, masks, strict=False)
+        ]
         low, high = spread([0, *strides[1:]]), spread([*strides[1:], float("inf")])
         return cls(torch.cat(position), spread(strides), low, high, torch.cat(list(masks), 1))
 
     def spans(self, distances: Tensor, length: Tensor) -> Tensor:
-        """Predicted spans `[B, P, 2]` (center, width), normalised, not clipped; zero where a point is not valid.
+        """Predicted spans `[B, P, 2]` (center, width), normalised, not clipped; zero where a point is not
+        valid.
 
         Args:
             distances: `[B, P, 2]` to start and end, in strides; length: `[B]` clips.
@@ -91,15 +100,23 @@ class ConvPyramid(nn.Module):
         super().__init__()
         self.strides = tuple(strides)
         powers = [s.bit_length() - 1 for s in self.strides]
-        if not powers or powers[0] or sorted(set(powers)) != powers or self.strides != tuple(2**p for p in powers):
+        if (
+            not powers
+            or powers[0]
+            or sorted(set(powers)) != powers
+            or self.strides != tuple(2**p for p in powers)
+        ):
             raise ValueError(f"pyramid strides: expected powers of two rising from 1, got {self.strides}")
-        self.levels = nn.ModuleList(nn.Sequential(*(Halving(width) for _ in range(power))) for power in powers)
+        self.levels = nn.ModuleList(
+            nn.Sequential(*(Halving(width) for _ in range(power))) for power in powers
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """`[B, T, D]`, mask `[B, T]` -> levels `[B, T // s, D]` and masks `[B, T // s]`, for the strides s <= T.
+        """`[B, T, D]`, mask `[B, T]` -> levels `[B, T // s, D]` and masks `[B, T // s]`, for the strides s <=
+        T.
 
-        The first level is the rectified clips. The public code rectifies them in place, so whatever reads the clips after
-        the pyramid has to read this level.
+        The first level is the rectified clips. The public code rectifies them in place, so whatever reads the
+        clips after the pyramid has to read this level.
         """
         x = F.relu(x)
         used = [(s, level) for s, level in zip(self.strides, self.levels, strict=True) if s <= x.shape[1]]
@@ -107,7 +124,9 @@ class ConvPyramid(nn.Module):
 
 
 class DistanceHead(nn.Module):
-    """Distances from a point to start and end: exp of a convolutional head, times a learned factor of the level."""
+    """Distances from a point to start and end: exp of a convolutional head, times a learned factor of the
+    level.
+    """
 
     def __init__(self, width: int, levels: int, kernel: int = 3) -> None:
         super().__init__()
@@ -116,14 +135,20 @@ class DistanceHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
         """Levels `[B, T_s, D]`, masks `[B, T_s]` -> `[B, P, 2]` in strides."""
-        return torch.cat([self.head(x, mask).exp() * scale for x, mask, scale in zip(levels, masks, self.scale, strict=False)], 1)
+        return torch.cat(
+            [
+                self.head(x, mask).exp() * scale
+                for x, mask, scale in zip(levels, masks, self.scale, strict=False)
+            ],
+            1,
+        )
 
 
 def best_over_levels(scores: Sequence[Tensor], masks: Sequence[Tensor], mask: Tensor) -> Tensor:
     """The highest score of the points that stand for a clip.
 
-    The public code repeats the n points of a level `length // n` times and the last one further, which stretches
-    a level a little where the length is no multiple of its stride.
+    The public code repeats the n points of a level `length // n` times and the last one further, which
+    stretches a level a little where the length is no multiple of its stride.
 
     Args:
         scores, masks: `[B, T // s]` per level, scores not negative; mask: `[B, T]` real clips.

@@ -1,6 +1,8 @@
-"""Scores of the points of a pyramid, within a level and across levels (Flash-VTG's adaptive score refinement).
+"""Scores of the points of a pyramid, within a level and across levels (Flash-VTG's adaptive score
+refinement).
 
-Facts are from Zhuo-Cao/FlashVTG @ 25b9591. Axes: B samples, N points in a row, P points of all levels, D channels.
+Facts are from Zhuo-Cao/FlashVTG @ 25b9591. Axes: B samples, N points in a row, P points of all levels, D
+channels.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ class ScoreHead(nn.Module):
 
 
 class AdaptiveScore(nn.Module):
-    """Intra-scale scores of every level by itself, and inter-scale scores of all levels in a row, in a learned mixture.
+    """Intra-scale scores of every level by itself, and inter-scale scores of all levels in a row, in a
+    learned mixture.
 
-    In the row the last points of a level are neighbours of the first of the next, so padding is moved to its end.
+    In the row the last points of a level are neighbours of the first of the next, so padding is moved to its
+    end.
 
     Args:
         kernel, convolutions: of each of the two `ScoreHead`s; depth: of its MLP.

@@ -1,6 +1,8 @@
-"""Query grouping and ranking (Sim-DETR, ICCV 2025): who a query listens to depends on how near and how good the others are.
+"""Query grouping and ranking (Sim-DETR, ICCV 2025): who a query listens to depends on how near and how good
+the others are.
 
-Choices that the text leaves open are numbered in `vtg_lib/papers/simdetr_deviations.yaml`. Axes: B samples, Q queries.
+Choices that the text leaves open are numbered in `vtg_lib/papers/simdetr_deviations.yaml`. Axes: B samples, Q
+queries.
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ def class_score(layers: Mapping[str, Tensor]) -> Tensor:
 class QueryRelation(nn.Module):
     """S_attn = sigmoid(MLP(S_intra o R_rank)), which multiplies the weights of the next self-attention.
 
-    S_intra is the distance of two predicted moments, R_rank is +1 where the reading query ranks at least as high as the one
-    that it reads and -1 elsewhere. At the start S_attn is the same for all pairs, which changes nothing.
+    S_intra is the distance of two predicted moments, R_rank is +1 where the reading query ranks at least as
+    high as the one that it reads and -1 elsewhere. At the start S_attn is the same for all pairs, which
+    changes nothing.
     """
 
     def __init__(self, distance: str) -> None:
@@ -54,7 +57,8 @@ class QueryRelation(nn.Module):
         """Relate every query to every other.
 
         Args:
-            spans: `[B, Q, 2]` predicted (center, width), normalised; rank: `[B, Q]`, higher is better. Neither gets a gradient.
+            spans: `[B, Q, 2]` predicted (center, width), normalised; rank: `[B, Q]`, higher is better.
+                Neither gets a gradient.
 
         Returns:
             log S_attn and S_intra o R_rank, both `[B, Q, Q]`: query i reads query j.

@@ -12,8 +12,8 @@ _MIN_BIN = 1e-2  # clips; keeps the average of an empty bin finite
 def roi_matrix(start: Tensor, end: Tensor, length: Tensor, clips: int, bins: int) -> Tensor:
     """Weights `[..., B, Q, bins, T]` with which every bin averages the linearly interpolated clips.
 
-    The average over a bin is exact (the integral of the interpolation, as in Precise RoI Pooling), so that no clip
-    inside a long moment is skipped. Outside the video the signal is zero.
+    The average over a bin is exact (the integral of the interpolation, as in Precise RoI Pooling), so that no
+    clip inside a long moment is skipped. Outside the video the signal is zero.
 
     Args:
         start, end: `[..., B, Q]`, normalised; length: `[B]` clips of each video; clips: T.

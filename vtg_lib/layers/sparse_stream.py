@@ -1,6 +1,7 @@
 """The sparse (moment-level) stream of SDST: recurrent decoder queries, refined level by level (Eq. 5-6).
 
-Every branch prepares what does not depend on the queries for all levels at once (`prepare`), then runs per level.
+Every branch prepares what does not depend on the queries for all levels at once (`prepare`), then runs per
+level.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class QueryBranch(Branch):
         super().__init__()
         self.attention = ContextAttention(sizes.width, sizes.heads)
 
-    def forward(self, x: Tensor, position: Tensor, references: Tensor, inputs: SparseInputs, trace: dict | None) -> Tensor:
+    def forward(
+        self, x: Tensor, position: Tensor, references: Tensor, inputs: SparseInputs, trace: dict | None
+    ) -> Tensor:
         query = x + position
         key, value = self.attention.prepare(query[None], x[None])
         return self.attention.mix(query, key[0], value[0], None)
@@ -65,7 +68,9 @@ class FeedForwardBranch(Branch):
         self.feed_forward = FeedForward(sizes.width, 4 * sizes.width)
         kaiming_(self.feed_forward)
 
-    def forward(self, x: Tensor, position: Tensor, references: Tensor, inputs: SparseInputs, trace: dict | None) -> Tensor:
+    def forward(
+        self, x: Tensor, position: Tensor, references: Tensor, inputs: SparseInputs, trace: dict | None
+    ) -> Tensor:
         return self.feed_forward(x)
 
 
@@ -95,7 +100,8 @@ class StandardAttention(Branch):
 class LearnedQueries(nn.Module):
     """Learned (center, width) references and embeddings, the same for every video.
 
-    The references start on a grid of centers, with widths that a golden-ratio sequence spreads over 0.05..0.75.
+    The references start on a grid of centers, with widths that a golden-ratio sequence spreads over
+    0.05..0.75.
     """
 
     def __init__(self, queries: int, width: int) -> None:
@@ -105,11 +111,14 @@ class LearnedQueries(nn.Module):
         self.content = nn.Parameter(torch.randn(queries, width))
         self.anchors = nn.Parameter(inverse_sigmoid(grid))
 
-    def forward(self, memory: Tensor, mask: Tensor, length: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, memory: Tensor, mask: Tensor, length: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """memory `[B, T, D]`, mask `[B, T]`, length `[B]`.
 
         Returns:
-            embeddings `[B, Q, D]`, references `[B, Q, 2]`, and predictions to supervise (`spans`, `logits`), here none.
+            embeddings `[B, Q, D]`, references `[B, Q, 2]`, and predictions to supervise (`spans`, `logits`),
+            here none.
         """
         batch = len(memory)
         return self.content.expand(batch, -1, -1), self.anchors.sigmoid().expand(batch, -1, -1), {}
@@ -124,7 +133,9 @@ class MemoryQueries(nn.Module):
         self.project, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
         self.class_head, self.span_head = class_head(width), span_head(width)
 
-    def select(self, memory: Tensor, mask: Tensor, length: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def select(
+        self, memory: Tensor, mask: Tensor, length: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As `LearnedQueries.forward`; a video of fewer clips than queries offers its clips again and again."""
         memory = self.norm(self.project(memory))
         logits = self.class_head(memory).squeeze(-1).float()
@@ -142,7 +153,9 @@ class MemoryQueries(nn.Module):
 class PureQueries(MemoryQueries):
     """PureInit (Tab. 5): references and embeddings both come from the memory."""
 
-    def forward(self, memory: Tensor, mask: Tensor, length: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, memory: Tensor, mask: Tensor, length: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As `LearnedQueries.forward`."""
         return self.select(memory, mask, length)
 
@@ -154,7 +167,9 @@ class MixedQueries(MemoryQueries):
         super().__init__(queries, width)
         self.content = nn.Parameter(torch.randn(queries, width))
 
-    def forward(self, memory: Tensor, mask: Tensor, length: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, memory: Tensor, mask: Tensor, length: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As `LearnedQueries.forward`."""
         _, references, predictions = self.select(memory, mask, length)
         return self.content.expand(len(memory), -1, -1), references, predictions
@@ -220,6 +235,8 @@ class SparseStream(nn.Module):
         trace: dict | None,
     ) -> Tensor:
         """One level: x, position `[B, Q, D]`, references `[B, Q, 2]`, prepared of that level -> `[B, Q, D]`."""
-        for branch, norm, tensors, mask in zip(self.branches.values(), self.norms.values(), prepared, keep, strict=True):
+        for branch, norm, tensors, mask in zip(
+            self.branches.values(), self.norms.values(), prepared, keep, strict=True
+        ):
             x = norm(x, branch(x, position, references, inputs, trace, *tensors), mask)
         return x

@@ -10,7 +10,8 @@ from vtg_lib.spans import cw_to_se, iou
 
 @torch.no_grad()
 def soft_nms(spans: Tensor, scores: Tensor, sigma: float = 0.5) -> Tensor:
-    """Gaussian soft-NMS (Bodla et al. 2017, Eq. 3): the best remaining span lowers the others by exp(-IoU^2 / sigma).
+    """Gaussian soft-NMS (Bodla et al. 2017, Eq. 3): the best remaining span lowers the others by exp(-IoU^2 /
+    sigma).
 
     Args:
         spans: `[B, Q, 2]` (center, width); scores: `[B, Q]`, not negative.

@@ -23,10 +23,13 @@ def gaussian(sigma: float) -> Decay:
 
 
 @torch.no_grad()
-def greedy_nms(spans: Tensor, scores: Tensor, keep: int, decay: Decay, least: float = 0.0) -> tuple[Tensor, Tensor]:
+def greedy_nms(
+    spans: Tensor, scores: Tensor, keep: int, decay: Decay, least: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The `keep` best spans of every video, each lowering the scores of those not yet chosen.
 
-    Unlike `vtg_lib.layers.suppression.soft_nms` it never holds all pairs, and takes as many steps as spans are kept.
+    Unlike `vtg_lib.layers.suppression.soft_nms` it never holds all pairs, and takes as many steps as spans
+    are kept.
 
     Args:
         spans: `[B, Q, 2]` (center, width); scores: `[B, Q]`, not negative; 0 is never chosen.
@@ -56,7 +59,8 @@ def vote(chosen: Tensor, spans: Tensor, scores: Tensor, threshold: float) -> Ten
     """Every chosen span becomes the mean of the predictions that it nearly equals, weighted by their scores.
 
     Args:
-        chosen: `[B, K, 2]` (center, width) of `greedy_nms`; spans: `[B, Q, 2]`; scores: `[B, Q]` before suppression.
+        chosen: `[B, K, 2]` (center, width) of `greedy_nms`; spans: `[B, Q, 2]`; scores: `[B, Q]` before
+            suppression.
         threshold: least IoU of the predictions that have a vote.
 
     Returns:

@@ -1,4 +1,6 @@
-"""Suppression that lowers scores and keeps every span, as yeliudev/R2-Tuning @ 03fbcf6 and Zhuo-Cao/FlashVTG @ 25b9591 do."""
+"""Suppression that lowers scores and keeps every span, as yeliudev/R2-Tuning @ 03fbcf6 and Zhuo-Cao/FlashVTG
+@ 25b9591 do.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ FACTORS: dict[str, Factor] = {
 
 @torch.no_grad()
 def lower_scores(spans: Tensor, scores: Tensor, kind: str, threshold: float) -> Tensor:
-    """The best remaining span lowers the scores of the others; `vtg_lib.layers.suppression.soft_nms` with another rule.
+    """The best remaining span lowers the scores of the others; `vtg_lib.layers.suppression.soft_nms` with
+    another rule.
 
     Args:
         spans: `[B, Q, 2]` (center, width); scores: `[B, Q]`, not negative; kind: a key of `FACTORS`.
@@ -59,7 +62,8 @@ def snap(spans: Tensor, length: Tensor, grid: float, open_ended: bool) -> Tensor
 
     Args:
         spans: `[B, Q, 2]` (center, width), normalised; length: `[B]` clips.
-        grid: in clips; 0 does not round. open_ended: also round spans that reached or passed the end of the video.
+        grid: in clips; 0 does not round. open_ended: also round spans that reached or passed the end of the
+            video.
     """
     length = length[:, None, None].to(spans.dtype)
     borders = cw_to_se(spans) * length
@@ -92,7 +96,11 @@ class Suppression(Published):
             raise ValueError(f"{method}.nms: expected one of {', '.join(FACTORS)}; got {self.nms!r}")
 
     def suppress(self, output: Output) -> Output:
-        """The best candidates, cut to the video and rounded, with lowered scores; extras need `length [B]` in clips."""
+        """The best candidates, cut to the video and rounded, with lowered scores; extras need `length [B]` in
+        clips.
+        """
         spans, scores = best_spans(output.spans, output.scores, self.candidates)
         spans = snap(spans, output.extras["length"], self.grid, self.open_ended)
-        return dataclasses.replace(output, spans=spans, scores=lower_scores(spans, scores, self.nms, self.nms_threshold))
+        return dataclasses.replace(
+            output, spans=spans, scores=lower_scores(spans, scores, self.nms, self.nms_threshold)
+        )

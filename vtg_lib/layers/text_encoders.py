@@ -1,4 +1,5 @@
-"""Encoders of the words that put a token for the background in front of them, and how clips read the result (SnAG).
+"""Encoders of the words that put a token for the background in front of them, and how clips read the result
+(SnAG).
 
 Facts are from fmu2/snag_release @ 44dd90e. Axes: B samples, L words, P points, D channels.
 """
@@ -17,7 +18,9 @@ from vtg_lib.layers.dropout import Dropout
 class TextTransformer(nn.Module):
     """Projection, positions, a learned background token, transformer layers. Leaves padding at zero."""
 
-    def __init__(self, inputs: int, width: int, heads: int, layers: int, dropout: float, droppath: float) -> None:
+    def __init__(
+        self, inputs: int, width: int, heads: int, layers: int, dropout: float, droppath: float
+    ) -> None:
         super().__init__()
         self.embed = nn.Linear(inputs, width)
         self.background = nn.Parameter(torch.empty(width))
@@ -40,12 +43,15 @@ class TextTransformer(nn.Module):
 
 
 class TextPool(nn.Module):
-    """Projection; the background token is the sentence: what the mean of the words reads in them by attention.
+    """Projection; the background token is the sentence: what the mean of the words reads in them by
+    attention.
 
     For features that were trained with the video's; `layers`, `dropout` and `droppath` have no meaning here.
     """
 
-    def __init__(self, inputs: int, width: int, heads: int, layers: int, dropout: float, droppath: float) -> None:
+    def __init__(
+        self, inputs: int, width: int, heads: int, layers: int, dropout: float, droppath: float
+    ) -> None:
         super().__init__()
         self.embed = nn.Linear(inputs, width)
         self.attention = MultiHeadAttention(width, heads)
@@ -78,7 +84,9 @@ class ModulationLayer(nn.Module):
         norm: of the clips before they are scaled, a module without parameters.
     """
 
-    def __init__(self, width: int, text_width: int, heads: int, dropout: float, droppath: float, norm: nn.Module) -> None:
+    def __init__(
+        self, width: int, text_width: int, heads: int, dropout: float, droppath: float, norm: nn.Module
+    ) -> None:
         super().__init__()
         self.norm, self.norm_text = nn.LayerNorm(width), nn.LayerNorm(text_width)
         self.convolve, self.norm_query = DepthwiseConv(width, 1), nn.LayerNorm(width)

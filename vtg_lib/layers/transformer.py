@@ -13,14 +13,16 @@ from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.models.config import Published
 
-# What relates a decoder's queries to each other between two layers: from the state `[B, Q, D]` after a layer and the reference
-# that belongs to it, if there are references, the bias `[B, Q, Q]` of the next layer's self-attention.
+# What relates a decoder's queries to each other between two layers: from the state `[B, Q, D]` after a layer
+# and the reference that belongs to it, if there are references, the bias `[B, Q, Q]` of the next layer's
+# self-attention.
 Relate = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetrConfig(Published):
-    """Sizes and weights that Moment-DETR's descendants share; the defaults are published for QVHighlights (SlowFast + CLIP).
+    """Sizes and weights that Moment-DETR's descendants share; the defaults are published for QVHighlights
+    (SlowFast + CLIP).
 
     Attributes:
         video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
@@ -47,8 +49,8 @@ class DetrConfig(Published):
 def xavier_(module: nn.Module) -> None:
     """DETR's initialisation: Xavier-uniform matrices, zero biases of attention projections.
 
-    PyTorch's attention keeps the projections of queries, keys and values in one matrix of 3 D rows, whose bound is
-    smaller than that of three matrices of D rows by the square root of two.
+    PyTorch's attention keeps the projections of queries, keys and values in one matrix of 3 D rows, whose
+    bound is smaller than that of three matrices of D rows by the square root of two.
     """
     for parameter in module.parameters():
         if parameter.dim() > 1:
@@ -67,7 +69,9 @@ class AttentionLayer(nn.Module):
     Self-attention when `context` is not given. Positions are added to queries and keys, not to values.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float, activation: type[nn.Module] = nn.ReLU) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden: int, dropout: float, activation: type[nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(width, heads, dropout)
         self.feed_forward = FeedForward(width, hidden, dropout, activation)
@@ -96,8 +100,8 @@ class AttentionLayer(nn.Module):
 class CrossLayer(AttentionLayer):
     """Text-to-video cross-attention of QD-DETR and its descendants: the clips read the words.
 
-    Other than in `AttentionLayer`, the first norm is on the feed-forward's branch only; the residual is not normalised
-    before the end (wjun0830/QD-DETR @ 56c63b2).
+    Other than in `AttentionLayer`, the first norm is on the feed-forward's branch only; the residual is not
+    normalised before the end (wjun0830/QD-DETR @ 56c63b2).
     """
 
     def forward(  # type: ignore[override]
@@ -140,7 +144,9 @@ class DecoderLayer(nn.Module):
         query, weights = x + query_position, None
         x = self.norm(x + self.dropout(self.self_attention(query, query, x, bias=bias)))
         if need_weights:
-            _, weights = self.cross.attention(x + query_position, memory + memory_position, memory, mask, need_weights=True)
+            _, weights = self.cross.attention(
+                x + query_position, memory + memory_position, memory, mask, need_weights=True
+            )
         return self.cross(x, query_position, mask, memory, memory_position), weights
 
 
@@ -160,13 +166,18 @@ class Decoder(nn.Module):
         self.relate = None
 
     def forward(
-        self, query_position: Tensor, memory: Tensor, memory_position: Tensor, mask: Tensor, need_weights: bool = False
+        self,
+        query_position: Tensor,
+        memory: Tensor,
+        memory_position: Tensor,
+        mask: Tensor,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """query_position `[B, Q, D]` (content starts at zero); the rest as in `DecoderLayer`.
 
         Returns:
-            The normalised state after each layer `[S, B, Q, D]` and, if asked for, the attention to the memory `[S, B, Q, T]`,
-            averaged over heads.
+            The normalised state after each layer `[S, B, Q, D]` and, if asked for, the attention to the
+            memory `[S, B, Q, T]`, averaged over heads.
         """
         x, bias, states, attention = torch.zeros_like(query_position), None, [], []
         for index, layer in enumerate(self.layers, 1):

@@ -10,7 +10,12 @@ from vtg_lib.losses.set_prediction import masked_mean
 
 
 def clip_sentence_alignment(
-    clips: Tensor, mask: Tensor, words: Tensor, text_mask: Tensor, positive: Tensor, temperature: float = TEMPERATURE
+    clips: Tensor,
+    mask: Tensor,
+    words: Tensor,
+    text_mask: Tensor,
+    positive: Tensor,
+    temperature: float = TEMPERATURE,
 ) -> Tensor:
     """Binary cross-entropy of the cosine similarity between a clip and the mean normalised word.
 

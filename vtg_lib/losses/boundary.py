@@ -1,6 +1,8 @@
-"""BAM-DETR's matching and losses (Lee and Byun, ECCV 2024): moments by start and end, borders of clips, quality.
+"""BAM-DETR's matching and losses (Lee and Byun, ECCV 2024): moments by start and end, borders of clips,
+quality.
 
-Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Axes: S layers, B samples, Q queries, M moments, T clips.
+Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Axes: S layers, B samples, Q queries, M moments,
+T clips.
 """
 
 from __future__ import annotations
@@ -14,21 +16,30 @@ from vtg_lib.losses.matching import MatchCost, Matches, assign
 from vtg_lib.losses.set_prediction import masked_mean
 from vtg_lib.spans import cw_to_se, generalised_iou, iou
 
-REACH_IN, REACH_OUT = 0.1, 0.25  # of a moment's length: how far its border reaches into the moment, and out of it
+REACH_IN, REACH_OUT = (
+    0.1,
+    0.25,
+)  # of a moment's length: how far its border reaches into the moment, and out of it
 QUALITY_BINS = (0.3, 0.7)  # overlaps of low, middle and high quality
 
 
 @torch.no_grad()
-def match_borders(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, cost: MatchCost) -> Matches:
+def match_borders(
+    spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, cost: MatchCost
+) -> Matches:
     """As `vtg_lib.losses.matching.match`, but L1 and gIoU compare (start, end) cut to the video.
 
     Args:
-        spans: `[S, B, Q, 2]` (center, width); scores: `[S, B, Q]`; target: `[B, M, 2]`; target_mask: `[B, M]`.
+        spans: `[S, B, Q, 2]` (center, width); scores: `[S, B, Q]`; target: `[B, M, 2]`; target_mask:
+            `[B, M]`.
 
     Raises:
         FloatingPointError: predictions are not finite.
     """
-    first, second = cw_to_se(spans.float()).clamp(0, 1).unsqueeze(-3), cw_to_se(target).clamp(0, 1).unsqueeze(-2)
+    first, second = (
+        cw_to_se(spans.float()).clamp(0, 1).unsqueeze(-3),
+        cw_to_se(target).clamp(0, 1).unsqueeze(-2),
+    )
     total = cost.l1 * (first - second).abs().sum(-1) - cost.giou * generalised_iou(first, second)
     total = total - cost.score * scores.float().unsqueeze(-2)
     values = total.flatten(0, -3).cpu().numpy()
@@ -37,7 +48,9 @@ def match_borders(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Te
             "matching: expected finite predictions, got NaN or infinite values; lower the learning rate or train in float32"
         )
     mask = target_mask.expand(total.shape[:-1])
-    chosen = torch.from_numpy(assign(values, mask.flatten(0, -2).cpu().numpy())).view(mask.shape).to(spans.device)
+    chosen = (
+        torch.from_numpy(assign(values, mask.flatten(0, -2).cpu().numpy())).view(mask.shape).to(spans.device)
+    )
     valid, query = chosen >= 0, chosen.clamp(min=0)
     positive = torch.zeros(scores.shape, dtype=torch.int8, device=spans.device)
     positive.scatter_reduce_(-1, query, valid.to(torch.int8), "amax")
@@ -45,10 +58,12 @@ def match_borders(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Te
 
 
 def border_losses(spans: Tensor, target: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
-    """L1 between starts and ends (mean of both) and 1 - gIoU of matched predictions, each averaged over moments.
+    """L1 between starts and ends (mean of both) and 1 - gIoU of matched predictions, each averaged over
+    moments.
 
     Args:
-        spans: `[S, B, Q, 2]` (center, width), not cut to the video; target: `[B, M, 2]`; matches: of all S layers.
+        spans: `[S, B, Q, 2]` (center, width), not cut to the video; target: `[B, M, 2]`; matches: of all S
+            layers.
 
     Returns:
         Two tensors `[S]`.
@@ -60,17 +75,20 @@ def border_losses(spans: Tensor, target: Tensor, matches: Matches) -> tuple[Tens
 
 
 def quality_loss(quality: Tensor, spans: Tensor, target: Tensor, target_mask: Tensor) -> Tensor:
-    """L1 between predicted and true quality, the highest IoU with any moment; low, middle and high count a third each.
+    """L1 between predicted and true quality, the highest IoU with any moment; low, middle and high count a
+    third each.
 
     Args:
-        quality: `[S, B, Q]` in 0..1; spans: `[S, B, Q, 2]` (center, width), without gradient; target: `[B, M, 2]`;
-            target_mask: `[B, M]`.
+        quality: `[S, B, Q]` in 0..1; spans: `[S, B, Q, 2]` (center, width), without gradient; target:
+            `[B, M, 2]`; target_mask: `[B, M]`.
 
     Returns:
         `[S]`; a bin without predictions counts 0.
     """
     predicted = cw_to_se(spans.detach().float()).clamp(0, 1).unsqueeze(-2)
-    overlap = (iou(predicted, cw_to_se(target).clamp(0, 1).unsqueeze(-3)) * target_mask.unsqueeze(-2)).amax(-1)
+    overlap = (iou(predicted, cw_to_se(target).clamp(0, 1).unsqueeze(-3)) * target_mask.unsqueeze(-2)).amax(
+        -1
+    )
     error = (quality.float() - overlap).abs()
     low, high = QUALITY_BINS
     bins = (overlap <= low, (overlap > low) & (overlap <= high), overlap > high)
@@ -95,10 +113,12 @@ def border_targets(target: Tensor, target_mask: Tensor, mask: Tensor) -> Tensor:
 
 
 def border_feature_loss(features: Tensor, target: Tensor, target_mask: Tensor, mask: Tensor) -> Tensor:
-    """Border features tell clips at a border from others: binary cross-entropy, both kinds of clips weighing the same.
+    """Border features tell clips at a border from others: binary cross-entropy, both kinds of clips weighing
+    the same.
 
     Args:
-        features: `[2, B, T, D]` of starts and ends, not negative; the mean of their tanh over channels is the score.
+        features: `[2, B, T, D]` of starts and ends, not negative; the mean of their tanh over channels is the
+            score.
         target: `[B, M, 2]` (center, width); target_mask: `[B, M]`; mask: `[B, T]`.
     """
     wanted = border_targets(target, target_mask, mask)

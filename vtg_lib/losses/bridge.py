@@ -1,4 +1,6 @@
-"""Global-local bridging (Sim-DETR, ICCV 2025): a matched query looks like the clips of its moment, and like no others."""
+"""Global-local bridging (Sim-DETR, ICCV 2025): a matched query looks like the clips of its moment, and like
+no others.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from vtg_lib.spans import cw_to_se
 
 
 def clip_similarity(states: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
-    """z = sigmoid(tau cos(q_i, T)): states `[..., B, Q, D]`, memory `[B, T, D]`, tau a scalar -> `[..., B, Q, T]`."""
+    """z = sigmoid(tau cos(q_i, T)): states `[..., B, Q, D]`, memory `[B, T, D]`, tau a scalar ->
+    `[..., B, Q, T]`.
+    """
     states, memory = F.normalize(states.float(), dim=-1), F.normalize(memory.float(), dim=-1)
     return (scale * (states @ memory.transpose(-1, -2))).sigmoid()
 
@@ -25,11 +29,12 @@ def clips_inside(target: Tensor, mask: Tensor) -> Tensor:
 
 
 def bridging_loss(similarity: Tensor, matches: Matches, target: Tensor, mask: Tensor) -> Tensor:
-    """-sum_j z_j I_j / (sum_j z_j (1 - I_j) + sum_j I_j), I_j: clip j is in the moment that the query was matched to.
+    """-sum_j z_j I_j / (sum_j z_j (1 - I_j) + sum_j I_j), I_j: clip j is in the moment that the query was
+    matched to.
 
     Args:
-        similarity: `[S, B, Q, T]` of `clip_similarity`; matches: of S layers; target: `[B, M, 2]` (center, width);
-            mask: `[B, T]`.
+        similarity: `[S, B, Q, T]` of `clip_similarity`; matches: of S layers; target: `[B, M, 2]` (center,
+            width); mask: `[B, T]`.
 
     Returns:
         `[S]`, in -1..0: the mean over matched pairs whose moment has a clip.

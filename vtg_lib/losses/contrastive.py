@@ -16,8 +16,8 @@ def choose_positive(saliency: Tensor, mask: Tensor, sample: bool) -> tuple[Tenso
 
     Args:
         saliency: `[B, T]` targets; mask: `[B, T]` real clips.
-        sample: draw it uniformly among the clips of positive saliency; else take the most salient one, without random
-            numbers.
+        sample: draw it uniformly among the clips of positive saliency; else take the most salient one,
+            without random numbers.
 
     Returns:
         Its index `[B]` (0 where there is none) and whether there is one `[B]`.
@@ -37,7 +37,8 @@ def sampled_nce(
 ) -> Tensor:
     """SampledNCE of the saliency scores (Eq. 12): the chosen clip against clips that are not more salient.
 
-    Contrasted twice: with the clips of its own video, and with the clips at the same place in the batch's other videos.
+    Contrasted twice: with the clips of its own video, and with the clips at the same place in the batch's
+    other videos.
 
     Args:
         similarity: `[B, T]` cosine of clip and text; saliency: `[B, T]` targets; mask: `[B, T]` real clips.
@@ -53,7 +54,9 @@ def sampled_nce(
     return masked_mean(torch.where(valid, -(row + column), 0.0), valid, (0,))
 
 
-def info_nce(first: Tensor, second: Tensor, valid: Tensor | None = None, temperature: float = TEMPERATURE) -> Tensor:
+def info_nce(
+    first: Tensor, second: Tensor, valid: Tensor | None = None, temperature: float = TEMPERATURE
+) -> Tensor:
     """InfoNCE between matching rows, in both directions (Eq. 21 over the batch, Eq. 22 over the levels).
 
     Args:
@@ -63,7 +66,11 @@ def info_nce(first: Tensor, second: Tensor, valid: Tensor | None = None, tempera
     Returns:
         Scalar: mean over the valid anchors, both directions summed.
     """
-    logits = F.normalize(first.float(), dim=-1) @ F.normalize(second.float(), dim=-1).transpose(-1, -2) / temperature
+    logits = (
+        F.normalize(first.float(), dim=-1)
+        @ F.normalize(second.float(), dim=-1).transpose(-1, -2)
+        / temperature
+    )
     target = logits.diagonal(dim1=-2, dim2=-1)
     if valid is None:
         return (logits.logsumexp(-1) + logits.logsumexp(-2) - 2 * target).mean()

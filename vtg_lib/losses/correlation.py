@@ -1,7 +1,8 @@
-"""Losses of CG-DETR (Moon et al. 2023): what clips give to words and to dummy tokens, and what that is learned from.
+"""Losses of CG-DETR (Moon et al. 2023): what clips give to words and to dummy tokens, and what that is
+learned from.
 
-Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Averages that run over padding there leave it out here. Axes: B
-samples, T clips, N dummy tokens, L words, D channels.
+Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Averages that run over padding there leave it out
+here. Axes: B samples, T clips, N dummy tokens, L words, D channels.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from vtg_lib.losses.set_prediction import hinge_saliency, masked_mean, rank_cont
 
 
 def same_video(video: Tensor, mask: Tensor) -> Tensor:
-    """`[B]`: whether a sample has the same video as the next one (the last: as the first), told by its features `[B, T, D]`.
+    """`[B]`: whether a sample has the same video as the next one (the last: as the first), told by its
+    features `[B, T, D]`.
 
-    The public code compares names. Another sentence about the same video may be true of it, so it is no negative pair.
+    The public code compares names. Another sentence about the same video may be true of it, so it is no
+    negative pair.
     """
     equal = (video == video.roll(-1, 0)) | ~mask[..., None]
     return equal.flatten(1).all(1) & (mask == mask.roll(-1, 0)).all(1)
@@ -33,11 +36,12 @@ def guided_saliency(
 ) -> Tensor:
     """Hinge, rank-contrastive and negative-pair loss (QD-DETR, Eq. 4-6) without the pairs that are none.
 
-    The rank-contrastive loss is averaged over the batch; the public code averages the samples with and without a negative
-    pair apart and adds both.
+    The rank-contrastive loss is averaged over the batch; the public code averages the samples with and
+    without a negative pair apart and adds both.
 
     Args:
-        scores: three of `[B, T]`: with the own sentence, with another sample's, and -log(1 - probability) of the latter.
+        scores: three of `[B, T]`: with the own sentence, with another sample's, and -log(1 - probability) of
+            the latter.
         target: `[B, T]`; mask: `[B, T]`; pairs: from `saliency_pairs`.
         real: `[B]`, False where the other sentence is about the same video.
         weight_negative: of the negative-pair loss (a sum over clips, averaged over the real pairs).
@@ -50,7 +54,9 @@ def guided_saliency(
 
 
 def relevance(attention: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy of the attention that clips give to words `[B, T]` in 0..1 against relevance; mean over clips."""
+    """Binary cross-entropy of the attention that clips give to words `[B, T]` in 0..1 against relevance; mean
+    over clips.
+    """
     return masked_mean(F.binary_cross_entropy(attention, target.clamp(0, 1), reduction="none"), mask, (0, 1))
 
 
@@ -58,8 +64,8 @@ def distillation(attention: Tensor, clips: Tensor, words: Tensor, mask: Tensor, 
     """Clip-word correlation taught to the cross-attention: KL divergence on the clips of the moments.
 
     Args:
-        attention: `[B, T, N + L]`, the student; clips: `[B, T, D]` and words: `[B, N + L, D]` of the joint space, whose
-            similarity is the teacher, without gradient; mask: `[B, N + L]`; moment: `[B, T]`.
+        attention: `[B, T, N + L]`, the student; clips: `[B, T, D]` and words: `[B, N + L, D]` of the joint
+            space, whose similarity is the teacher, without gradient; mask: `[B, N + L]`; moment: `[B, T]`.
 
     Returns:
         Scalar: mean over the clips of all moments of the mean over tokens.
@@ -71,10 +77,12 @@ def distillation(attention: Tensor, clips: Tensor, words: Tensor, mask: Tensor, 
 
 
 def moment_sentence_alignment(moment: Tensor, background: Tensor, sentence: Tensor, chosen: Tensor) -> Tensor:
-    """Contrast of moments with the batch's sentences, each beside the similarity of the video's background with them.
+    """Contrast of moments with the batch's sentences, each beside the similarity of the video's background
+    with them.
 
     Args:
-        moment, background, sentence: `[B, D]` tokens; chosen: `[B]` index of the sentence that is right for each moment.
+        moment, background, sentence: `[B, D]` tokens; chosen: `[B]` index of the sentence that is right for
+            each moment.
     """
     first, second = F.normalize(moment.float(), dim=-1), F.normalize(background.float(), dim=-1)
     sentence = F.normalize(sentence.float(), dim=-1)
@@ -82,7 +90,9 @@ def moment_sentence_alignment(moment: Tensor, background: Tensor, sentence: Tens
 
 
 def membership(token: Tensor, clips: Tensor, moment: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy of "this clip belongs to the moment", read off the moment token `[B, D]`; mean over clips."""
+    """Binary cross-entropy of "this clip belongs to the moment", read off the moment token `[B, D]`; mean
+    over clips.
+    """
     score = (clips.float() @ token.float()[..., None]).squeeze(-1).sigmoid()
     return masked_mean(F.binary_cross_entropy(score, moment.float(), reduction="none"), mask, (0, 1))
 

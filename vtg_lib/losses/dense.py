@@ -29,18 +29,21 @@ def clip_points(mask: Tensor, offset: float) -> Tensor:
 def assign_moments(points: Tensor, mask: Tensor, spans: Tensor, span_mask: Tensor) -> tuple[Tensor, Tensor]:
     """The moment that each clip belongs to, if any (the foreground indicator and the boundaries).
 
-    Of several moments the last annotated one counts. Where no clip is inside any moment, the clip in which the first
-    moment starts belongs to it.
+    Of several moments the last annotated one counts. Where no clip is inside any moment, the clip in which
+    the first moment starts belongs to it.
 
     Args:
-        points: `[B, T]` of `clip_points`; mask: `[B, T]` real clips; spans: `[B, M, 2]` (center, width); span_mask: `[B, M]`.
+        points: `[B, T]` of `clip_points`; mask: `[B, T]` real clips; spans: `[B, M, 2]` (center, width);
+            span_mask: `[B, M]`.
 
     Returns:
         target (start, end) `[B, T, 2]`, normalised, and foreground `[B, T]`.
     """
     borders = cw_to_se(spans)  # [B, M, 2]
     after = points[:, None] >= borders[..., :1] - _ROUNDING
-    inside = after & (points[:, None] <= borders[..., 1:] + _ROUNDING) & span_mask[..., None] & mask[:, None]  # [B, M, T]
+    inside = (
+        after & (points[:, None] <= borders[..., 1:] + _ROUNDING) & span_mask[..., None] & mask[:, None]
+    )  # [B, M, T]
     length = mask.sum(1)
     start = ((borders[:, 0, 0] + _ROUNDING) * length).long().clamp(min=0).minimum(length - 1)
     empty = ~inside.any(1).any(1) & span_mask[:, 0]
@@ -52,7 +55,8 @@ def assign_moments(points: Tensor, mask: Tensor, spans: Tensor, span_mask: Tenso
 
 
 def foreground_loss(logits: Tensor, foreground: Tensor, mask: Tensor, background_weight: float) -> Tensor:
-    """Binary cross-entropy of the foreground indicator, background terms down-weighted; mean over all real clips.
+    """Binary cross-entropy of the foreground indicator, background terms down-weighted; mean over all real
+    clips.
 
     Args:
         logits, foreground, mask: `[B, T]`.
@@ -72,11 +76,13 @@ def border_losses(borders: Tensor, target: Tensor, foreground: Tensor) -> tuple[
     return masked_mean(l1, foreground, (0, 1)), masked_mean(overlap, foreground, (0, 1))
 
 
-def intra_video_nce(similarity: Tensor, saliency: Tensor, mask: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
+def intra_video_nce(
+    similarity: Tensor, saliency: Tensor, mask: Tensor, positive: Tensor, valid: Tensor
+) -> Tensor:
     """Intra-video contrastive saliency: a relevant clip against the less salient ones of its video.
 
-    As `sampled_nce`, also contrasted with the clips at the same place in the other videos, but equally salient clips are
-    no negatives.
+    As `sampled_nce`, also contrasted with the clips at the same place in the other videos, but equally
+    salient clips are no negatives.
 
     Args: see `sampled_nce`.
     """

@@ -1,7 +1,7 @@
 """Set prediction losses with a focal class loss and a quality score (SDST, App. C.2).
 
-Facts that the paper leaves to its reference [24] are from xlliu7/TadTR @ 983ae14. Leading axis S: decoder levels, each
-matched on its own; the sums run over them.
+Facts that the paper leaves to its reference [24] are from xlliu7/TadTR @ 983ae14. Leading axis S: decoder
+levels, each matched on its own; the sums run over them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def focal_loss(logits: Tensor, positive: Tensor, alpha: float = 0.25, gamma: flo
 
 
 def boundary_losses(spans: Tensor, target: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
-    """L1 (Eq. 18, both coordinates summed) and 1 - IoU (Eq. 19) of matched queries, summed over all moments and levels.
+    """L1 (Eq. 18, both coordinates summed) and 1 - IoU (Eq. 19) of matched queries, summed over all moments
+    and levels.
 
     Args:
         spans: `[S, B, Q, 2]` (center, width); target: `[B, M, 2]`; matches: of all S levels.

@@ -37,7 +37,9 @@ class Matches:
     positive: Tensor
 
     def gather(self, values: Tensor) -> Tensor:
-        """Values `[..., B, Q, D]` of the matched queries: `[..., B, M, D]`; rows where `valid` is False are arbitrary."""
+        """Values `[..., B, Q, D]` of the matched queries: `[..., B, M, D]`; rows where `valid` is False are
+        arbitrary.
+        """
         index = self.query.unsqueeze(-1).expand(*self.query.shape, values.shape[-1])
         return values.gather(-2, index)
 
@@ -45,23 +47,24 @@ class Matches:
 def assign(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Exact minimum-cost assignment of many independent small problems in one call.
 
-    The problems are the blocks of one sparse bipartite graph, which is solved as a whole; the optimum of a block-diagonal
-    problem is the optimum of each block.
+    The problems are the blocks of one sparse bipartite graph, which is solved as a whole; the optimum of a
+    block-diagonal problem is the optimum of each block.
 
     Args:
         cost: `[P, M, Q]` finite costs.
         valid: `[P, M]` rows that take part.
 
     Returns:
-        `[P, M]` int64 column of each row, -1 for rows that take no part or, where a problem has more rows than
-        columns, for the rows left over in the cheapest assignment.
+        `[P, M]` int64 column of each row, -1 for rows that take no part or, where a problem has more rows
+        than columns, for the rows left over in the cheapest assignment.
     """
     problems, rows, columns = cost.shape
     result = np.full((problems, rows), -1, np.int64)
     problem, row = np.nonzero(valid)
     if len(problem) == 0:
         return result
-    # A problem with more rows than columns gets costly dummy columns, so that a full matching of the rows exists.
+    # A problem with more rows than columns gets costly dummy columns, so that a full matching of the rows
+    # exists.
     dummies = max(0, int(valid.sum(1).max()) - columns)
     weights = cost[problem, row]
     span = weights.max() - weights.min() + 1.0
@@ -86,7 +89,8 @@ def assign(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def match(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, cost: MatchCost) -> Matches:
     """Matches predictions to moments, all layers and samples at once.
 
-    The cost of query q for moment m is `l1 |b_q - b_m|_1 - giou gIoU(b_q, b_m) - score p_q` (DETR, Eq. 1, for spans).
+    The cost of query q for moment m is `l1 |b_q - b_m|_1 - giou gIoU(b_q, b_m) - score p_q` (DETR, Eq. 1, for
+    spans).
 
     Args:
         spans: `[..., B, Q, 2]` predicted (center, width); leading axes are decoder layers.

@@ -1,6 +1,7 @@
 """Losses of the points of a feature pyramid: which moment a point predicts, its class and its distances.
 
-Facts are from yeliudev/R2-Tuning @ 03fbcf6; Zhuo-Cao/FlashVTG @ 25b9591 has the same. Axes: B samples, P points, M moments.
+Facts are from yeliudev/R2-Tuning @ 03fbcf6; Zhuo-Cao/FlashVTG @ 25b9591 has the same. Axes: B samples, P
+points, M moments.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class PointTargets:
     """What the points have to predict.
 
     Attributes:
-        positive: `[B, P]` points that predict a moment; distances: `[B, P, 2]` to its start and end, in strides.
+        positive: `[B, P]` points that predict a moment; distances: `[B, P, 2]` to its start and end, in
+            strides.
     """
 
     positive: Tensor
@@ -29,7 +31,8 @@ class PointTargets:
 
 
 def at_least_one_clip(borders: Tensor, length: Tensor) -> Tensor:
-    """Moments shorter than a clip become one clip long around their middle, inside the video (R2-Tuning's loader).
+    """Moments shorter than a clip become one clip long around their middle, inside the video (R2-Tuning's
+    loader).
 
     Args:
         borders: `[B, M, 2]` (start, end) in clips; length: `[B]` clips.
@@ -40,14 +43,17 @@ def at_least_one_clip(borders: Tensor, length: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def point_targets(points: Points, borders: Tensor, span_mask: Tensor, radius: float, strict: bool = False) -> PointTargets:
+def point_targets(
+    points: Points, borders: Tensor, span_mask: Tensor, radius: float, strict: bool = False
+) -> PointTargets:
     """Gives every point the shortest of the moments it may predict.
 
-    It may if it lies in the moment, at most `radius` strides from its middle, and if the farther end of the moment is as far
-    away as the level's range says.
+    It may if it lies in the moment, at most `radius` strides from its middle, and if the farther end of the
+    moment is as far away as the level's range says.
 
     Args:
-        borders: `[B, M, 2]` (start, end) in clips; span_mask: `[B, M]`; radius: in strides; 0 takes the whole moment.
+        borders: `[B, M, 2]` (start, end) in clips; span_mask: `[B, M]`; radius: in strides; 0 takes the whole
+            moment.
         strict: without the moment's own borders, the rim of the radius and the upper bound of the range.
     """
     start, end = borders[:, None].unbind(-1)  # [B, 1, M]

@@ -1,4 +1,5 @@
-"""Targets and losses of points that predict distances to the two borders, as in SnAG (Mu, Mo and Li, CVPR 2024).
+"""Targets and losses of points that predict distances to the two borders, as in SnAG (Mu, Mo and Li, CVPR
+2024).
 
 Facts not in the paper are from fmu2/snag_release @ 44dd90e. Axes: B samples, P points, M moments.
 """
@@ -17,10 +18,11 @@ _ROUNDING = 1e-4  # clips; borders between clips meet the bounds exactly, but fo
 
 @torch.no_grad()
 def open_targets(points: Points, borders: Tensor, span_mask: Tensor, radius: float) -> PointTargets:
-    """The shortest of the moments that a point may predict, as `losses_points.point_targets`, with open bounds.
+    """The shortest of the moments that a point may predict, as `losses_points.point_targets`, with open
+    bounds.
 
-    It may if it lies inside the moment, less than `radius` strides from its middle, and if its distance to the farther
-    border is at least `low` and less than `high`. The public code knows one moment a query.
+    It may if it lies inside the moment, less than `radius` strides from its middle, and if its distance to
+    the farther border is at least `low` and less than `high`. The public code knows one moment a query.
 
     Args:
         borders: `[B, M, 2]` (start, end) in the unit of the points; span_mask: `[B, M]`; radius: in strides.
@@ -55,7 +57,9 @@ def smooth_focal_loss(
     probability = logits.sigmoid()
     right = probability * target + (1 - probability) * (1 - target)
     weight = torch.where(positive, alpha, 1 - alpha)
-    return weight * (1 - right) ** gamma * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (
+        weight * (1 - right) ** gamma * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    )
 
 
 def iou_loss(distances: Tensor, target: Tensor) -> Tensor:
@@ -70,7 +74,9 @@ def iou_loss(distances: Tensor, target: Tensor) -> Tensor:
 
 
 def diou_loss(distances: Tensor, target: Tensor) -> Tensor:
-    """`iou_loss` and the squared distance of the middles as a share of the hull (Zheng et al. 2020, Eq. 7, one axis)."""
+    """`iou_loss` and the squared distance of the middles as a share of the hull (Zheng et al. 2020, Eq. 7,
+    one axis).
+    """
     hull = torch.maximum(distances, target).sum(-1)
     middles = ((distances - target) * distances.new_tensor([-0.5, 0.5])).sum(-1)
     return iou_loss(distances, target) + (middles / hull.clamp(min=1e-8)).square()

@@ -1,4 +1,6 @@
-"""Losses clip by clip, and choices of clips, of methods for highlight data sets without moments (TVSum, YouTube Highlights)."""
+"""Losses clip by clip, and choices of clips, of methods for highlight data sets without moments (TVSum,
+YouTube Highlights).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from vtg_lib.losses.set_prediction import masked_mean
 
 
 def above_median(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Saliency of the clips above their video's median (the lower one of an even number), 0 elsewhere; `[B, T]`.
+    """Saliency of the clips above their video's median (the lower one of an even number), 0 elsewhere;
+    `[B, T]`.
 
     Args:
         saliency: `[B, T]`, not negative; mask: `[B, T]` real clips.
@@ -39,9 +42,15 @@ def clip_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def own_video_nce(
-    similarity: Tensor, saliency: Tensor, mask: Tensor, positive: Tensor, valid: Tensor, temperature: float = TEMPERATURE
+    similarity: Tensor,
+    saliency: Tensor,
+    mask: Tensor,
+    positive: Tensor,
+    valid: Tensor,
+    temperature: float = TEMPERATURE,
 ) -> Tensor:
-    """The first half of `sampled_nce`: the chosen clip against the clips of its own video that are not more salient.
+    """The first half of `sampled_nce`: the chosen clip against the clips of its own video that are not more
+    salient.
 
     Args: see `sampled_nce`.
     """
@@ -52,7 +61,9 @@ def own_video_nce(
 
 
 def rescaled_error(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of scores and saliency, each brought to 0..1 over the clips of the batch; all `[B, T]`."""
+    """Mean squared difference of scores and saliency, each brought to 0..1 over the clips of the batch; all
+    `[B, T]`.
+    """
     first, second = (_unit_range(x.float(), mask) for x in (scores, target))
     return masked_mean((first - second).square(), mask, (0, 1))
 

@@ -20,10 +20,12 @@ def masked_mean(values: Tensor, mask: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def span_losses(spans: Tensor, target: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
-    """L1 and 1 - gIoU between matched predictions and moments (Moment-DETR, Eq. 4), each averaged over moments.
+    """L1 and 1 - gIoU between matched predictions and moments (Moment-DETR, Eq. 4), each averaged over
+    moments.
 
     Args:
-        spans: `[S, B, Q, 2]` predicted (center, width) of S layers; target: `[B, M, 2]`; matches: of all S layers.
+        spans: `[S, B, Q, 2]` predicted (center, width) of S layers; target: `[B, M, 2]`; matches: of all S
+            layers.
 
     Returns:
         Two tensors `[S]`. L1 is averaged over the two coordinates, as in jayleicn/moment_detr @ b7e553a.
@@ -36,7 +38,8 @@ def span_losses(spans: Tensor, target: Tensor, matches: Matches) -> tuple[Tensor
 
 
 def foreground_cross_entropy(logits: Tensor, positive: Tensor, background_weight: float) -> Tensor:
-    """Two-class cross-entropy, class 0 = foreground, background terms down-weighted; mean over queries and samples.
+    """Two-class cross-entropy, class 0 = foreground, background terms down-weighted; mean over queries and
+    samples.
 
     Args:
         logits: `[S, B, Q, 2]`; positive: `[S, B, Q]` matched queries.
@@ -63,8 +66,9 @@ def hinge_saliency(saliency: Tensor, positive: Tensor, negative: Tensor, margin:
 def saliency_pairs(saliency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Two (positive, negative) pairs of clips per sample: hard inside the moments, easy across their border.
 
-    The hard pair is the highest and the lowest scored relevant clip; the easy one a random relevant and a random
-    irrelevant clip (jayleicn/moment_detr @ b7e553a). Where there is no irrelevant clip the hard pair stands twice.
+    The hard pair is the highest and the lowest scored relevant clip; the easy one a random relevant and a
+    random irrelevant clip (jayleicn/moment_detr @ b7e553a). Where there is no irrelevant clip the hard pair
+    stands twice.
 
     Args:
         saliency: `[B, T]` targets; mask: `[B, T]` real clips.
@@ -85,15 +89,18 @@ def saliency_pairs(saliency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return positive, negative
 
 
-def rank_contrastive_saliency(saliency: Tensor, target: Tensor, mask: Tensor, temperature: float = 0.5) -> Tensor:
-    """Rank-contrastive saliency loss (QD-DETR, Eq. 5-6): for each rank r, clips scored >= r against all clips.
+def rank_contrastive_saliency(
+    saliency: Tensor, target: Tensor, mask: Tensor, temperature: float = 0.5
+) -> Tensor:
+    """Rank-contrastive saliency loss (QD-DETR, Eq. 5-6): for each rank r, clips scored >= r against all
+    clips.
 
-    Loop-free over the 11 ranks: the mean log-probability of the clips at or above each rank is a weighted sum over clips
-    whose weights depend on the targets only.
+    Loop-free over the 11 ranks: the mean log-probability of the clips at or above each rank is a weighted sum
+    over clips whose weights depend on the targets only.
 
     Args:
-        saliency: `[B, T]` predicted, already with the negative pair's clips appended; target: `[B, T]` (0..12);
-            mask: `[B, T]`.
+        saliency: `[B, T]` predicted, already with the negative pair's clips appended; target: `[B, T]`
+            (0..12); mask: `[B, T]`.
 
     Returns:
         Scalar: the sum over ranks divided by 12, as in wjun0830/QD-DETR @ 56c63b2.
@@ -124,8 +131,11 @@ class SetLossWeights:
     background: float = 0.1
 
 
-def set_losses(spans: Tensor, logits: Tensor, batch: Batch, cost: MatchCost, weights: SetLossWeights) -> dict[str, Tensor]:
-    """DETR's set prediction losses, summed over decoder layers, each layer matched on its own; one matching call.
+def set_losses(
+    spans: Tensor, logits: Tensor, batch: Batch, cost: MatchCost, weights: SetLossWeights
+) -> dict[str, Tensor]:
+    """DETR's set prediction losses, summed over decoder layers, each layer matched on its own; one matching
+    call.
 
     Args:
         spans: `[S, B, Q, 2]`; logits: `[S, B, Q, 2]`, class 0 = foreground.
@@ -136,4 +146,8 @@ def set_losses(spans: Tensor, logits: Tensor, batch: Batch, cost: MatchCost, wei
     matches = match(spans, logits.float().softmax(-1)[..., 0], batch.spans, batch.span_mask, cost)
     l1, giou = span_losses(spans, batch.spans, matches)
     label = foreground_cross_entropy(logits, matches.positive, weights.background)
-    return {"l1": weights.l1 * l1.sum(), "giou": weights.giou * giou.sum(), "label": weights.label * label.sum()}
+    return {
+        "l1": weights.l1 * l1.sum(),
+        "giou": weights.giou * giou.sum(),
+        "label": weights.label * label.sum(),
+    }

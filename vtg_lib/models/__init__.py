@@ -39,7 +39,9 @@ class ModelEntry:
 
 
 MODELS: dict[str, ModelEntry] = {
-    "moment_detr": ModelEntry(module="vtg_lib.models.moment_detr", class_name="MomentDETR", published_parameters=4.8),
+    "moment_detr": ModelEntry(
+        module="vtg_lib.models.moment_detr", class_name="MomentDETR", published_parameters=4.8
+    ),
     "qd_detr": ModelEntry(module="vtg_lib.models.qd_detr", class_name="QDDETR", published_parameters=7.6),
     "univtg": ModelEntry(module="vtg_lib.models.univtg", class_name="UniVTG", published_parameters=41.3),
     "snag": ModelEntry(module="vtg_lib.models.snag", class_name="SnAG", published_parameters=None),
@@ -50,10 +52,16 @@ MODELS: dict[str, ModelEntry] = {
         class_name="FlashVTG",
         published_parameters=None,
         variants=(
-            ("InternVideo2", {"video_dim": 768, "text_dim": 4096, "strides": (1, 2, 4, 8, 16), "weight_label": 0.0}, 10.9),
+            (
+                "InternVideo2",
+                {"video_dim": 768, "text_dim": 4096, "strides": (1, 2, 4, 8, 16), "weight_label": 0.0},
+                10.9,
+            ),
         ),
     ),
-    "r2_tuning": ModelEntry(module="vtg_lib.models.r2_tuning", class_name="R2Tuning", published_parameters=2.7),
+    "r2_tuning": ModelEntry(
+        module="vtg_lib.models.r2_tuning", class_name="R2Tuning", published_parameters=2.7
+    ),
     "tr_detr": ModelEntry(module="vtg_lib.models.tr_detr", class_name="TRDETR", published_parameters=7.9),
     "sim_detr": ModelEntry(module="vtg_lib.models.sim_detr", class_name="SimDETR", published_parameters=None),
     "sdst": ModelEntry(
@@ -92,7 +100,9 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Any:
     if unknown := sorted(set(overrides) - known):
         raise ValueError(f"config of {name}: unknown fields {unknown}; it has {sorted(known)}")
     defaults = dataclasses.asdict(config_class())
-    return config_class(**{key: cast_like(f"{name}.{key}", defaults[key], value) for key, value in overrides.items()})
+    return config_class(
+        **{key: cast_like(f"{name}.{key}", defaults[key], value) for key, value in overrides.items()}
+    )
 
 
 def build(name: str, overrides: Mapping[str, Any] | None = None) -> nn.Module:

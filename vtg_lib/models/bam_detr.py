@@ -1,8 +1,9 @@
-"""BAM-DETR (Lee and Byun, ECCV 2024): moments from any point inside them, their borders found apart, ranked by quality.
+"""BAM-DETR (Lee and Byun, ECCV 2024): moments from any point inside them, their borders found apart, ranked
+by quality.
 
-Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Its code counts 1,988,614 parameters more, which have no part in
-the result: an encoder of the text whose output is not read, class heads without a loss beside the quality head, positions of
-borders and of words, and norms that are never called.
+Facts not in the paper are from Pilhyeon/BAM-DETR @ 914b3e7. Its code counts 1,988,614 parameters more, which
+have no part in the result: an encoder of the text whose output is not read, class heads without a loss beside
+the quality head, positions of borders and of words, and norms that are never called.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ class Config(QueryEncoderConfig):
 
     Attributes:
         ranking: a key of `RANKING`: what moments are ranked by.
-        weight_l1, weight_giou: of start and end; weight_ranking: of `ranking`'s loss; weight_border: of the border features.
-        nms_threshold, nms_sigma: Gaussian soft-NMS among moments whose IoU is above the threshold; at 1 there is none.
+        weight_l1, weight_giou: of start and end; weight_ranking: of `ranking`'s loss; weight_border: of the
+            border features.
+        nms_threshold, nms_sigma: Gaussian soft-NMS among moments whose IoU is above the threshold; at 1 there
+            is none.
     """
 
     ranking: str = "quality"
@@ -46,11 +49,15 @@ class Config(QueryEncoderConfig):
         if self.ranking not in RANKING:
             raise ValueError(f"bam_detr.ranking: expected one of {', '.join(RANKING)}; got {self.ranking!r}")
         if self.width % 4 or self.width % self.heads:
-            raise ValueError(f"bam_detr.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}")
+            raise ValueError(
+                f"bam_detr.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}"
+            )
 
 
 class QualityRanking(nn.Module):
-    """Quality, the IoU that a moment is believed to have, read off the anchor and how the borders differ from it."""
+    """Quality, the IoU that a moment is believed to have, read off the anchor and how the borders differ from
+    it.
+    """
 
     score_cost = 0.0  # of the score in the matching
 
@@ -61,7 +68,12 @@ class QualityRanking(nn.Module):
     def forward(self, states: Tensor) -> dict[str, Tensor]:
         """states `[S, B, Q, 3 D]` -> `quality [S, B, Q]` in 0..1."""
         anchor, start, end = states.chunk(3, -1)
-        return {"quality": self.head(torch.cat((anchor, start - anchor, end - anchor), -1)).squeeze(-1).float().sigmoid()}
+        return {
+            "quality": self.head(torch.cat((anchor, start - anchor, end - anchor), -1))
+            .squeeze(-1)
+            .float()
+            .sigmoid()
+        }
 
     def scores(self, layers: dict[str, Tensor]) -> Tensor:
         """`[S, B, Q]` in 0..1."""
@@ -83,7 +95,11 @@ class ClassRanking(nn.Module):
 
     def forward(self, states: Tensor) -> dict[str, Tensor]:
         """states `[S, B, Q, 3 D]` -> `logits [S, B, Q, 2]` (class 0 = foreground)."""
-        return {"logits": torch.stack([head(state) for head, state in zip(self.heads, states, strict=True)]).float()}
+        return {
+            "logits": torch.stack(
+                [head(state) for head, state in zip(self.heads, states, strict=True)]
+            ).float()
+        }
 
     def scores(self, layers: dict[str, Tensor]) -> Tensor:
         """`[S, B, Q]` in 0..1."""
@@ -94,7 +110,10 @@ class ClassRanking(nn.Module):
         return foreground_cross_entropy(layers["logits"], matches.positive, background_weight=0.1)
 
 
-RANKING: dict[str, type[QualityRanking] | type[ClassRanking]] = {"quality": QualityRanking, "class": ClassRanking}
+RANKING: dict[str, type[QualityRanking] | type[ClassRanking]] = {
+    "quality": QualityRanking,
+    "class": ClassRanking,
+}
 
 
 class BAMDETR(QueryEncoder):
@@ -109,10 +128,10 @@ class BAMDETR(QueryEncoder):
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`.
 
-        layers: `spans [S, B, Q, 2]`, which may reach beyond the video, and `quality [S, B, Q]` or `logits [S, B, Q, 2]`.
-        extras: the decoder's `states [S, B, Q, 3 D]` and its `memory [B, T, D]`; `borders [2, B, T, D]`, features of starts
-        and ends; while training also `negative_saliency [B, T]` with another sample's text.
-        trace: see `Decoded`.
+        layers: `spans [S, B, Q, 2]`, which may reach beyond the video, and `quality [S, B, Q]` or
+        `logits [S, B, Q, 2]`. extras: the decoder's `states [S, B, Q, 3 D]` and its `memory [B, T, D]`;
+        `borders [2, B, T, D]`, features of starts and ends; while training also `negative_saliency [B, T]`
+        with another sample's text. trace: see `Decoded`.
         """
         encoded = self.encode(batch)
         found = self.decoder(encoded.memory, encoded.local, encoded.position, batch.video_mask, trace)
@@ -122,12 +141,15 @@ class BAMDETR(QueryEncoder):
             scores=self.ranking.scores(layers)[-1],
             saliency=encoded.saliency,
             layers=layers,
-            extras={"states": found.states, "memory": encoded.memory, "borders": found.features} | encoded.negatives,
+            extras={"states": found.states, "memory": encoded.memory, "borders": found.features}
+            | encoded.negatives,
             trace=found.trace,
         )
 
     def post_process(self, output: Output) -> Output:
-        """Gaussian soft-NMS among moments that overlap by more than the threshold; the spans come by falling score."""
+        """Gaussian soft-NMS among moments that overlap by more than the threshold; the spans come by falling
+        score.
+        """
         c = self.config
 
         def decay(overlap: Tensor) -> Tensor:
@@ -137,14 +159,20 @@ class BAMDETR(QueryEncoder):
         return dataclasses.replace(output, spans=spans, scores=scores)
 
     def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
-        """What the decoder's states `[..., Q, 3 D]` say: `spans [..., Q, 2]`, those of the references, and what ranks them."""
+        """What the decoder's states `[..., Q, 3 D]` say: `spans [..., Q, 2]`, those of the references, and
+        what ranks them.
+        """
         return {"spans": se_to_cw(torch.stack(borders(references), -1))} | self.ranking(states)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Borders and ranking of every decoder layer, matched on its own; border features; QD-DETR's saliency. Weighted."""
+        """Borders and ranking of every decoder layer, matched on its own; border features; QD-DETR's
+        saliency. Weighted.
+        """
         c, layers, mask = self.config, output.layers, batch.video_mask
         cost = MatchCost(score=self.ranking.score_cost)
-        matches = match_borders(layers["spans"], self.ranking.scores(layers), batch.spans, batch.span_mask, cost)
+        matches = match_borders(
+            layers["spans"], self.ranking.scores(layers), batch.spans, batch.span_mask, cost
+        )
         l1, giou = border_losses(layers["spans"], batch.spans, matches)
         losses = {
             "l1": c.weight_l1 * l1.sum(),

@@ -1,7 +1,9 @@
-"""CG-DETR (Moon et al. 2023): cross-attention calibrated by how much each clip and each word have to do with each other.
+"""CG-DETR (Moon et al. 2023): cross-attention calibrated by how much each clip and each word have to do with
+each other.
 
-Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Its code counts 141,056 parameters more, which it never uses: a
-second projection of the text, and learned positions of up to 32 words. The published 12.0 M are its count in units of 2^20.
+Facts not in the paper are from wjun0830/CGDETR @ 212b2e4. Its code counts 141,056 parameters more, which it
+never uses: a second projection of the text, and learned positions of up to 32 words. The published 12.0 M are
+its count in units of 2^20.
 """
 
 from __future__ import annotations
@@ -30,7 +32,13 @@ from vtg_lib.losses.correlation import (
     same_video,
 )
 from vtg_lib.losses.matching import MatchCost
-from vtg_lib.losses.set_prediction import SetLossWeights, hinge_saliency, masked_mean, saliency_pairs, set_losses
+from vtg_lib.losses.set_prediction import (
+    SetLossWeights,
+    hinge_saliency,
+    masked_mean,
+    saliency_pairs,
+    set_losses,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +46,14 @@ class Config(DetrConfig):
     """`DetrConfig`, and what calibrates the attention.
 
     Attributes:
-        cross_layers: of adaptive cross-attention; dummy_layers, sentence_layers, moment_layers: of the encoders of these.
-        dummies: N dummy tokens; prompts: tokens that describe what is salient; chosen_prompts: how many of them a video takes.
+        cross_layers: of adaptive cross-attention; dummy_layers, sentence_layers, moment_layers: of the
+            encoders of these.
+        dummies: N dummy tokens; prompts: tokens that describe what is salient; chosen_prompts: how many of
+            them a video takes.
         token_dropout: of the dummy and the sentence encoder.
-        weight_attention: of the saliency losses on the attention, beside `weight_saliency`; weight_negative: in both, of the
-            silence of clips under another sentence; weight_align, weight_distill, weight_orthogonal: of the correlation losses.
+        weight_attention: of the saliency losses on the attention, beside `weight_saliency`; weight_negative:
+            in both, of the silence of clips under another sentence; weight_align, weight_distill,
+            weight_orthogonal: of the correlation losses.
         highlights_only: the data set has no moments; only saliency is learned.
     """
 
@@ -50,11 +61,22 @@ class Config(DetrConfig):
         "qvhighlights": {},
         "qvhighlights+clip": {"video_dim": 512},
         "charades_sta": {"chosen_prompts": 2, "weight_saliency": 4.0},
-        "charades_sta+vgg": {"video_dim": 4096, "text_dim": 300, "dropout": 0.2, "chosen_prompts": 2, "weight_saliency": 4.0},
+        "charades_sta+vgg": {
+            "video_dim": 4096,
+            "text_dim": 300,
+            "dropout": 0.2,
+            "chosen_prompts": 2,
+            "weight_saliency": 4.0,
+        },
         "tacos": {"dummies": 50, "chosen_prompts": 2, "weight_saliency": 4.0},
         # For these two the scripts try one and two chosen prompts, video by video domain.
         "tvsum": {"video_dim": 2048, "dummies": 3, "highlights_only": True},
-        "youtube_highlights": {"dummies": 1, "weight_saliency": 4.0, "weight_negative": 0.0, "highlights_only": True},
+        "youtube_highlights": {
+            "dummies": 1,
+            "weight_saliency": 4.0,
+            "weight_negative": 0.0,
+            "highlights_only": True,
+        },
     }
 
     encoder_layers: int = 3
@@ -75,15 +97,26 @@ class Config(DetrConfig):
     highlights_only: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("cross_layers", "dummy_layers", "sentence_layers", "moment_layers", "dummies", "chosen_prompts"):
+        for name in (
+            "cross_layers",
+            "dummy_layers",
+            "sentence_layers",
+            "moment_layers",
+            "dummies",
+            "chosen_prompts",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"cg_detr.{name}: expected at least 1, got {getattr(self, name)}")
         if self.chosen_prompts > self.prompts:
-            raise ValueError(f"cg_detr.chosen_prompts: expected at most the {self.prompts} prompts, got {self.chosen_prompts}")
+            raise ValueError(
+                f"cg_detr.chosen_prompts: expected at most the {self.prompts} prompts, got {self.chosen_prompts}"
+            )
 
 
 class CGDETR(nn.Module):
-    """Dummy tokens that take attention from the words, adaptive cross-attention, saliency token, anchor decoder."""
+    """Dummy tokens that take attention from the words, adaptive cross-attention, saliency token, anchor
+    decoder.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -119,12 +152,15 @@ class CGDETR(nn.Module):
 
         trace: see `Decoded`; and `text_attention [B, T, N + L]` to dummies and words.
 
-        While training it reads `batch.saliency` for the moment tokens; then extras are also what the losses read, see
-        `correlate`, and with another sample's text `negative_saliency` and `negative_attention` `[B, T]`, `real_negative [B]`.
+        While training it reads `batch.saliency` for the moment tokens; then extras are also what the losses
+        read, see `correlate`, and with another sample's text `negative_saliency` and `negative_attention`
+        `[B, T]`, `real_negative [B]`.
         """
         c, count = self.config, len(batch)
         raw = last_level(batch.video)
-        video = self.project_video(append_endpoints(raw, batch.video_mask) if c.tef else raw) + self.modality[1]
+        video = (
+            self.project_video(append_endpoints(raw, batch.video_mask) if c.tef else raw) + self.modality[1]
+        )
         text = self.project_text(last_level(batch.text)) + self.modality[0]
         position = clip_positions(batch.video_mask, c.width).to(video.dtype)
         dummies = self.condition(text, batch.text_mask)
@@ -132,7 +168,9 @@ class CGDETR(nn.Module):
         key_mask = F.pad(batch.text_mask, (c.dummies, 0), value=True)
         inputs = [video, position, batch.video_mask, keys, values, key_mask]
         if self.training:  # matched and mismatched pairs in one pass; only the matched ones are decoded
-            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]]
+            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [
+                torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]
+            ]
         memory, saliency, attention = self.encode(*inputs)
         decoded = self.decoder(memory[:count], position, batch.video_mask, trace)
         layers = self.read(decoded.states, decoded.references)
@@ -169,7 +207,9 @@ class CGDETR(nn.Module):
     def encode(
         self, video: Tensor, position: Tensor, mask: Tensor, keys: Tensor, values: Tensor, key_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Clips `[B, T, D]`, keys, values of the text -> memory `[B, T, D]`, saliency `[B, T]`, attention `[B, T, N + L]`."""
+        """Clips `[B, T, D]`, keys, values of the text -> memory `[B, T, D]`, saliency `[B, T]`, attention
+        `[B, T, N + L]`.
+        """
         x, weights = video, []
         for layer in self.cross_encoder:
             x, layer_weights = layer(x, position, keys, values, key_mask)
@@ -177,7 +217,9 @@ class CGDETR(nn.Module):
         attention = torch.stack(weights).mean(0)
         token = self.saliency_token(video, mask, attention)
         for layer in self.cross_encoder:
-            token = cast(AdaptiveCrossLayer, layer).advance(token, torch.zeros_like(token))  # it reads no words
+            token = cast(AdaptiveCrossLayer, layer).advance(
+                token, torch.zeros_like(token)
+            )  # it reads no words
         memory = torch.cat((token.to(x.dtype), x), 1)
         positions = torch.cat((self.global_position.to(x.dtype).expand(len(x), 1, -1), position), 1)
         mask = F.pad(mask, (1, 0), value=True)
@@ -185,14 +227,18 @@ class CGDETR(nn.Module):
             memory = layer(memory, positions, mask)
         token = memory[:, :1]
         memory = memory[:, 1:] + token
-        saliency = (self.saliency_clip(memory) * self.saliency_global(token)).sum(-1) / math.sqrt(memory.shape[-1])
+        saliency = (self.saliency_clip(memory) * self.saliency_global(token)).sum(-1) / math.sqrt(
+            memory.shape[-1]
+        )
         return memory, saliency, attention
 
     def saliency_token(self, video: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
-        """Context of the video plus the prompts that suit its relevant clips best (moment-adaptive saliency detector).
+        """Context of the video plus the prompts that suit its relevant clips best (moment-adaptive saliency
+        detector).
 
         Args:
-            video: `[B, T, D]`, mask: `[B, T]`, attention: `[B, T, N + L]`; what a clip gives to words is its relevance.
+            video: `[B, T, D]`, mask: `[B, T]`, attention: `[B, T, N + L]`; what a clip gives to words is its
+                relevance.
 
         Returns:
             `[B, 1, D]`.
@@ -206,22 +252,31 @@ class CGDETR(nn.Module):
         best, index = suits.topk(c.chosen_prompts, 1)
         return context + (torch.zeros_like(suits).scatter(1, index, best) @ self.prompts)[:, None]
 
-    def correlate(self, video: Tensor, position: Tensor, text: Tensor, dummies: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def correlate(
+        self, video: Tensor, position: Tensor, text: Tensor, dummies: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
         """The joint space of moments and sentences.
 
         Returns:
-            `moment`, `background`, `sentence` and `dummy_sentence` tokens `[B, D]`; `clips [B, T, D]`, each in the company
-            of its moment or of the background; `words [B, N + L, D]`, dummies first; the `dummies [B, N, D]` themselves.
+            `moment`, `background`, `sentence` and `dummy_sentence` tokens `[B, D]`; `clips [B, T, D]`, each
+            in the company of its moment or of the background; `words [B, N + L, D]`, dummies first; the
+            `dummies [B, N, D]` themselves.
         """
-        group = F.pad((batch.saliency <= 0).long(), (1, 0), value=1)  # 0: moment, 1: background, led by a token each
+        group = F.pad(
+            (batch.saliency <= 0).long(), (1, 0), value=1
+        )  # 0: moment, 1: background, led by a token each
         tokens, places = self.moment.to(video.dtype).expand(len(video), -1, -1).split(1, 1)
         x, places = torch.cat((tokens, tokens, video), 1), torch.cat((places, places, position), 1)
         for layer in self.moment_encoder:
             x = layer(x, places, F.pad(batch.video_mask, (2, 0), value=True), F.pad(group, (1, 0)))
         no_position = text.new_zeros(1, 1, 1)
-        words = _lead(self.sentence_encoder, self.sentence, text, no_position.expand_as(text), batch.text_mask)
+        words = _lead(
+            self.sentence_encoder, self.sentence, text, no_position.expand_as(text), batch.text_mask
+        )
         every = batch.text_mask.new_ones(dummies.shape[:2])
-        empty = _lead(self.sentence_encoder, self.sentence, dummies, self.dummy_position.expand_as(dummies), every)
+        empty = _lead(
+            self.sentence_encoder, self.sentence, dummies, self.dummy_position.expand_as(dummies), every
+        )
         return {
             "moment": x[:, 0],
             "background": x[:, 1],
@@ -237,41 +292,58 @@ class CGDETR(nn.Module):
         return predictions(self.span_head, self.class_head, states, references)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Set prediction; saliency, also of the attention; alignment, distillation and orthogonality. Weighted."""
+        """Set prediction; saliency, also of the attention; alignment, distillation and orthogonality.
+        Weighted.
+        """
         c, extras, mask = self.config, output.extras, batch.video_mask
         losses = {}
         if not c.highlights_only:
-            losses = set_losses(output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights())
+            losses = set_losses(
+                output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights()
+            )
         pairs = saliency_pairs(batch.saliency, mask)
         if "attention" not in extras:
-            return losses | {"saliency": c.weight_saliency * hinge_saliency(output.saliency, *pairs, c.saliency_margin)}
+            return losses | {
+                "saliency": c.weight_saliency * hinge_saliency(output.saliency, *pairs, c.saliency_margin)
+            }
         common = (batch.saliency, mask, pairs, extras["real_negative"], c.saliency_margin, c.weight_negative)
         other = extras["negative_saliency"]
-        losses["saliency"] = c.weight_saliency * guided_saliency((output.saliency, other, F.softplus(other)), *common)
+        losses["saliency"] = c.weight_saliency * guided_saliency(
+            (output.saliency, other, F.softplus(other)), *common
+        )
         share = extras["attention"][..., c.dummies :].float().sum(-1).clamp(0, 1)
         other = extras["negative_attention"].float().clamp(0, 1)
         attended = guided_saliency((share, other, -torch.log1p(-other.clamp(max=1 - 1e-6))), *common)
-        losses["attention"] = c.weight_saliency * c.weight_attention * (attended + relevance(share, batch.saliency, mask))
+        losses["attention"] = (
+            c.weight_saliency * c.weight_attention * (attended + relevance(share, batch.saliency, mask))
+        )
         if c.highlights_only:
             return losses
         inside = (batch.saliency > 0) & mask
         first = torch.arange(len(batch), device=mask.device)
-        # The public code names one dummy sentence for all moments: that of the first sample, and of the second for the first.
+        # The public code names one dummy sentence for all moments: that of the first sample, and of the
+        # second for the first.
         dummy = (first == 0).long()
         losses["align"] = c.weight_align * (
             moment_sentence_alignment(extras["moment"], extras["background"], extras["sentence"], first)
-            + moment_sentence_alignment(extras["moment"], extras["background"], extras["dummy_sentence"], dummy)
+            + moment_sentence_alignment(
+                extras["moment"], extras["background"], extras["dummy_sentence"], dummy
+            )
             + membership(extras["moment"], extras["clips"], inside, mask)
         )
         key_mask = F.pad(batch.text_mask, (c.dummies, 0), value=True)
         joint = (extras["clips"], extras["words"])
         losses["distill"] = c.weight_distill * distillation(extras["attention"], *joint, key_mask, inside)
-        losses["orthogonal"] = c.weight_orthogonal * (orthogonality(extras["dummies"]) + orthogonality(self.prompts))
+        losses["orthogonal"] = c.weight_orthogonal * (
+            orthogonality(extras["dummies"]) + orthogonality(self.prompts)
+        )
         return losses
 
 
 def _lead(layers: nn.ModuleList, token: Tensor, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-    """`layers` over a token (row 0 of `token`, its position row 1) and x `[B, N, D]`; mask `[B, N]` -> `[B, 1 + N, D]`."""
+    """`layers` over a token (row 0 of `token`, its position row 1) and x `[B, N, D]`; mask `[B, N]` ->
+    `[B, 1 + N, D]`.
+    """
     lead, lead_position = token.to(x.dtype).expand(len(x), -1, -1).split(1, 1)
     x, position = torch.cat((lead, x), 1), torch.cat((lead_position, position.to(x.dtype)), 1)
     for layer in layers:

@@ -10,7 +10,8 @@ class Published:
     """Mixin of a method's `Config`.
 
     Attributes:
-        presets: data set (and "+features" where the authors have several) -> fields that differ from the defaults.
+        presets: data set (and "+features" where the authors have several) -> fields that differ from the
+            defaults.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"qvhighlights": {}}
@@ -24,5 +25,7 @@ class Published:
         """
         if dataset not in cls.presets:
             known = ", ".join(cls.presets)
-            raise ValueError(f"{cls.__module__}: expected data set {known}; got {dataset!r}; pass a Config of your own")
+            raise ValueError(
+                f"{cls.__module__}: expected data set {known}; got {dataset!r}; pass a Config of your own"
+            )
         return cls(**cls.presets[dataset])

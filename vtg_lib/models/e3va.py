@@ -56,7 +56,9 @@ class Highway(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.adapters = nn.ModuleList(Adapter(config.width, config.bottleneck, config.rank) for _ in range(config.levels))
+        self.adapters = nn.ModuleList(
+            Adapter(config.width, config.bottleneck, config.rank) for _ in range(config.levels)
+        )
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, levels: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
-"""Flash-VTG (Cao et al., WACV 2025): a pyramid of clips that have read the text, scored within a level and across levels.
+"""Flash-VTG (Cao et al., WACV 2025): a pyramid of clips that have read the text, scored within a level and
+across levels.
 
-Facts not in the paper are from Zhuo-Cao/FlashVTG @ 25b9591. Axes: B, T, L, D as in `vtg_lib.data.batches`; N dummy tokens,
-P points of the pyramid.
+Facts not in the paper are from Zhuo-Cao/FlashVTG @ 25b9591. Axes: B, T, L, D as in `vtg_lib.data.batches`; N
+dummy tokens, P points of the pyramid.
 
-The published 10.9 M belong to QVHighlights with InternVideo2 features: the public code has 11,408,409 parameters there,
-10.88 in units of 2^20. Ours are those without 26,112 that embed positions of words and are never used: 11,382,297, and
-10,458,648 with SlowFast + CLIP. For highlights without moments the distance head of the public code is idle and absent here.
+The published 10.9 M belong to QVHighlights with InternVideo2 features: the public code has 11,408,409
+parameters there, 10.88 in units of 2^20. Ours are those without 26,112 that embed positions of words and are
+never used: 11,382,297, and 10,458,648 with SlowFast + CLIP. For highlights without moments the distance head
+of the public code is idle and absent here.
 
-Where a batch has videos of several lengths the public code lets padding in (means, convolutions, minima and maxima). Here it
-changes nothing, as in the public evaluation, which takes one sample at a time. The public code also makes no negative pair of
-two parts of one source video; here only equal videos are told apart.
+Where a batch has videos of several lengths the public code lets padding in (means, convolutions, minima and
+maxima). Here it changes nothing, as in the public evaluation, which takes one sample at a time. The public
+code also makes no negative pair of two parts of one source video; here only equal videos are told apart.
 """
 
 from __future__ import annotations
@@ -41,15 +43,34 @@ Choice = tuple[Tensor, Tensor]  # of `choose_positive`
 _INTERNVIDEO2 = {"video_dim": 768, "text_dim": 4096}
 _CHARADES = {"weight_nce": 0.01, "weight_label": 0.1}
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "cross_layers": 2, "score_depth": 3}
-_YOUTUBE = {"weight_class": 0.6, "weight_nce": 0.5, "weight_saliency": 0.7, "weight_label": 5.0, "weight_negative": 0.0}
+_YOUTUBE = {
+    "weight_class": 0.6,
+    "weight_nce": 0.5,
+    "weight_saliency": 0.7,
+    "weight_label": 5.0,
+    "weight_negative": 0.0,
+}
 # What the training scripts set for each data set; "+" names other features of the same.
 PRESETS: dict[str, dict[str, Any]] = {
     "qvhighlights": {},
     "qvhighlights+internvideo2": {**_INTERNVIDEO2, "strides": (1, 2, 4, 8, 16), "weight_label": 0.0},
     "charades_sta": _CHARADES,
     "charades_sta+vgg": {**_CHARADES, "video_dim": 4096, "text_dim": 300, "kernel": 3, "convolutions": 2},
-    "charades_sta+internvideo2": {**_CHARADES, **_INTERNVIDEO2, "kernel": 7, "convolutions": 2, "score_depth": 3},
-    "tacos": {"cross_layers": 8, "dummy_layers": 3, "dummies": 35, "convolutions": 2, "weight_nce": 0.05, "dropout": 0.0},
+    "charades_sta+internvideo2": {
+        **_CHARADES,
+        **_INTERNVIDEO2,
+        "kernel": 7,
+        "convolutions": 2,
+        "score_depth": 3,
+    },
+    "tacos": {
+        "cross_layers": 8,
+        "dummy_layers": 3,
+        "dummies": 35,
+        "convolutions": 2,
+        "weight_nce": 0.05,
+        "dropout": 0.0,
+    },
     # The script for TVSum sets other sizes of the heads, but does not hand them on.
     "tvsum": {**_HIGHLIGHTS, "dummies": 3, "kernel": 3, "convolutions": 3, "saliency_scale": 3.0},
     "youtube_highlights": {**_HIGHLIGHTS, **_YOUTUBE, "dummies": 1, "convolutions": 2},
@@ -58,7 +79,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Suppression):
-    """Sizes and loss weights, beside `Suppression`; the defaults are published for QVHighlights with SlowFast + CLIP features.
+    """Sizes and loss weights, beside `Suppression`; the defaults are published for QVHighlights with SlowFast
+    + CLIP features.
 
     Attributes:
         video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
@@ -67,7 +89,8 @@ class Config(Suppression):
         radius: of the positive points around a moment's middle, in strides.
         kernel, convolutions: of a score head, before its MLP of `score_depth` layers.
         saliency_scale: brings a batch's saliency to the loaders' 0..12.
-        weight_attention: of the attention's saliency losses, beside `weight_saliency`; weight_negative: of mismatched pairs.
+        weight_attention: of the attention's saliency losses, beside `weight_saliency`; weight_negative: of
+            mismatched pairs.
         dropout: also the drop-path rate; dummy_dropout: the same in the dummies' encoder.
     """
 
@@ -120,12 +143,16 @@ class MomentTask(nn.Module):
         self.radius = c.radius
         self.distance_head = DistanceHead(c.width, len(c.strides))
 
-    def forward(self, levels: list[Tensor], masks: list[Tensor], points: Points) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, levels: list[Tensor], masks: list[Tensor], points: Points
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Spans `[B, P, 2]`, and what `losses` reads."""
         distances = self.distance_head(levels, masks)
         return points.spans(distances, masks[0].sum(1)), {"distances": distances}
 
-    def losses(self, extras: dict[str, Any], batch: Batch, saliency: Tensor, chosen: Choice) -> dict[str, Tensor]:
+    def losses(
+        self, extras: dict[str, Any], batch: Batch, saliency: Tensor, chosen: Choice
+    ) -> dict[str, Tensor]:
         """Not yet weighted; saliency: `[B, T]`."""
         points, borders = extras["points"], clip_borders(batch.spans, batch.video_mask.sum(1))
         targets = point_targets(points, borders, batch.span_mask, self.radius)
@@ -144,11 +171,15 @@ class HighlightTask(nn.Module):
     def __init__(self, c: Config) -> None:
         super().__init__()
 
-    def forward(self, levels: list[Tensor], masks: list[Tensor], points: Points) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, levels: list[Tensor], masks: list[Tensor], points: Points
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """As `MomentTask`; the spans are none."""
         return levels[0].new_zeros(len(levels[0]), 0, 2), {}
 
-    def losses(self, extras: dict[str, Any], batch: Batch, saliency: Tensor, chosen: Choice) -> dict[str, Tensor]:
+    def losses(
+        self, extras: dict[str, Any], batch: Batch, saliency: Tensor, chosen: Choice
+    ) -> dict[str, Tensor]:
         """As `MomentTask`. The class targets are not scaled to 0..1, as in the public code."""
         mask = batch.video_mask
         return {
@@ -159,11 +190,16 @@ class HighlightTask(nn.Module):
     pairs = staticmethod(extreme_pair)
 
 
-TASKS: dict[str, type[MomentTask] | type[HighlightTask]] = {"moments": MomentTask, "highlights": HighlightTask}
+TASKS: dict[str, type[MomentTask] | type[HighlightTask]] = {
+    "moments": MomentTask,
+    "highlights": HighlightTask,
+}
 
 
 class FlashVTG(nn.Module):
-    """Adaptive cross-attention to words and dummies, encoder, pyramid (temporal feature layering), adaptive scores."""
+    """Adaptive cross-attention to words and dummies, encoder, pyramid (temporal feature layering), adaptive
+    scores.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -175,7 +211,9 @@ class FlashVTG(nn.Module):
         self.dummy_position = nn.Parameter(torch.randn(c.dummies, c.width))
         sizes = (c.width, c.heads, c.hidden)
         self.dummy_encoder = nn.ModuleList(PathLayer(*sizes, c.dummy_dropout) for _ in range(c.dummy_layers))
-        self.cross_encoder = nn.ModuleList(AdaptiveCrossLayer(*sizes, c.dropout) for _ in range(c.cross_layers))
+        self.cross_encoder = nn.ModuleList(
+            AdaptiveCrossLayer(*sizes, c.dropout) for _ in range(c.cross_layers)
+        )
         self.encoder = nn.ModuleList(PathLayer(*sizes, c.dropout) for _ in range(c.encoder_layers))
         self.saliency_clip = nn.Linear(c.width, c.width)
         self.saliency_global = nn.Linear(c.width, c.width)
@@ -198,11 +236,12 @@ class FlashVTG(nn.Module):
                 nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`: Q = P points, without a score on padding; no spans for the task "highlights".
+        """See `Batch` and `Output`: Q = P points, without a score on padding; no spans for the task
+        "highlights".
 
-        extras: `logits [B, P]`, `distances [B, P, 2]` in strides, `points`, `similarity [B, T]` of clips and text, `attention
-        [B, T]` that a clip gives to the words; while training with more than one sample also `negative_saliency` and
-        `negative_attention` with another sample's text, and `real_negative [B]`.
+        extras: `logits [B, P]`, `distances [B, P, 2]` in strides, `points`, `similarity [B, T]` of clips and
+        text, `attention [B, T]` that a clip gives to the words; while training with more than one sample also
+        `negative_saliency` and `negative_attention` with another sample's text, and `real_negative [B]`.
         """
         c, count, mask = self.config, len(batch), batch.video_mask
         video = last_level(batch.video)
@@ -211,12 +250,20 @@ class FlashVTG(nn.Module):
         context = (self._encode_dummies(words, batch.text_mask), words, batch.text_mask)
         inputs = (video, mask, *context)
         if self.training and count > 1:  # matched and mismatched pairs in one pass
-            inputs = (video.repeat(2, 1, 1), mask.repeat(2, 1), *(torch.cat((x, x.roll(-1, 0))) for x in context))
+            inputs = (
+                video.repeat(2, 1, 1),
+                mask.repeat(2, 1),
+                *(torch.cat((x, x.roll(-1, 0))) for x in context),
+            )
         memory, attention, saliency = self._fuse(*inputs)
         extras: dict[str, Any] = {"attention": attention[:count], "length": mask.sum(1)}
         if len(memory) > count:
             real = ~same_video(last_level(batch.video), mask)
-            extras |= {"negative_saliency": saliency[count:], "negative_attention": attention[count:], "real_negative": real}
+            extras |= {
+                "negative_saliency": saliency[count:],
+                "negative_attention": attention[count:],
+                "real_negative": real,
+            }
         levels, masks = self.pyramid(memory[:count], mask)
         with full_precision(mask):
             levels = [level.float() for level in levels]
@@ -241,10 +288,14 @@ class FlashVTG(nn.Module):
     def _fuse(
         self, video: Tensor, mask: Tensor, dummies: Tensor, words: Tensor, text_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Clips that have read the words: memory `[B, T, D]`, attention to the words `[B, T]`, saliency `[B, T]`."""
+        """Clips that have read the words: memory `[B, T, D]`, attention to the words `[B, T]`, saliency
+        `[B, T]`.
+        """
         c = self.config
         position = clip_positions(mask, c.width).to(video.dtype)
-        keys, values = AdaptiveCrossLayer.prepare(dummies, self.dummy_position.to(dummies.dtype), words, c.heads)
+        keys, values = AdaptiveCrossLayer.prepare(
+            dummies, self.dummy_position.to(dummies.dtype), words, c.heads
+        )
         context_mask, given = F.pad(text_mask, (c.dummies, 0), value=True), []
         for layer in self.cross_encoder:
             video, weights = layer(video, position, keys, values, context_mask)
@@ -260,14 +311,18 @@ class FlashVTG(nn.Module):
         return self.config.suppress(output)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Class, distance, contrastive (`nce`), score against saliency (`label`) and saliency losses, weighted."""
+        """Class, distance, contrastive (`nce`), score against saliency (`label`) and saliency losses,
+        weighted.
+        """
         c, mask = self.config, batch.video_mask
         saliency = batch.saliency * c.saliency_scale
         chosen = choose_positive(saliency, mask, sample=False)
         terms = self.task.losses(output.extras, batch, saliency, chosen)
         terms["label"] = rescaled_error(output.extras["logits"][:, : mask.shape[1]], saliency, mask)
         terms["saliency"] = self._saliency(output, saliency, mask)
-        return {name: weight * term for name, term in terms.items() if (weight := getattr(c, f"weight_{name}"))}
+        return {
+            name: weight * term for name, term in terms.items() if (weight := getattr(c, f"weight_{name}"))
+        }
 
     def _saliency(self, output: Output, target: Tensor, mask: Tensor) -> Tensor:
         """CG-DETR's saliency losses: of the saliency, and of the attention that clips give to the words."""
@@ -276,6 +331,11 @@ class FlashVTG(nn.Module):
         other, other_share = extras.get("negative_saliency", none), extras.get("negative_attention", none)
         real, pairs = extras.get("real_negative", mask.new_zeros(len(mask))), self.task.pairs(target, mask)
         common = (target, mask, pairs, real, c.saliency_margin, c.weight_negative)
-        attended = guided_saliency((share, other_share, -torch.log1p(-other_share.clamp(max=1 - 1e-6))), *common)
+        attended = guided_saliency(
+            (share, other_share, -torch.log1p(-other_share.clamp(max=1 - 1e-6))), *common
+        )
         attended = attended + relevance(share, target, mask)
-        return guided_saliency((output.saliency, other, F.softplus(other)), *common) + c.weight_attention * attended
+        return (
+            guided_saliency((output.saliency, other, F.softplus(other)), *common)
+            + c.weight_attention * attended
+        )

@@ -77,9 +77,9 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Run `model` over `data` and return a submission in the QVHighlights layout, in the order of `data`.
 
-    Each row: qid, query, vid, pred_relevant_windows [[start s, end s, score], ...] by falling score, start and end
-    within [0, duration]; pred_saliency_scores, one number a clip. A model's `post_process(output)` (soft-NMS, say) is
-    applied where it has one. The random state and the mode of the model are untouched.
+    Each row: qid, query, vid, pred_relevant_windows [[start s, end s, score], ...] by falling score, start
+    and end within [0, duration]; pred_saliency_scores, one number a clip. A model's `post_process(output)`
+    (soft-NMS, say) is applied where it has one. The random state and the mode of the model are untouched.
     """
     device = next(model.parameters()).device
     post_process = getattr(model, "post_process", None)
@@ -95,7 +95,9 @@ def predict(
 
 
 def decode(output: Output, batch: Batch, data: GroundingData) -> list[dict[str, Any]]:
-    """One submission row a sample of `batch` from spans [B, Q, 2] (center, width), scores [B, Q], saliency [B, T]."""
+    """One submission row a sample of `batch` from spans [B, Q, 2] (center, width), scores [B, Q], saliency
+    [B, T].
+    """
     clips = batch.video_mask.sum(1)  # [B]
     seconds = (clips * data.clip_length)[:, None]  # what a normalised 1 stands for
     center, width = output.spans.float().unbind(-1)
@@ -134,6 +136,8 @@ def score(predictions: list[dict[str, Any]], data: GroundingData) -> dict[str, A
     return nested
 
 
-def evaluate_model(model: nn.Module, data: GroundingData, *, batch_size: int = 128, precision: str = "float32") -> dict[str, Any]:
+def evaluate_model(
+    model: nn.Module, data: GroundingData, *, batch_size: int = 128, precision: str = "float32"
+) -> dict[str, Any]:
     """`score` of `predict`: the nested metrics of `model` on `data`."""
     return score(predict(model, data, batch_size=batch_size, precision=precision), data)

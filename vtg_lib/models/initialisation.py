@@ -1,9 +1,10 @@
 """Initial weights that two variants of a model share wherever they share a parameter.
 
-Rows of an ablation are compared seed by seed. If one row has a module more, PyTorch's single stream of random numbers
-gives every later module other weights too, and the difference between the rows carries that noise. Here each parameter
-draws from a stream of its own, seeded by the run's seed and the parameter's name, with whatever distribution the
-model's constructor chose: the constructor is watched, and its random fills are repeated parameter by parameter.
+Rows of an ablation are compared seed by seed. If one row has a module more, PyTorch's single stream of random
+numbers gives every later module other weights too, and the difference between the rows carries that noise.
+Here each parameter draws from a stream of its own, seeded by the run's seed and the parameter's name, with
+whatever distribution the model's constructor chose: the constructor is watched, and its random fills are
+repeated parameter by parameter.
 """
 
 from __future__ import annotations
@@ -33,17 +34,23 @@ class _Operation:
     keywords: dict[str, Any]
 
     def repeat(self, tensor: Tensor) -> None:
-        self.function(tensor.as_strided(self.size, self.stride, self.offset), *self.arguments, **self.keywords)
+        self.function(
+            tensor.as_strided(self.size, self.stride, self.offset), *self.arguments, **self.keywords
+        )
 
 
 class _Recorder(TorchDispatchMode):
-    """Remembers, for each storage, the in-place operations since it was last created or overwritten as a whole."""
+    """Remembers, for each storage, the in-place operations since it was last created or overwritten as a
+    whole.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.history: dict[int, list[_Operation]] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = _name(func)
@@ -63,7 +70,9 @@ class _Recorder(TorchDispatchMode):
         whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
         if whole and _name(func) in (*FILLS, "zero_", "fill_", "copy_"):
             self.history[key] = []
-        operation = _Operation(func, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), args, kwargs)
+        operation = _Operation(
+            func, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), args, kwargs
+        )
         self.history.setdefault(key, []).append(operation)
 
 
@@ -78,8 +87,8 @@ def _storage(tensor: Tensor) -> int:
 def build_paired(builder: Callable[[], nn.Module], seed: int) -> nn.Module:
     """`builder()`, with every randomly filled parameter drawn from the stream of (seed, its name).
 
-    Parameters that the constructor computed in another way (from constants, or out of place from a random tensor)
-    keep what it gave them, under the plain seed. The global random state is as before afterwards.
+    Parameters that the constructor computed in another way (from constants, or out of place from a random
+    tensor) keep what it gave them, under the plain seed. The global random state is as before afterwards.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

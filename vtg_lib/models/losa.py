@@ -29,7 +29,9 @@ class Config(SideTuningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bottleneck < 1 or self.width % self.bottleneck:
-            raise ValueError(f"losa.bottleneck: expected a divisor of the width {self.width}, got {self.bottleneck}")
+            raise ValueError(
+                f"losa.bottleneck: expected a divisor of the width {self.width}, got {self.bottleneck}"
+            )
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"losa.kernel: expected an odd number of clips, got {self.kernel}")
 
@@ -51,8 +53,8 @@ class ShortRange(nn.Module):
 class LongShortRange(Tuner):
     """Every level has adapters of its own, side by side; their gated sum enhances the last level.
 
-    The long-range adapter is a transformer block over the whole video. Both read clips that have attended to the words of
-    their level.
+    The long-range adapter is a transformer block over the whole video. Both read clips that have attended to
+    the words of their level.
     """
 
     def __init__(self, config: Config) -> None:

@@ -1,7 +1,8 @@
-"""LST (Sung, Cho and Bansal, NeurIPS 2022): a ladder side network, a narrow transformer fed by every level of the backbone.
+"""LST (Sung, Cho and Bansal, NeurIPS 2022): a ladder side network, a narrow transformer fed by every level of
+the backbone.
 
-Facts not in the paper are from ylsung/Ladder-Side-Tuning @ 1798e82. How it reads video and text here is numbered in
-`vtg_lib/papers/sdst_deviations.yaml`.
+Facts not in the paper are from ylsung/Ladder-Side-Tuning @ 1798e82. How it reads video and text here is
+numbered in `vtg_lib/papers/sdst_deviations.yaml`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ TEMPERATURE = 0.1  # of the gates
 
 @dataclass(frozen=True, kw_only=True)
 class Config(SideTuningConfig):
-    """`SideTuningConfig`, and the factor by which the side network is narrower (4 in the vision-language experiments)."""
+    """`SideTuningConfig`, and the factor by which the side network is narrower (4 in the vision-language
+    experiments).
+    """
 
     reduction: int = 4
 
@@ -35,7 +38,9 @@ class Config(SideTuningConfig):
 
 
 class LadderNetwork(Tuner):
-    """A block of its own for every level, at a fraction of the width; a gate mixes the level into the side state."""
+    """A block of its own for every level, at a fraction of the width; a gate mixes the level into the side
+    state.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -24,7 +24,9 @@ class Config(DetrConfig):
 
 
 class MomentDETR(nn.Module):
-    """Transformer encoder over clips and words, decoder with learned queries, heads for span, class and saliency."""
+    """Transformer encoder over clips and words, decoder with learned queries, heads for span, class and
+    saliency.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -44,7 +46,8 @@ class MomentDETR(nn.Module):
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`; layers: `spans` and `logits` `[S, B, Q, 2]` (class 0 = foreground).
 
-        extras: the decoder's `states [S, B, Q, D]` and the clips of its `memory [B, T, D]`. trace: `clip_attention [S, B, Q, T]`.
+        extras: the decoder's `states [S, B, Q, D]` and the clips of its `memory [B, T, D]`. trace:
+        `clip_attention [S, B, Q, T]`.
         """
         video = last_level(batch.video)
         video = append_endpoints(video, batch.video_mask) if self.config.tef else video
@@ -52,10 +55,14 @@ class MomentDETR(nn.Module):
         memory = torch.cat((video, text), 1)
         mask = torch.cat((batch.video_mask, batch.text_mask), 1)
         # Words carry no position.
-        position = torch.cat((clip_positions(batch.video_mask, video.shape[-1]).to(video.dtype), torch.zeros_like(text)), 1)
+        position = torch.cat(
+            (clip_positions(batch.video_mask, video.shape[-1]).to(video.dtype), torch.zeros_like(text)), 1
+        )
         for layer in self.encoder:
             memory = layer(memory, position, mask)
-        states, attention = self.decoder(self.queries.expand(len(memory), -1, -1), memory, position, mask, trace)
+        states, attention = self.decoder(
+            self.queries.expand(len(memory), -1, -1), memory, position, mask, trace
+        )
         layers = self.read(states)
         memory = memory[:, : video.shape[1]]
         return Output(
@@ -68,12 +75,16 @@ class MomentDETR(nn.Module):
         )
 
     def read(self, states: Tensor, references: Tensor | None = None) -> dict[str, Tensor]:
-        """What the decoder's states `[..., Q, D]` say: `spans [..., Q, 2]`, `logits [..., Q, 2]`; there are no references."""
+        """What the decoder's states `[..., Q, D]` say: `spans [..., Q, 2]`, `logits [..., Q, 2]`; there are
+        no references.
+        """
         return {"spans": self.span_head(states).float().sigmoid(), "logits": self.class_head(states).float()}
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction losses of every decoder layer and the saliency hinge loss (Eq. 5), weighted."""
-        losses = set_losses(output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights())
+        losses = set_losses(
+            output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights()
+        )
         positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
         hinge = hinge_saliency(output.saliency, positive, negative, self.config.saliency_margin)
         return losses | {"saliency": self.config.weight_saliency * hinge}

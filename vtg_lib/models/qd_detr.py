@@ -35,8 +35,8 @@ class QDDETR(QueryEncoder):
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`.
 
-        extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; while training `negative_saliency [B, T]` with
-        another sample's text. trace: see `Decoded`.
+        extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; while training
+        `negative_saliency [B, T]` with another sample's text. trace: see `Decoded`.
         """
         encoded = self.encode(batch)
         decoded = self.decoder(encoded.memory, encoded.position, batch.video_mask, trace)
@@ -56,5 +56,7 @@ class QDDETR(QueryEncoder):
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction and saliency losses, weighted."""
-        losses = set_losses(output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights())
+        losses = set_losses(
+            output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights()
+        )
         return losses | {"saliency": self.config.weight_saliency * self.saliency_loss(output, batch)}

@@ -1,20 +1,22 @@
-"""R2-Tuning (Liu et al., ECCV 2024): one light block, run from the last level of CLIP to earlier ones, refines the clips.
+"""R2-Tuning (Liu et al., ECCV 2024): one light block, run from the last level of CLIP to earlier ones,
+refines the clips.
 
-Facts not in the paper are from yeliudev/R2-Tuning @ 03fbcf6. Axes: B, K, T, L, D as in `vtg_lib.data.batches`; N tokens a
-clip, P points of the pyramid.
+Facts not in the paper are from yeliudev/R2-Tuning @ 03fbcf6. Axes: B, K, T, L, D as in
+`vtg_lib.data.batches`; N tokens a clip, P points of the pyramid.
 
-The block pools the N tokens of a clip (CLIP's CLS token and its patches) under the guidance of the words. `Batch` holds them
-side by side: `video [B, K, T, N * video_dim]`, the CLS token first, as the published features are stored. The renderer and
-all other feature sets give one vector a clip and level, which then is the only token. What is left out there: attention to
-patches has one token to choose and chooses nothing, so what is added to the clip is the clip plus the maximum over the words;
-pooling "clip" is this block without the two matrices that then do nothing (0.13 M parameters).
+The block pools the N tokens of a clip (CLIP's CLS token and its patches) under the guidance of the words.
+`Batch` holds them side by side: `video [B, K, T, N * video_dim]`, the CLS token first, as the published
+features are stored. The renderer and all other feature sets give one vector a clip and level, which then is
+the only token. What is left out there: attention to patches has one token to choose and chooses nothing, so
+what is added to the clip is the clip plus the maximum over the words; pooling "clip" is this block without
+the two matrices that then do nothing (0.13 M parameters).
 
-The published 2.7 M are 2,836,242 parameters in units of 2^20; ours are the same. For highlights without moments the public
-code has 1,846,281, of which the scale of absent distances is never used.
+The published 2.7 M are 2,836,242 parameters in units of 2^20; ours are the same. For highlights without
+moments the public code has 1,846,281, of which the scale of absent distances is never used.
 
-While training with videos of several lengths the public code lets padding in: into the maximum over the words, the endpoint
-features, the positions and the convolutions. Here it changes nothing, as in the public evaluation, which takes one sample at
-a time.
+While training with videos of several lengths the public code lets padding in: into the maximum over the
+words, the endpoint features, the positions and the convolutions. Here it changes nothing, as in the public
+evaluation, which takes one sample at a time.
 """
 
 from __future__ import annotations
@@ -36,7 +38,13 @@ from vtg_lib.layers.projections import temporal_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
 from vtg_lib.layers.suppression_scores import Suppression
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
-from vtg_lib.losses.points import at_least_one_clip, clip_borders, point_class_loss, point_distance_loss, point_targets
+from vtg_lib.losses.points import (
+    at_least_one_clip,
+    clip_borders,
+    point_class_loss,
+    point_distance_loss,
+    point_targets,
+)
 from vtg_lib.losses.saliency import above_median, clip_cross_entropy, own_video_nce
 
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False}
@@ -52,14 +60,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Suppression):
-    """Sizes and loss weights, beside `Suppression`; the defaults are published for QVHighlights with CLIP-B/32 features.
+    """Sizes and loss weights, beside `Suppression`; the defaults are published for QVHighlights with
+    CLIP-B/32 features.
 
     Attributes:
         video_dim: channels of one token, without the two that `tef` appends; text_dim: of a word.
         levels: K, the last ones of the features.
         pooling: a key of `POOLING`; "clip" for features with one vector a clip.
         task: a key of `TASKS`; "highlights" for data sets without moments.
-        strides: of the pyramid; kernel: of the heads; radius: of the positive points around a moment's middle, in strides.
+        strides: of the pyramid; kernel: of the heads; radius: of the positive points around a moment's
+            middle, in strides.
         positive: a key of `POSITIVE`, the clips that contrastive losses draw from.
         saliency_scale: brings a batch's saliency to 0..1 where it is a class target (task "highlights").
         dropout: of the projections; droppath: of every residual branch.
@@ -92,7 +102,9 @@ class Config(Suppression):
         super().__post_init__()
         for name, known in (("pooling", POOLING), ("task", TASKS), ("positive", POSITIVE)):
             if getattr(self, name) not in known:
-                raise ValueError(f"r2_tuning.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"r2_tuning.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}"
+                )
         if self.levels < 1:
             raise ValueError(f"r2_tuning.levels: expected at least 1, got {self.levels}")
 
@@ -101,7 +113,9 @@ POSITIVE = {"relevant": lambda saliency, mask: saliency, "above median": above_m
 
 
 class MomentTask(nn.Module):
-    """Class and distances of the points; saliency is the best class of a clip's points times its similarity to the text."""
+    """Class and distances of the points; saliency is the best class of a clip's points times its similarity
+    to the text.
+    """
 
     def __init__(self, c: Config) -> None:
         super().__init__()
@@ -158,7 +172,10 @@ class HighlightTask(nn.Module):
         }
 
 
-TASKS: dict[str, type[MomentTask] | type[HighlightTask]] = {"moments": MomentTask, "highlights": HighlightTask}
+TASKS: dict[str, type[MomentTask] | type[HighlightTask]] = {
+    "moments": MomentTask,
+    "highlights": HighlightTask,
+}
 
 
 class R2Tuning(nn.Module):
@@ -178,7 +195,9 @@ class R2Tuning(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """nncore's: Xavier-uniform attention, one matrix at a time; Kaiming-normal (fan out) feed-forward; zero biases."""
+        """nncore's: Xavier-uniform attention, one matrix at a time; Kaiming-normal (fan out) feed-forward;
+        zero biases.
+        """
         block = self.refine
         for attention in (block.cross, block.self_attention):
             for linear in (attention.query, attention.key, attention.value, attention.out):
@@ -187,10 +206,12 @@ class R2Tuning(nn.Module):
             nn.init.kaiming_normal_(linear.weight, mode="fan_out")
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`: Q = P points, without a score on padding; no spans for the task "highlights".
+        """See `Batch` and `Output`: Q = P points, without a score on padding; no spans for the task
+        "highlights".
 
-        extras: `logits [B, P]`, `distances [B, P, 2]` in strides, `points`; `similarity [B, T]` of clips and text;
-        `clips [K, B, T, D]` (the first tokens) and pooled `text [K, B, D]` in the space that all levels share.
+        extras: `logits [B, P]`, `distances [B, P, 2]` in strides, `points`; `similarity [B, T]` of clips and
+        text; `clips [K, B, T, D]` (the first tokens) and pooled `text [K, B, D]` in the space that all levels
+        share.
 
         Raises:
             ValueError: the features have fewer levels than the config needs, or another width.
@@ -204,11 +225,18 @@ class R2Tuning(nn.Module):
             # The text is that of the level which was read last, the earliest one.
             similarity = F.cosine_similarity(levels[0], text[0][:, None], dim=-1)
             output = self.task(levels, masks, similarity)
-        output.extras |= {"similarity": similarity, "clips": tokens[..., 0, :], "text": text, "length": mask.sum(1)}
+        output.extras |= {
+            "similarity": similarity,
+            "clips": tokens[..., 0, :],
+            "text": text,
+            "length": mask.sum(1),
+        }
         return output
 
     def _levels(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tokens `[B, K, T, N, Dv]`, with endpoints if the config says so, and words `[B, K, L, Dt]` of the last K levels."""
+        """Tokens `[B, K, T, N, Dv]`, with endpoints if the config says so, and words `[B, K, L, Dt]` of the
+        last K levels.
+        """
         c, video, text = self.config, batch.video, batch.text
         video = video if video.dim() == 4 else video[:, None]
         text = text if text.dim() == 4 else text[:, None].expand(-1, video.shape[1], -1, -1)
@@ -231,7 +259,9 @@ class R2Tuning(nn.Module):
         return tokens, text[:, -c.levels :]
 
     def _refine(self, tokens: Tensor, words: Tensor, batch: Batch) -> Tensor:
-        """The recurrence from the last level to the first: tokens `[K, B, T, N, D]`, words `[K, B, L, D]` -> `[B, T, D]`."""
+        """The recurrence from the last level to the first: tokens `[K, B, T, N, D]`, words `[K, B, L, D]` ->
+        `[B, T, D]`.
+        """
         c, mask = self.config, batch.video_mask
         keep: list[Any] = [[None] * DenseStream.BRANCHES] * c.levels
         if self.training and c.droppath:
@@ -255,7 +285,9 @@ class R2Tuning(nn.Module):
         return self.config.suppress(output)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """The task's losses and the alignment of clips and text over the videos and over the levels, weighted."""
+        """The task's losses and the alignment of clips and text over the videos and over the levels,
+        weighted.
+        """
         relevant = POSITIVE[self.config.positive](batch.saliency, batch.video_mask)
         positive, valid = choose_positive(relevant, batch.video_mask, self.training)
         terms = self.task.losses(output, batch, positive, valid)

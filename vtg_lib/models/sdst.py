@@ -1,8 +1,9 @@
-"""SDST (Pujol-Perich, Escalera, Clapés, ICCV 2025): a side-tuner with a dense and a sparse stream over K backbone levels.
+"""SDST (Pujol-Perich, Escalera, Clapés, ICCV 2025): a side-tuner with a dense and a sparse stream over K
+backbone levels.
 
-No code of the method is public (davidpujol/SDST @ cd64fe9 holds a README). What the text leaves open, and what was
-chosen, is numbered in `vtg_lib/papers/sdst_deviations.yaml`. Axes: B, K, T, L, M, Q, D as in `vtg_lib.data.batches`;
-S = layers of predictions, K or, with query selection, K + 1.
+No code of the method is public (davidpujol/SDST @ cd64fe9 holds a README). What the text leaves open, and
+what was chosen, is numbered in `vtg_lib/papers/sdst_deviations.yaml`. Axes: B, K, T, L, M, Q, D as in
+`vtg_lib.data.batches`; S = layers of predictions, K or, with query selection, K + 1.
 """
 
 from __future__ import annotations
@@ -44,17 +45,20 @@ MATCH_COST = MatchCost(score=1.0, l1=1.0, giou=1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Published):
-    """Sizes, variants and loss weights; the defaults are Tab. A's for QVHighlights with InternVideo2-1B features.
+    """Sizes, variants and loss weights; the defaults are Tab. A's for QVHighlights with InternVideo2-1B
+    features.
 
     Attributes:
         levels: K refinement steps; level_stride: take every n-th level, counted back from the last (Tab. 4).
         last_level_only: all K steps read the last level (Tab. K, "Interm?" unchecked).
-        attention: a key of `ATTENTION` (Tab. 5); sampling, context_cnn: RDSA's spots and CNN (Tab. M); points: P.
+        attention: a key of `ATTENTION` (Tab. 5); sampling, context_cnn: RDSA's spots and CNN (Tab. M);
+            points: P.
         conditioning: what the sparse stream reads of the dense one (Tab. 6), one of `CONDITIONING`.
         modules: the sparse stream's modules in order (Tab. 7, Tab. N).
         shared: one set of alignment, dense and sparse modules for all levels (Tab. J).
         weight_*: loss weights (Tab. G); 0 removes a loss (Tab. E).
-        dropout: of phi_v and phi_t; droppath: of every residual branch. tef: append temporal endpoint features.
+        dropout: of phi_v and phi_t; droppath: of every residual branch. tef: append temporal endpoint
+            features.
         nms_sigma: of the Gaussian soft-NMS.
     """
 
@@ -88,14 +92,24 @@ class Config(Published):
     nms_sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, allowed in (("attention", ATTENTION), ("sampling", SAMPLING), ("conditioning", CONDITIONING)):
+        for name, allowed in (
+            ("attention", ATTENTION),
+            ("sampling", SAMPLING),
+            ("conditioning", CONDITIONING),
+        ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"sdst.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"sdst.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
         unknown = [name for name in self.modules if name not in BRANCHES]
         if unknown or len(set(self.modules)) != len(self.modules) or not self.modules:
-            raise ValueError(f"sdst.modules: expected distinct names among {', '.join(BRANCHES)}; got {self.modules!r}")
+            raise ValueError(
+                f"sdst.modules: expected distinct names among {', '.join(BRANCHES)}; got {self.modules!r}"
+            )
         if self.width % self.heads or self.width % 4:
-            raise ValueError(f"sdst.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}")
+            raise ValueError(
+                f"sdst.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}"
+            )
         for name in ("queries", "levels", "level_stride", "points", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sdst.{name}: expected at least 1, got {getattr(self, name)}")
@@ -104,7 +118,9 @@ class Config(Published):
 
 
 class SideTuner(nn.Module):
-    """The modules of Eq. 1 that levels share: alignment (Eq. 2), dense stream (Eq. 4), sparse stream (Eq. 5-6)."""
+    """The modules of Eq. 1 that levels share: alignment (Eq. 2), dense stream (Eq. 4), sparse stream (Eq.
+    5-6).
+    """
 
     def __init__(self, c: Config) -> None:
         super().__init__()
@@ -115,7 +131,9 @@ class SideTuner(nn.Module):
 
 
 class SDST(nn.Module):
-    """Dense embeddings for highlights and recurrent decoder queries for moments, refined together level by level."""
+    """Dense embeddings for highlights and recurrent decoder queries for moments, refined together level by
+    level.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -131,10 +149,10 @@ class SDST(nn.Module):
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`.
 
-        layers: `spans [S, B, Q, 2]`, `logits` and `actionness` (logits) `[S, B, Q]`. extras: `clips [K, B, T, D]` and
-        pooled `text [K, B, D]`, both in the shared space of Eq. 2. trace: `offsets` and `attention` `[K, B, Q, H, P]`,
-        `weighted_offsets [K, B, Q, H]` (what Fig. 4 plots), `initial_offsets [H, P]`, all in half widths of the
-        reference, and `references [K + 1, B, Q, 2]`.
+        layers: `spans [S, B, Q, 2]`, `logits` and `actionness` (logits) `[S, B, Q]`. extras:
+        `clips [K, B, T, D]` and pooled `text [K, B, D]`, both in the shared space of Eq. 2. trace: `offsets`
+        and `attention` `[K, B, Q, H, P]`, `weighted_offsets [K, B, Q, H]` (what Fig. 4 plots),
+        `initial_offsets [H, P]`, all in half widths of the reference, and `references [K + 1, B, Q, 2]`.
 
         Raises:
             ValueError: the features have fewer levels than the config needs.
@@ -144,14 +162,19 @@ class SDST(nn.Module):
         if c.tef:
             video = append_endpoints(video, mask)
         share = c.levels // len(self.tuners)  # levels per set of modules
-        aligned = [tuner.align(v, t) for tuner, v, t in zip(self._sets, video.split(share, 1), text.split(share, 1), strict=True)]
+        aligned = [
+            tuner.align(v, t)
+            for tuner, v, t in zip(self._sets, video.split(share, 1), text.split(share, 1), strict=True)
+        ]
         keep = [[None] * (DenseStream.BRANCHES + len(c.modules))] * c.levels
         if self.training and c.droppath:
             shape = (c.levels, DenseStream.BRANCHES + len(c.modules), len(batch))
             keep = [list(row.unbind(0)) for row in path_masks(shape, c.droppath, mask.device)]
         position = clip_positions(mask, c.width).to(aligned[0][0].dtype)
         stages = self._dense(aligned, position, batch, keep)
-        clips, words = aligned[0] if c.shared else (torch.cat(tensors) for tensors in zip(*aligned, strict=True))
+        clips, words = (
+            aligned[0] if c.shared else (torch.cat(tensors) for tensors in zip(*aligned, strict=True))
+        )
         dense, raw = stages["ffn"], {"raw": clips}
         memory = (stages | raw)[c.conditioning]
         length = mask.sum(1).to(torch.float32)
@@ -198,7 +221,9 @@ class SDST(nn.Module):
                 f"{video.shape[1]} of the video and {text.shape[1]} of the text; lower levels or level_stride, set "
                 "last_level_only, or use features with more levels"
             )
-        return video[:, video.shape[1] - first :: c.level_stride], text[:, text.shape[1] - first :: c.level_stride]
+        return video[:, video.shape[1] - first :: c.level_stride], text[
+            :, text.shape[1] - first :: c.level_stride
+        ]
 
     def _dense(self, aligned: list, position: Tensor, batch: Batch, keep: list) -> dict[str, Tensor]:
         """The dense stream over all levels (Eq. 3-4): the output of every module, `[K, B, T, D]` each."""
@@ -212,7 +237,9 @@ class SDST(nn.Module):
                 if stages:
                     fused = torch.lerp(stages[-1]["ffn"].to(clips.dtype), clips, gate[level].to(clips.dtype))
                 masks = keep[level][: DenseStream.BRANCHES]
-                stages.append(tuner.dense(fused, position, batch.video_mask, key, value, batch.text_mask, masks))
+                stages.append(
+                    tuner.dense(fused, position, batch.video_mask, key, value, batch.text_mask, masks)
+                )
         wanted = {"ffn", self.config.conditioning} - {"raw"}
         return {name: torch.stack([stage[name] for stage in stages]) for name in wanted}
 
@@ -222,7 +249,8 @@ class SDST(nn.Module):
         """The sparse stream over all levels (Eq. 5-6).
 
         Returns:
-            States `[K, B, Q, D]`, refined spans `[K, B, Q, 2]`, the predictions of query selection, the trace.
+            States `[K, B, Q, D]`, refined spans `[K, B, Q, 2]`, the predictions of query selection, the
+            trace.
         """
         width, first_level = self.config.width, inputs[0]
         x, references, first = self.query_source(first_level.memory[0], first_level.mask, first_level.length)
@@ -247,7 +275,9 @@ class SDST(nn.Module):
             traced = {name: torch.stack([record[name] for record in traces]) for name in traces[0]}
             traced["references"] = torch.stack(used)
             if "offsets" in traced:
-                traced["initial_offsets"] = initial_offsets(self.config.heads, self.config.points).to(x.device)
+                traced["initial_offsets"] = initial_offsets(self.config.heads, self.config.points).to(
+                    x.device
+                )
         return torch.stack(states), torch.stack(spans), first, traced
 
     def _pool_text(self, text: Tensor, mask: Tensor) -> Tensor:
@@ -259,17 +289,24 @@ class SDST(nn.Module):
         """Eq. 23: sqrt(class x actionness); a score that no loss trains is left out."""
         trained = [
             score.sigmoid()
-            for score, weight in ((logits, self.config.weight_class), (actionness, self.config.weight_actionness))
+            for score, weight in (
+                (logits, self.config.weight_class),
+                (actionness, self.config.weight_actionness),
+            )
             if weight
         ] or [logits.sigmoid()]
         return torch.stack(trained).prod(0).sqrt() if len(trained) == 2 else trained[0]
 
     def post_process(self, output: Output) -> Output:
         """Soft-NMS (App. C.4): the same spans with lowered scores."""
-        return dataclasses.replace(output, scores=soft_nms(output.spans, output.scores, self.config.nms_sigma))
+        return dataclasses.replace(
+            output, scores=soft_nms(output.spans, output.scores, self.config.nms_sigma)
+        )
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Eq. 14, weighted; terms of weight 0 are left out. Detection terms are summed over levels (Sec. 3.4)."""
+        """Eq. 14, weighted; terms of weight 0 are left out. Detection terms are summed over levels (Sec.
+        3.4).
+        """
         c = self.config
         weights = {
             name: weight
@@ -289,7 +326,9 @@ class SDST(nn.Module):
         return {name: weight * terms[name] for name, weight in weights.items()}
 
     def _detection(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Focal, L1, IoU (mean over moments), actionness L1 (mean over queries), summed over levels; one matching."""
+        """Focal, L1, IoU (mean over moments), actionness L1 (mean over queries), summed over levels; one
+        matching.
+        """
         spans, logits = output.layers["spans"], output.layers["logits"].float()
         matches = match(spans, logits.sigmoid(), batch.spans, batch.span_mask, MATCH_COST)
         moments = batch.span_mask.sum().clamp(min=1)

@@ -1,8 +1,9 @@
-"""Sim-DETR (ICCV 2025): TR-DETR whose queries know their group and rank, and whose states resemble the clips of their moment.
+"""Sim-DETR (ICCV 2025): TR-DETR whose queries know their group and rank, and whose states resemble the clips
+of their moment.
 
 The text at hand is a summary; what it leaves open, and what was chosen, is numbered in
-`vtg_lib/papers/simdetr_deviations.yaml`. Each part can be added to every method of the library with a `decoder` that relates
-its queries (`Relate`): see `SimParts`.
+`vtg_lib/papers/simdetr_deviations.yaml`. Each part can be added to every method of the library with a
+`decoder` that relates its queries (`Relate`): see `SimParts`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ class PartsConfig:
     """Which parts there are.
 
     Attributes:
-        iou_head: predict the IoU of every query's moment; rescore: rank moments by class score x IoU, not by the class alone.
-        grouping: adjust the self-attention of all decoder layers but the first by distance and rank, which needs the IoU head
-            unless `ranking` is "class".
+        iou_head: predict the IoU of every query's moment; rescore: rank moments by class score x IoU, not by
+            the class alone.
+        grouping: adjust the self-attention of all decoder layers but the first by distance and rank, which
+            needs the IoU head unless `ranking` is "class".
         distance: a key of `DISTANCES`; ranking: of `RANKINGS`.
-        bridging: the loss that ties matched queries to the clips of their moment; first_scale: what the learned tau starts at.
-        weight_iou, weight_bridge: of the losses; bridging is averaged over decoder layers, so that depth does not scale it.
+        bridging: the loss that ties matched queries to the clips of their moment; first_scale: what the
+            learned tau starts at.
+        weight_iou, weight_bridge: of the losses; bridging is averaged over decoder layers, so that depth does
+            not scale it.
     """
 
     iou_head: bool = True
@@ -49,15 +53,20 @@ class PartsConfig:
     def __post_init__(self) -> None:
         for name, known in (("distance", DISTANCES), ("ranking", RANKINGS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"sim_detr.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"sim_detr.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}"
+                )
         if self.grouping and not self.iou_head and self.ranking != "class":
-            raise ValueError(f"sim_detr.ranking: {self.ranking!r} needs the IoU head; set iou_head, or ranking to 'class'")
+            raise ValueError(
+                f"sim_detr.ranking: {self.ranking!r} needs the IoU head; set iou_head, or ranking to 'class'"
+            )
 
 
 class SimParts:
     """Adds the parts to a method: `class SimQDDETR(SimParts, QDDETR)`, then `model.add_parts(parts)`.
 
-    The method has a `decoder` with `relate`, reads its states with `read`, and gives `states` and `memory` in `extras`.
+    The method has a `decoder` with `relate`, reads its states with `read`, and gives `states` and `memory` in
+    `extras`.
     """
 
     parts: PartsConfig
@@ -65,7 +74,9 @@ class SimParts:
     _related: list[tuple[Tensor, Tensor]]
 
     def add_parts(self, parts: PartsConfig, width: int, states: int | None = None) -> None:
-        """Make the parts; states: channels of the decoder's states, if not `width`. The first `width` of them are the query."""
+        """Make the parts; states: channels of the decoder's states, if not `width`. The first `width` of them
+        are the query.
+        """
         self.parts, self._related, self._width = parts, [], width
         self.iou_net = MLP(states or width, width, 1, 3) if parts.iou_head else None
         self.relation = QueryRelation(parts.distance) if parts.grouping else None
@@ -91,19 +102,26 @@ class SimParts:
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """As the method; layers also `iou [S, B, Q]`.
 
-        trace also `relation` (S_intra o R_rank) and `attention_factor` (S_attn), `[S - 1, B, Q, Q]`; `clip_similarity
-        [S, B, Q, T]`.
+        trace also `relation` (S_intra o R_rank) and `attention_factor` (S_attn), `[S - 1, B, Q, Q]`;
+        `clip_similarity [S, B, Q, T]`.
         """
         self._related = []
         output = super().forward(batch, trace)  # type: ignore[misc]
         related, self._related = self._related, []
-        layers, scores, extras, traced = dict(output.layers), output.scores, dict(output.extras), dict(output.trace)
+        layers, scores, extras, traced = (
+            dict(output.layers),
+            output.scores,
+            dict(output.extras),
+            dict(output.trace),
+        )
         quality = self.quality(extras["states"])
         if quality is not None:
             layers["iou"] = quality
             scores = scores * quality[-1] if self.parts.rescore else scores
         if self.bridge_scale is not None:
-            extras["clip_similarity"] = clip_similarity(extras["states"][..., : self._width], extras["memory"], self.bridge_scale)
+            extras["clip_similarity"] = clip_similarity(
+                extras["states"][..., : self._width], extras["memory"], self.bridge_scale
+            )
         if trace and related:
             relation, factor = zip(*related, strict=True)
             traced |= {"relation": torch.stack(relation), "attention_factor": torch.stack(factor)}
@@ -112,7 +130,9 @@ class SimParts:
         return dataclasses.replace(output, scores=scores, layers=layers, extras=extras, trace=traced)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """The method's losses, of the IoU head, and of bridging for the queries that are matched in each layer. Weighted."""
+        """The method's losses, of the IoU head, and of bridging for the queries that are matched in each
+        layer. Weighted.
+        """
         losses = super().loss(output, batch)  # type: ignore[misc]
         spans = output.layers["spans"]
         if self.iou_net is not None:

@@ -1,9 +1,10 @@
-"""SnAG (Mu, Mo and Li, CVPR 2024): late fusion of a video's feature pyramid with a sentence; every point predicts a moment.
+"""SnAG (Mu, Mo and Li, CVPR 2024): late fusion of a video's feature pyramid with a sentence; every point
+predicts a moment.
 
-Facts not in the paper are from fmu2/snag_release @ 44dd90e, which counts as many parameters as we do; no published count
-is known. Not here: its optimiser (no weight decay of biases and norms, a rate of its own for the text, an average of the
-weights, which it evaluates), random crops, and positions stretched for videos longer than in training. A sample is one
-query here; there, a video with several, whose loss is the same.
+Facts not in the paper are from fmu2/snag_release @ 44dd90e, which counts as many parameters as we do; no
+published count is known. Not here: its optimiser (no weight decay of biases and norms, a rate of its own for
+the text, an average of the weights, which it evaluates), random crops, and positions stretched for videos
+longer than in training. A sample is one query here; there, a video with several, whose loss is the same.
 
 SnAG has no highlight head. Saliency is the class score at the clip's place, of the level where it is highest.
 """
@@ -32,11 +33,15 @@ from vtg_lib.models.config import Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 TEXT_ENCODERS = {"transformer": TextTransformer, "pool": TextPool}
-FUSION_NORMS = {"adaln": lambda width: nn.LayerNorm(width, elementwise_affine=False), "affine": lambda width: nn.Identity()}
+FUSION_NORMS = {
+    "adaln": lambda width: nn.LayerNorm(width, elementwise_affine=False),
+    "affine": lambda width: nn.Identity(),
+}
 HEAD_DEPTH = 3  # convolutions of kernel 3
 NORM_MOMENTUM = 0.9  # of the running number of positive points
 LEAST_SCORE, LEAST_LENGTH = 1e-3, 0.1  # of a prediction; the length in strides of the first level
-# What differs from the defaults, by data set; features as in the authors' files: I3D for Charades-STA, EgoVLP for Ego4D.
+# What differs from the defaults, by data set; features as in the authors' files: I3D for Charades-STA, EgoVLP
+# for Ego4D.
 _LONG: dict[str, Any] = {"pyramid_levels": 8, "window": 19}
 _CHARADES: dict[str, Any] = {
     "text_dim": 300, "width": 256, "stem": 1, "pyramid_levels": 6, "fusion": "affine", "first_range": 8.0, "fixed_length": 256,
@@ -67,13 +72,17 @@ class Config(Published):
         fixed_length: clips to which every video is resampled; 0 takes videos as they are.
         stride: clips per point of the first level; convolutions, stem, pyramid_levels: see `LocalPyramid`.
         window: clips that a clip of the pyramid attends to; positions: the pyramid has positions.
-        fusion: what is done to the clips before words scale and shift them, a key of `FUSION_NORMS`; fusion_layers: of it.
-        first_range: first level's longest distance to a border, in strides; doubles by level. overlap: of neighbouring
-            levels' ranges, 1 for none. radius: of center sampling, in strides.
+        fusion: what is done to the clips before words scale and shift them, a key of `FUSION_NORMS`;
+            fusion_layers: of it.
+        first_range: first level's longest distance to a border, in strides; doubles by level. overlap: of
+            neighbouring levels' ranges, 1 for none. radius: of center sampling, in strides.
         regression: a key of `REGRESSION`; weight_regression: of that loss.
-        loss_norm: what the losses are divided by at first; then the running mean of positive points in a batch.
-        candidates: best points that take part in suppression; nms_sigma: of the Gaussian; vote_threshold: see `vote`.
-        predictions: kept after that. The public code keeps 5 (MAD: 50), all its measures read; QVHighlights reads 10.
+        loss_norm: what the losses are divided by at first; then the running mean of positive points in a
+            batch.
+        candidates: best points that take part in suppression; nms_sigma: of the Gaussian; vote_threshold: see
+            `vote`.
+        predictions: kept after that. The public code keeps 5 (MAD: 50), all its measures read; QVHighlights
+            reads 10.
     """
 
     presets = {dataset: {"predictions": 5, **fields} for dataset, fields in PRESETS.items()}
@@ -108,16 +117,23 @@ class Config(Published):
     predictions: int = 10
 
     def __post_init__(self) -> None:
-        for name, allowed in (("text_encoder", TEXT_ENCODERS), ("fusion", FUSION_NORMS), ("regression", REGRESSION)):
+        for name, allowed in (
+            ("text_encoder", TEXT_ENCODERS),
+            ("fusion", FUSION_NORMS),
+            ("regression", REGRESSION),
+        ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"snag.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"snag.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
         if self.pyramid_levels < 1 or not 0 < self.overlap <= 1:
             got = f"{self.pyramid_levels} and {self.overlap}"
             raise ValueError(f"snag: expected 1 pyramid level or more and an overlap in (0, 1], got {got}")
 
 
 def resample(video: Tensor, length: Tensor, size: int) -> Tensor:
-    """Every video at `size` clips: linear interpolation to a multiple of `size` that is no less than its length, then means.
+    """Every video at `size` clips: linear interpolation to a multiple of `size` that is no less than its
+    length, then means.
 
     Args:
         video: `[B, T, D]`; length: `[B]` clips.
@@ -129,7 +145,9 @@ def resample(video: Tensor, length: Tensor, size: int) -> Tensor:
     most = -(-video.shape[1] // size)
     step = torch.arange(most, device=video.device)
     point = torch.arange(size, device=video.device)[:, None] * share + step + 0.5  # [B, size, most]
-    index = (point * length[:, None, None] / (size * share) - 0.5).clamp(min=0).minimum(length[:, None, None] - 1)
+    index = (
+        (point * length[:, None, None] / (size * share) - 0.5).clamp(min=0).minimum(length[:, None, None] - 1)
+    )
     weight = (step < share).to(torch.float32) / share
     return sampling_matrix(index, weight.expand_as(index), video.shape[1]).to(video.dtype) @ video
 
@@ -165,7 +183,9 @@ def scores_by_clip(scores: Tensor, masks: Sequence[Tensor], place: Tensor) -> Te
 
 
 class SnAG(nn.Module):
-    """A pyramid of the video alone, the sentence alone, then layers in which the words modulate all levels at once."""
+    """A pyramid of the video alone, the sentence alone, then layers in which the words modulate all levels at
+    once.
+    """
 
     loss_norm: Tensor
 
@@ -179,7 +199,9 @@ class SnAG(nn.Module):
             levels=c.pyramid_levels, positions=c.positions, dropout=c.dropout, droppath=c.droppath,
         )  # fmt: skip
         self.fusion = nn.ModuleList(
-            ModulationLayer(c.width, c.text_width, c.heads, c.dropout, c.droppath, FUSION_NORMS[c.fusion](c.width))
+            ModulationLayer(
+                c.width, c.text_width, c.heads, c.dropout, c.droppath, FUSION_NORMS[c.fusion](c.width)
+            )
             for _ in range(c.fusion_layers)
         )
         self.norm = nn.LayerNorm(c.width)
@@ -191,10 +213,11 @@ class SnAG(nn.Module):
         self.register_buffer("loss_norm", torch.tensor(c.loss_norm))
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`: Q = points of all levels and one empty place after each level; 0 scored on padding.
+        """See `Batch` and `Output`: Q = points of all levels and one empty place after each level; 0 scored
+        on padding.
 
-        layers: `spans [1, B, Q, 2]`, `logits [1, B, Q]`. extras: `distances [B, Q, 2]` in strides, `points`, and
-        `length [B]`, what a normalised 1 is in the unit of the points.
+        layers: `spans [1, B, Q, 2]`, `logits [1, B, Q]`. extras: `distances [B, Q, 2]` in strides, `points`,
+        and `length [B]`, what a normalised 1 is in the unit of the points.
         """
         c, mask = self.config, batch.video_mask
         video = last_level(batch.video)
@@ -203,14 +226,17 @@ class SnAG(nn.Module):
             mask = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
         levels, masks = self.video_net(video, mask)
         text, text_mask = self.text_net(last_level(batch.text), batch.text_mask)
-        # Levels one after the other, a zero between them, so that each convolution runs once and mixes no levels.
+        # Levels one after the other, a zero between them, so that each convolution runs once and mixes no
+        # levels.
         x = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], 1)
         points = self._points([F.pad(real, (0, 1)) for real in masks])
         for layer in self.fusion:
             x = layer(x, points.valid, text, text_mask)
         x = self.norm(x)
         logits = self.class_head(x, points.valid).squeeze(-1).float()
-        scale = self.scale.repeat_interleave(torch.tensor([real.shape[1] + 1 for real in masks], device=x.device))
+        scale = self.scale.repeat_interleave(
+            torch.tensor([real.shape[1] + 1 for real in masks], device=x.device)
+        )
         distances = F.relu(scale[:, None] * self.distance_head(x, points.valid).float())
         length = mask.sum(1)
         reach = distances * points.stride[:, None]
@@ -233,7 +259,9 @@ class SnAG(nn.Module):
         """The points of levels with `masks` `[B, T_l]`, in clips."""
         c, device = self.config, masks[0].device
         sizes = torch.tensor([mask.shape[1] for mask in masks], device=device)
-        ranges = torch.tensor(level_ranges(c.pyramid_levels, c.first_range, c.overlap), device=device) * c.stride
+        ranges = (
+            torch.tensor(level_ranges(c.pyramid_levels, c.first_range, c.overlap), device=device) * c.stride
+        )
         strides = c.stride * 2.0 ** torch.arange(c.pyramid_levels, device=device)
         stride = strides.repeat_interleave(sizes)
         position = torch.cat([torch.arange(mask.shape[1], device=device) for mask in masks]) * stride
@@ -251,14 +279,18 @@ class SnAG(nn.Module):
         return dataclasses.replace(output, spans=se_to_cw(cw_to_se(chosen).clamp(0, 1)), scores=kept)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Focal loss of all points and IoU loss of the positive ones, weighted, over the running number of positive points."""
+        """Focal loss of all points and IoU loss of the positive ones, weighted, over the running number of
+        positive points.
+        """
         c, points = self.config, output.extras["points"]
         borders = cw_to_se(batch.spans) * output.extras["length"][:, None, None] - 0.5
         targets = open_targets(points, borders, batch.span_mask, c.radius)
         focal = smooth_focal_loss(output.layers["logits"][0], targets.positive) * points.valid
         # A point that is not positive may have negative distances to its moment.
         distances = targets.distances.clamp(min=0)
-        regression = REGRESSION[c.regression](output.extras["distances"].float(), distances) * targets.positive
+        regression = (
+            REGRESSION[c.regression](output.extras["distances"].float(), distances) * targets.positive
+        )
         norm = self.loss_norm.clone()
         if self.training:
             self.loss_norm.lerp_(targets.positive.sum().clamp(min=1).to(norm.dtype), 1 - NORM_MOMENTUM)

@@ -1,11 +1,13 @@
 """TR-DETR (Sun et al., AAAI 2024): moment retrieval and highlight detection that refine each other.
 
-Facts are from mingyao1120/TR-DETR @ fca43a9. Its code counts 8,308,773 parameters; 8,704 of them embed positions of words
-and are never used, ours are the others. The published 7.9 M fits the same without the GRU of 394,752.
+Facts are from mingyao1120/TR-DETR @ fca43a9. Its code counts 8,308,773 parameters; 8,704 of them embed
+positions of words and are never used, ours are the others. The published 7.9 M fits the same without the GRU
+of 394,752.
 
-The public code lets padded clips and words take part: in the softmax over clips, in the place of the retrieved moment, in
-the number of steps of the GRU and in pooled videos and sentences. Here they do not, so that no result depends on the other
-samples of a batch; on videos of equal length (150 s for 97 % of QVHighlights' training queries) predictions are the same.
+The public code lets padded clips and words take part: in the softmax over clips, in the place of the
+retrieved moment, in the number of steps of the GRU and in pooled videos and sentences. Here they do not, so
+that no result depends on the other samples of a batch; on videos of equal length (150 s for 97 % of
+QVHighlights' training queries) predictions are the same.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Config(DetrConfig):
 
     Attributes:
         cross_layers: of text-to-video cross-attention.
-        weight_local: of the alignment of clips and sentence; weight_global: of the alignment of videos and sentences.
+        weight_local: of the alignment of clips and sentence; weight_global: of the alignment of videos and
+            sentences.
         highlights_only: the data set has no moments; only saliency and alignment are learned.
     """
 
@@ -76,9 +79,9 @@ class MomentReader(nn.Module):
     def forward(self, clips: Tensor, mask: Tensor, span: Tensor) -> Tensor:
         """clips `[B, T, D]`, mask `[B, T]`, span `[B, 2]` (center, width), normalised -> `[B, D]`, float32.
 
-        As in the public code the moment's clips come first and zeros fill up the length of the video, all of which the GRU
-        reads; and the start of a moment that begins before the video counts back from its end, which leaves no clip or the
-        last few.
+        As in the public code the moment's clips come first and zeros fill up the length of the video, all of
+        which the GRU reads; and the start of a moment that begins before the video counts back from its end,
+        which leaves no clip or the last few.
         """
         length = mask.sum(1)
         first, last = (cw_to_se(span.detach().float()) * length[:, None]).floor().long().unbind(-1)
@@ -93,9 +96,11 @@ class MomentReader(nn.Module):
 
 
 class TRDETR(nn.Module):
-    """Clips refined by the words, cross-attention encoder, self-attention encoder, decoder with dynamic anchors.
+    """Clips refined by the words, cross-attention encoder, self-attention encoder, decoder with dynamic
+    anchors.
 
-    Saliency weighs the clips that the decoder reads; the moment that the decoder retrieves weighs the clips for saliency.
+    Saliency weighs the clips that the decoder reads; the moment that the decoder retrieves weighs the clips
+    for saliency.
     """
 
     def __init__(self, config: Config) -> None:
@@ -118,8 +123,9 @@ class TRDETR(nn.Module):
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`.
 
-        extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; projected `clips [B, T, D]` and `words [B, L, D]`.
-        trace: see `Decoded`; and `first_saliency [B, T]`, which the decoder's memory is weighed with.
+        extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; projected `clips [B, T, D]`
+        and `words [B, L, D]`. trace: see `Decoded`; and `first_saliency [B, T]`, which the decoder's memory
+        is weighed with.
         """
         video = last_level(batch.video)
         video = append_endpoints(video, batch.video_mask) if self.config.tef else video
@@ -145,7 +151,8 @@ class TRDETR(nn.Module):
         )
 
     def weigh_clips(self, x: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """From highlights to moments: the clips come back into the memory by their saliency, and are encoded once more.
+        """From highlights to moments: the clips come back into the memory by their saliency, and are encoded
+        once more.
 
         Args:
             x, position: `[B, T, D]`; mask: `[B, T]`.
@@ -159,7 +166,9 @@ class TRDETR(nn.Module):
         return self.encode(memory + x * share, position, mask), saliency
 
     def encode(self, x: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """The self-attention encoder, which is used twice: x, position `[B, T, D]`, mask `[B, T]` -> `[B, T, D]`."""
+        """The self-attention encoder, which is used twice: x, position `[B, T, D]`, mask `[B, T]` ->
+        `[B, T, D]`.
+        """
         for layer in self.encoder:
             x = layer(x, position, mask)
         return x
@@ -173,14 +182,18 @@ class TRDETR(nn.Module):
         return predictions(self.span_head, self.class_head, states, references)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Set prediction with a focal class loss; hinge and rank-contrastive saliency; local and global alignment. Weighted."""
+        """Set prediction with a focal class loss; hinge and rank-contrastive saliency; local and global
+        alignment. Weighted.
+        """
         c, mask = self.config, batch.video_mask
         losses = {} if c.highlights_only else self._set_losses(output, batch)
         target, relevant, pairs = batch.saliency, batch.saliency > 0, saliency_pairs
         if c.highlights_only:
             target, relevant, pairs = VOTE_SCALE * target, above_median(target, mask) > 0, extreme_pair
         hinge = hinge_saliency(output.saliency, *pairs(batch.saliency, mask), c.saliency_margin)
-        losses["saliency"] = c.weight_saliency * (hinge + rank_contrastive_saliency(output.saliency, target, mask))
+        losses["saliency"] = c.weight_saliency * (
+            hinge + rank_contrastive_saliency(output.saliency, target, mask)
+        )
         clips, words = output.extras["clips"], output.extras["words"]
         local = clip_sentence_alignment(clips, mask, words, batch.text_mask, relevant)
         video = masked_mean(clips.float(), mask[..., None], (1,))
@@ -194,4 +207,8 @@ class TRDETR(nn.Module):
         matches = match(spans, logits.softmax(-1)[..., 0], batch.spans, batch.span_mask, MatchCost())
         l1, giou = span_losses(spans, batch.spans, matches)
         label = focal_loss(logits, torch.stack((matches.positive, ~matches.positive), -1)).mean((-1, -2, -3))
-        return {"l1": weights.l1 * l1.sum(), "giou": weights.giou * giou.sum(), "label": weights.label * label.sum()}
+        return {
+            "l1": weights.l1 * l1.sum(),
+            "giou": weights.giou * giou.sum(),
+            "label": weights.label * label.sum(),
+        }

@@ -1,8 +1,9 @@
-"""UniVTG (Lin et al., ICCV 2023): every clip predicts whether it is relevant, where its moment ends, and its saliency.
+"""UniVTG (Lin et al., ICCV 2023): every clip predicts whether it is relevant, where its moment ends, and its
+saliency.
 
-Facts not in the paper are from showlab/UniVTG @ 32659ac. Its code counts 43,406,855 parameters with the paper's features;
-78,848 of them embed positions of words and are never used. Ours are the others, 43,328,007: the published 41.3 M is this
-number in units of 2^20.
+Facts not in the paper are from showlab/UniVTG @ 32659ac. Its code counts 43,406,855 parameters with the
+paper's features; 78,848 of them embed positions of words and are never used. Ours are the others, 43,328,007:
+the published 41.3 M is this number in units of 2^20.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ HEAD_DEPTH = 3  # convolutions of kernel 3
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Published):
-    """Sizes and loss weights; the defaults are published for QVHighlights (SlowFast + CLIP), without pretraining.
+    """Sizes and loss weights; the defaults are published for QVHighlights (SlowFast + CLIP), without
+    pretraining.
 
     Attributes:
         video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
-        input_dropout: of the input projections; dropout: of the attention; droppath: of every residual branch.
-        point_offset: where in its clip a prediction starts, in clips. The public code adds half the clip's length in seconds
-            to the clip's number: the end of the clip for 2 s, its middle for 1 s.
+        input_dropout: of the input projections; dropout: of the attention; droppath: of every residual
+            branch.
+        point_offset: where in its clip a prediction starts, in clips. The public code adds half the clip's
+            length in seconds to the clip's number: the end of the clip for 2 s, its middle for 1 s.
         weight_*: loss weights; background_weight: of clips outside the moments, relative to those inside.
         add_foreground: rank highlights by cosine + foreground probability, else by the cosine alone.
         nms_threshold: IoU above which the lower prediction is dropped; predictions: kept after that.
@@ -66,7 +69,9 @@ class Config(Published):
 
 
 class UniVTG(nn.Module):
-    """Encoder over clips and words; convolutional heads on the clips; saliency from the projected features before it."""
+    """Encoder over clips and words; convolutional heads on the clips; saliency from the projected features
+    before it.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -76,7 +81,8 @@ class UniVTG(nn.Module):
         self.modality = nn.Parameter(torch.empty(2, c.width))  # words, clips
         nn.init.normal_(self.modality, std=0.02)
         self.encoder = nn.ModuleList(
-            PathLayer(c.width, c.heads, c.hidden, c.dropout, c.droppath, nn.GELU) for _ in range(c.encoder_layers)
+            PathLayer(c.width, c.heads, c.hidden, c.dropout, c.droppath, nn.GELU)
+            for _ in range(c.encoder_layers)
         )
         xavier_(self.encoder)
         self.border_head = ConvHead(c.width, 2, HEAD_DEPTH)
@@ -87,8 +93,8 @@ class UniVTG(nn.Module):
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """See `Batch` and `Output`: Q = T, one prediction a clip, 0 scored on padding.
 
-        layers: `spans [1, B, T, 2]`, `logits [1, B, T]`. extras: `clips [B, T, D]` and the pooled `text [B, D]` of the
-        shared space, their cosine `similarity [B, T]`.
+        layers: `spans [1, B, T, 2]`, `logits [1, B, T]`. extras: `clips [B, T, D]` and the pooled
+        `text [B, D]` of the shared space, their cosine `similarity [B, T]`.
         """
         c, mask = self.config, batch.video_mask
         video = last_level(batch.video)
@@ -130,7 +136,9 @@ class UniVTG(nn.Module):
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Foreground, both boundary losses, intra- and inter-video contrastive saliency, weighted."""
         c, mask = self.config, batch.video_mask
-        target, foreground = assign_moments(clip_points(mask, c.point_offset), mask, batch.spans, batch.span_mask)
+        target, foreground = assign_moments(
+            clip_points(mask, c.point_offset), mask, batch.spans, batch.span_mask
+        )
         l1, overlap = border_losses(cw_to_se(output.layers["spans"][0]), target, foreground)
         positive, valid = choose_positive(batch.saliency, mask, self.training)
         clips, similarity = output.extras["clips"], output.extras["similarity"]

@@ -30,7 +30,8 @@ PREFIXES: dict[str, tuple[str, str]] = {
 
 
 def column(name: str, computed: bool = False) -> Column:
-    """Read a column's name: `"mAP"`, `"val HD mAP"`, `"TACoS mIoU"`, `"#Params (M)"`, or any other (no metric).
+    """Read a column's name: `"mAP"`, `"val HD mAP"`, `"TACoS mIoU"`, `"#Params (M)"`, or any other (no
+    metric).
 
     With `computed`, the column holds something derived (a rank) rather than the metric it is named after.
     """

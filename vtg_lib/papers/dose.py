@@ -1,14 +1,16 @@
-"""Dose-response: turn the knob that a paper blames, and see whether the method's gain over its control follows.
+"""Dose-response: turn the knob that a paper blames, and see whether the method's gain over its control
+follows.
 
-Only generated data has such knobs. Every study (`doses` in the paper's YAML) is a pair of rows of the paper's tables, run on
-the same world at several values of one knob; the gain is the paired difference over seeds.
+Only generated data has such knobs. Every study (`doses` in the paper's YAML) is a pair of rows of the paper's
+tables, run on the same world at several values of one knob; the gain is the paired difference over seeds.
 
-Verdicts are computed: the slope of a least-squares line through the single-seed gains against the knob, with its two-sided p
-value, gives a word, and the word is held against what the paper's explanation predicts:
+Verdicts are computed: the slope of a least-squares line through the single-seed gains against the knob, with
+its two-sided p value, gives a word, and the word is held against what the paper's explanation predicts:
 
 - "not run": fewer than two values of the knob have a gain, so there is no slope;
 - "no clear trend": p >= 0.05, or fewer than three gains, so no p value;
-- "grows" or "falls": p < 0.05, by the sign of the slope; "as claimed" or "against the claim", by the prediction.
+- "grows" or "falls": p < 0.05, by the sign of the slope; "as claimed" or "against the claim", by the
+prediction.
 
 Tables that vary one setting of a method (`Varied`) are judged in the same way, by the scores themselves.
 """
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers.evidence import TableResults
 
-METRIC, READING = "MR-full-mAP", "HL-min-VeryGood-mAP"  # of moments; of highlights, which need the sentence alone
+METRIC, READING = (
+    "MR-full-mAP",
+    "HL-min-VeryGood-mAP",
+)  # of moments; of highlights, which need the sentence alone
 GROWS, FALLS, NO_TREND, NOT_RUN = "grows", "falls", "no clear trend", "not run"
 AS_CLAIMED, AGAINST = "as claimed", "against the claim"
 LEVEL = 0.05  # below this p value a slope counts
@@ -67,7 +72,9 @@ def dose_specs(
     studies = {dose.key: dose for dose in paper.doses}
     chosen = list(studies) if keys is None else list(keys)
     if unknown := sorted(set(chosen) - set(studies)):
-        raise ValueError(f"dose: unknown study {', '.join(unknown)}; {paper_key} has {', '.join(studies) or 'none'}")
+        raise ValueError(
+            f"dose: unknown study {', '.join(unknown)}; {paper_key} has {', '.join(studies) or 'none'}"
+        )
     found: dict[str, tuple[RowRef, RunSpec]] = {}
     for seed in seeds:
         for key in chosen:
@@ -77,7 +84,10 @@ def dose_specs(
                     base = row_spec(row, paper.profile(profile), "qvhighlights", seed)
                     spec = dataclasses.replace(base, data={**base.data, studies[key].knob: setting})
                     ref = RowRef(
-                        paper=paper_key, table=key, label=f"{label}, {studies[key].knob}={value:g}", dataset="qvhighlights"
+                        paper=paper_key,
+                        table=key,
+                        label=f"{label}, {studies[key].knob}={value:g}",
+                        dataset="qvhighlights",
                     )
                     found.setdefault(spec.hash, (ref, spec))
     return list(found.values())
@@ -91,21 +101,28 @@ def response(
     return [paired_difference(treated, control) if treated else None for treated, control in sides]
 
 
-def trend(dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store, *, metric: str = METRIC) -> Trend:
-    """The slope of the gain in a metric against the knob over the single-seed gains in the store, and what it says of the claim.
+def trend(
+    dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store, *, metric: str = METRIC
+) -> Trend:
+    """The slope of the gain in a metric against the knob over the single-seed gains in the store, and what it
+    says of the claim.
 
-    The p value takes the gains as independent; those of one seed at several values share the seed's initialisation.
+    The p value takes the gains as independent; those of one seed at several values share the seed's
+    initialisation.
     """
     points = [
         (value, seed, treated[seed] - control[seed])
-        for value, (treated, control) in zip(dose.values, _scores(dose, paper_key, profile, seeds, store, metric), strict=True)
+        for value, (treated, control) in zip(
+            dose.values, _scores(dose, paper_key, profile, seeds, store, metric), strict=True
+        )
         for seed in treated
     ]
     return fit(points, dose.claim)
 
 
 def table_points(results: TableResults) -> tuple[str | None, dict[str, list[Point]]]:
-    """Of a table with `varied`: the best kind of evidence that a row has, and its numbers in the primary column by method.
+    """Of a table with `varied`: the best kind of evidence that a row has, and its numbers in the primary
+    column by method.
 
     All are of one profile and one type of device, those with most numbers, as only such may be compared.
     """
@@ -119,7 +136,9 @@ def table_points(results: TableResults) -> tuple[str | None, dict[str, list[Poin
             continue
         for seed, value in runs.values.get(table.primary, {}).items():
             origin = runs.profile, runs.origin(table.primary, seed).device
-            found.setdefault(origin, {method: [] for method in table.varied.claims})[method].append((number, seed, value))
+            found.setdefault(origin, {method: [] for method in table.varied.claims})[method].append(
+                (number, seed, value)
+            )
     return kind, max(found.values(), key=lambda points: sum(map(len, points.values())), default={})
 
 
@@ -137,13 +156,22 @@ def fit(points: Sequence[Point], claim: str) -> Trend:
     judgement = word
     if word in (GROWS, FALLS):
         judgement = AS_CLAIMED if word == claim else AGAINST
-    return Trend(word=word, judgement=judgement, slope=slope, p=p, n=len(points), seeds=len({seed for _, seed, _ in points}))
+    return Trend(
+        word=word,
+        judgement=judgement,
+        slope=slope,
+        p=p,
+        n=len(points),
+        seeds=len({seed for _, seed, _ in points}),
+    )
 
 
 def _scores(
     dose: Dose, paper_key: str, profile: str, seeds: Iterable[int], store: Store, metric: str
 ) -> list[tuple[dict[int, float], dict[int, float]]]:
-    """Per value of the knob, a metric of the treated and of the control row by seed, where both ran on one type of device."""
+    """Per value of the knob, a metric of the treated and of the control row by seed, where both ran on one
+    type of device.
+    """
     from vtg_lib.experiments.run import find
     from vtg_lib.papers.evidence import origin_of
 
@@ -155,9 +183,14 @@ def _scores(
         treated, control = {}, {}
         for seed in seeds:
             bases = [row_spec(row, paper.profile(profile), "qvhighlights", seed) for row in rows]
-            specs = [dataclasses.replace(base, data={**base.data, dose.knob: setting}, diagnostics=()) for base in bases]
+            specs = [
+                dataclasses.replace(base, data={**base.data, dose.knob: setting}, diagnostics=())
+                for base in bases
+            ]
             ours, other = (find(store, spec) for spec in specs)
             if ours and other and origin_of(ours.to_dict()).device == origin_of(other.to_dict()).device:
-                treated[seed], control[seed] = (result.metrics["val"].get(metric, math.nan) for result in (ours, other))
+                treated[seed], control[seed] = (
+                    result.metrics["val"].get(metric, math.nan) for result in (ours, other)
+                )
         found.append((treated, control))
     return found

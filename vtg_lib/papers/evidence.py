@@ -1,16 +1,20 @@
-"""What our runs say about a row of a paper's table: the best evidence, its spread, and a verdict that is computed.
+"""What our runs say about a row of a paper's table: the best evidence, its spread, and a verdict that is
+computed.
 
 Evidence. A run counts for a row when its spec is the row's at one of the paper's profiles, whatever the seed.
-`official` comes before `rendered` before `sim`; kinds are never mixed in a cell or in a comparison, nor are two profiles of
-one kind: the first in the paper's YAML that has runs stands for the kind. `released` (predictions that the authors
-published, scored by our evaluator) and `counted` (parameters of the published size) are kept apart.
+`official` comes before `rendered` before `sim`; kinds are never mixed in a cell or in a comparison, nor are
+two profiles of one kind: the first in the paper's YAML that has runs stands for the kind. `released`
+(predictions that the authors published, scored by our evaluator) and `counted` (parameters of the published
+size) are kept apart.
 
-Pairs. Two runs are compared when they have the same profile, seed and type of device (CPU or GPU). Versions of the code may
-differ, but it is counted where they do (`Verdict.mixed`, `TableResults.versions`): by `vtg_lib.experiments.provenance.source_digest`,
-which covers a model's own modules beside the shared ones, and so says nothing about two runs of different models. Versions
-that `vtg_lib.experiments.replay` found to make the same numbers count as one.
+Pairs. Two runs are compared when they have the same profile, seed and type of device (CPU or GPU). Versions
+of the code may differ, but it is counted where they do (`Verdict.mixed`, `TableResults.versions`): by
+`vtg_lib.experiments.provenance.source_digest`, which covers a model's own modules beside the shared ones, and
+so says nothing about two runs of different models. Versions that `vtg_lib.experiments.replay` found to make
+the same numbers count as one.
 
-Verdicts compare the sign of row - reference row, in the paper and in ours, column by column. The words, first match:
+Verdicts compare the sign of row - reference row, in the paper and in ours, column by column. The words, first
+match:
 
 - "reference": the row is the one that the others are compared with;
 - "not printed": the paper has no number for the row or the reference;
@@ -40,7 +44,12 @@ if TYPE_CHECKING:
     from vtg_lib.experiments.store import Store
 
 SAME, REVERSED, NOISE, NOT_RUN = "same direction", "reversed", "within noise", "not run"
-REFERENCE, NOT_PRINTED, NO_DIFFERENCE, ONE_SEED = "reference", "not printed", "no difference printed", "one seed"
+REFERENCE, NOT_PRINTED, NO_DIFFERENCE, ONE_SEED = (
+    "reference",
+    "not printed",
+    "no difference printed",
+    "one seed",
+)
 DECIDED = (SAME, REVERSED)
 RELEASED, COUNTED = "released", "counted"
 
@@ -50,7 +59,9 @@ RunIndex = Mapping[str, Mapping[int, Mapping[str, Any]]]  # cost key -> seed -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What decides whether a run may be compared with another: its type of device, its model, its version of the code."""
+    """What decides whether a run may be compared with another: its type of device, its model, its version of
+    the code.
+    """
 
     device: str | None = None
     model: str | None = None
@@ -64,7 +75,8 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Our numbers of one kind for one row: {column: {seed: value}}. Released and counted numbers have the seed 0.
+    """Our numbers of one kind for one row: {column: {seed: value}}. Released and counted numbers have the
+    seed 0.
 
     Runs have a profile, and an origin for every value.
     """
@@ -90,7 +102,8 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A word, and what it was computed from: row - reference in the paper and in ours (None where there is none).
+    """A word, and what it was computed from: row - reference in the paper and in ours (None where there is
+    none).
 
     mixed: pairs whose two sides come from different versions of the code.
     """
@@ -133,8 +146,9 @@ class RowResults:
 class TableResults:
     """A table of a paper with our evidence.
 
-    lacking: labels of rows that the library can run and that have no runs. command: trains them, at the cheapest profile
-    that produces the table's numbers (`profile`); None where there are none, or no profile does.
+    lacking: labels of rows that the library can run and that have no runs. command: trains them, at the
+    cheapest profile that produces the table's numbers (`profile`); None where there are none, or no profile
+    does.
     """
 
     paper: str
@@ -169,7 +183,8 @@ class TableResults:
         return self.rows[self.table.rows.index(self.table.row(label))]
 
 
-# ------------------------------------------------------------------------------------------------------------ evidence
+# ------------------------------------------------------------------------------------------------------------
+# evidence
 
 
 def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
@@ -187,7 +202,11 @@ def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
 
 
 def results_for(
-    paper: Paper, table: Table, row: Row, runs: RunIndex, released: Mapping[str, Mapping[str, float]] | None = None
+    paper: Paper,
+    table: Table,
+    row: Row,
+    runs: RunIndex,
+    released: Mapping[str, Mapping[str, float]] | None = None,
 ) -> RowResults:
     """All evidence for one row, without verdicts.
 
@@ -221,7 +240,9 @@ def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[
                         values.setdefault(column.name, {})[seed] = value
                         origins.setdefault(column.name, {})[seed] = origin_of(record)
         if values:
-            found[profile.evidence] = Evidence(kind=profile.evidence, values=values, profile=profile.name, origins=origins)
+            found[profile.evidence] = Evidence(
+                kind=profile.evidence, values=values, profile=profile.name, origins=origins
+            )
     return found
 
 
@@ -242,7 +263,9 @@ def _metric(metrics: Mapping[str, Mapping[str, float]], column: Column) -> float
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _released_evidence(table: Table, row: Row, released: Mapping[str, Mapping[str, float]]) -> Evidence | None:
+def _released_evidence(
+    table: Table, row: Row, released: Mapping[str, Mapping[str, float]]
+) -> Evidence | None:
     values: dict[str, dict[int, float]] = {}
     for column in table.columns:
         brief = released.get(row.released.get(column.split or "", ""), {})
@@ -277,8 +300,8 @@ def _parameters(model: str, overrides: str) -> float:
 
 
 def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[str, dict[str, float]]:
-    """The evaluator's "brief" numbers of every released prediction file that the paper's rows name: computed from the
-    files where they are there, else as `vtg_lib.evaluation.released` has them.
+    """The evaluator's "brief" numbers of every released prediction file that the paper's rows name: computed
+    from the files where they are there, else as `vtg_lib.evaluation.released` has them.
 
     Args:
         data_root: the folder of real data; default as `vtg_lib.data.data_root`.
@@ -291,7 +314,8 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
     return {name: score for name, score in scores.items() if score is not None}
 
 
-# ---------------------------------------------------------------------------------------------------------- comparison
+# ----------------------------------------------------------------------------------------------------------
+# comparison
 
 
 def compare(
@@ -316,7 +340,9 @@ def compare(
             paper=paper.key,
             table=table,
             rows=tuple(_with_verdicts(table, row, reference) for row in rows),
-            lacking=tuple(r.row.label for r in rows if r.row.planned and _registered(r.row.model) and not r.runs),
+            lacking=tuple(
+                r.row.label for r in rows if r.row.planned and _registered(r.row.model) and not r.runs
+            ),
             profile=_cheapest(paper, table),
         )
     return compared
@@ -332,7 +358,9 @@ def _with_verdicts(table: Table, row: RowResults, reference: RowResults | None) 
     if reference is None:
         return row
     verdicts = {c.name: verdict(row, reference, c.name) for c in table.columns if c.metric is not None}
-    return RowResults(row=row.row, runs=row.runs, released=row.released, counted=row.counted, verdicts=verdicts)
+    return RowResults(
+        row=row.row, runs=row.runs, released=row.released, counted=row.counted, verdicts=verdicts
+    )
 
 
 def verdict(row: RowResults, reference: RowResults, column: str) -> Verdict:

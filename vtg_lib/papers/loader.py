@@ -12,16 +12,52 @@ from typing import Any
 import yaml
 
 from vtg_lib.papers import columns as metrics_of
-from vtg_lib.papers.schema import DATASETS, EVIDENCE, SOURCES, Dose, Layer, Overrides, Paper, Profile, Row, Table, Varied
+from vtg_lib.papers.schema import (
+    DATASETS,
+    EVIDENCE,
+    SOURCES,
+    Dose,
+    Layer,
+    Overrides,
+    Paper,
+    Profile,
+    Row,
+    Table,
+    Varied,
+)
 
 FOLDER = Path(__file__).parent
-PAPER_FIELDS = {"key", "chapter", "title", "venue", "code", "notes", "include", "order", "profiles", "tables", "doses"}
+PAPER_FIELDS = {
+    "key",
+    "chapter",
+    "title",
+    "venue",
+    "code",
+    "notes",
+    "include",
+    "order",
+    "profiles",
+    "tables",
+    "doses",
+}
 TABLE_FIELDS = {
     *("kind", "caption", "place", "columns", "primary", "reference", "higher_is_better", "see", "computed"),
     *("varied", "notes", "defaults", "rows"),
 }
 ROW_FIELDS = {
-    *("label", "paper", "source", "model", "overrides", "released", "text", "also", "notes", "field", "added"),
+    *(
+        "label",
+        "paper",
+        "source",
+        "model",
+        "overrides",
+        "released",
+        "text",
+        "also",
+        "notes",
+        "field",
+        "added",
+    ),
     *("planned", "features", "diagnostics"),
 }
 LAYER_FIELDS = {"config", "data", "train"}
@@ -70,7 +106,9 @@ def read_paper(path: Path) -> Paper:
     for table in tables.values():
         if table.see is not None and table.see not in tables:
             raise ValueError(f"{path.name}, {table.id}: field 'see' names {table.see!r}, which is no table")
-    profiles = {n: _profile(path.name, n, v) for n, v in _mapping(top["profiles"], f"{path.name}, profiles").items()}
+    profiles = {
+        n: _profile(path.name, n, v) for n, v in _mapping(top["profiles"], f"{path.name}, profiles").items()
+    }
     return Paper(
         key=top["key"],
         chapter=top["chapter"],
@@ -138,10 +176,14 @@ def _table(file: str, table_id: str, value: Any) -> Table:
 def _varied(where: str, value: Any, rows: tuple[Row, ...]) -> Varied:
     value = _mapping(value, f"{where}, varied")
     if set(value) != {"knob", "unit", "claims"}:
-        raise ValueError(f"{where}: field 'varied': expected knob, unit and claims, got {', '.join(value) or 'nothing'}")
+        raise ValueError(
+            f"{where}: field 'varied': expected knob, unit and claims, got {', '.join(value) or 'nothing'}"
+        )
     claims = _mapping(value["claims"], f"{where}, varied, claims")
     if wrong := [claim for claim in claims.values() if claim not in CLAIMS]:
-        raise ValueError(f"{where}: field 'varied': expected claims to be {' or '.join(CLAIMS)}, got {wrong[0]!r}")
+        raise ValueError(
+            f"{where}: field 'varied': expected claims to be {' or '.join(CLAIMS)}, got {wrong[0]!r}"
+        )
     varied = Varied(knob=value["knob"], unit=value["unit"], claims=claims)
     for row in rows:
         try:
@@ -149,7 +191,9 @@ def _varied(where: str, value: Any, rows: tuple[Row, ...]) -> Varied:
         except ValueError as error:
             raise ValueError(f"{where}: field 'label': {error}") from None
         if (value := row.overrides.config.get(varied.knob, number)) != number:
-            raise ValueError(f"{where}, row {row.label!r}: expected {varied.knob} to be {number:g}, got {value!r}")
+            raise ValueError(
+                f"{where}, row {row.label!r}: expected {varied.knob} to be {number:g}, got {value!r}"
+            )
     return varied
 
 
@@ -165,7 +209,9 @@ def _row(where: str, columns: list[str], value: dict[str, Any]) -> Row:
         raise ValueError(f"{where}: field 'source': expected one of {', '.join(SOURCES)}; got {source!r}")
     released = _mapping(value.get("released", {}), f"{where}, released")
     if (source == "released") != bool(released):
-        raise ValueError(f"{where}: field 'released': expected split -> prediction file if source is released, else nothing")
+        raise ValueError(
+            f"{where}: field 'released': expected split -> prediction file if source is released, else nothing"
+        )
     if unknown := sorted(set(released) - {"val", "test"}):
         raise ValueError(f"{where}: field 'released': expected the splits val and test, got {unknown}")
     text = _mapping(value.get("text", {}), f"{where}, text")
@@ -179,7 +225,9 @@ def _row(where: str, columns: list[str], value: dict[str, Any]) -> Row:
         released=released,
         text=text,
         also={
-            name: {c: v for c, v in _numbers(f"{where}, also {name}", columns, numbers).items() if v is not None}
+            name: {
+                c: v for c, v in _numbers(f"{where}, also {name}", columns, numbers).items() if v is not None
+            }
             for name, numbers in _mapping(value.get("also", {}), f"{where}, also").items()
         },
         notes=tuple(value.get("notes", ())),
@@ -194,7 +242,9 @@ def _row(where: str, columns: list[str], value: dict[str, Any]) -> Row:
 def _numbers(where: str, columns: list[str], value: Any) -> dict[str, float | None]:
     if isinstance(value, list):
         if len(value) != len(columns):
-            raise ValueError(f"{where}: expected {len(columns)} cells ({', '.join(columns)}), got {len(value)}")
+            raise ValueError(
+                f"{where}: expected {len(columns)} cells ({', '.join(columns)}), got {len(value)}"
+            )
         value = dict(zip(columns, value, strict=True))
     value = _mapping(value, where)
     _known(value, set(columns), where)
@@ -211,7 +261,9 @@ def _profile(file: str, name: str, value: Any) -> Profile:
     _known(value, LAYER_FIELDS | {"evidence", "models", "datasets", "features"}, where)
     evidence = value.get("evidence")
     if evidence is not None and evidence not in EVIDENCE:
-        raise ValueError(f"{where}: field 'evidence': expected one of {', '.join(EVIDENCE)} or nothing; got {evidence!r}")
+        raise ValueError(
+            f"{where}: field 'evidence': expected one of {', '.join(EVIDENCE)} or nothing; got {evidence!r}"
+        )
     datasets = _mapping(value.get("datasets", {}), f"{where}, datasets")
     _known(datasets, set(DATASETS), f"{where}, datasets")
     layer = {k: v for k, v in value.items() if k in LAYER_FIELDS | {"models"}}
@@ -245,13 +297,19 @@ def _dose(file: str, value: Any, tables: Mapping[str, Table]) -> Dose:
     if missing := sorted(names - {"settings"} - set(value)):
         raise ValueError(f"{where}: field {missing[0]!r} is missing")
     if len(value.get("settings", value["values"])) != len(value["values"]):
-        raise ValueError(f"{where}, {value['key']}: field 'settings': expected one for each of the {len(value['values'])} values")
+        raise ValueError(
+            f"{where}, {value['key']}: field 'settings': expected one for each of the {len(value['values'])} values"
+        )
     if value["claim"] not in CLAIMS:
-        raise ValueError(f"{where}, {value['key']}: field 'claim': expected {' or '.join(CLAIMS)}, got {value['claim']!r}")
+        raise ValueError(
+            f"{where}, {value['key']}: field 'claim': expected {' or '.join(CLAIMS)}, got {value['claim']!r}"
+        )
     for side in ("treated", "control"):
         table, label = value[side]
         if table not in tables or label not in {row.label for row in tables[table].rows}:
-            raise ValueError(f"{where}, {value['key']}: field {side!r}: there is no row {label!r} in table {table!r}")
+            raise ValueError(
+                f"{where}, {value['key']}: field {side!r}: there is no row {label!r} in table {table!r}"
+            )
     sides = {side: tuple(value[side]) for side in ("treated", "control")}
     lists = {"values": tuple(map(float, value["values"])), "settings": tuple(value.get("settings", ()))}
     return Dose(**{**value, **sides, **lists})
@@ -271,7 +329,9 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
 
 def _known(value: Mapping[str, Any], allowed: set[str], where: str) -> None:
     if unknown := sorted(set(value) - allowed):
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; expected some of {', '.join(sorted(allowed))}")
+        raise ValueError(
+            f"{where}: unknown field {unknown[0]!r}; expected some of {', '.join(sorted(allowed))}"
+        )
 
 
 def _flag(value: Mapping[str, Any], name: str, default: bool, where: str) -> bool:

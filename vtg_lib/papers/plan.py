@@ -33,7 +33,9 @@ class Planned:
 
 def row_datasets(table: Table, profile: Profile) -> list[str]:
     """The data sets of the table's columns that the profile can produce, in column order."""
-    datasets = dict.fromkeys(c.dataset for c in table.columns if c.metric is not None and c.dataset is not None)
+    datasets = dict.fromkeys(
+        c.dataset for c in table.columns if c.metric is not None and c.dataset is not None
+    )
     return [dataset for dataset in datasets if dataset in profile.datasets]
 
 
@@ -41,8 +43,8 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
     """The run of one row: the model's defaults, the profile's overrides, then the row's own.
 
     Raises:
-        ValueError: the row names no model, the profile does not produce `dataset` or the features the row asks for, or a
-            train field is unknown.
+        ValueError: the row names no model, the profile does not produce `dataset` or the features the row
+            asks for, or a train field is unknown.
     """
     from vtg_lib.experiments.spec import RunSpec
 
@@ -52,7 +54,9 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
     if row.features is not None:
         if row.features not in profile.features:
             known = ", ".join(profile.features) or "none"
-            raise ValueError(f"row {row.label!r} asks for features {row.features!r}; profile {profile.name} has {known}")
+            raise ValueError(
+                f"row {row.label!r} asks for features {row.features!r}; profile {profile.name} has {known}"
+            )
         overrides = overrides.then(profile.features[row.features])
     overrides = overrides.then(row.overrides)
     return RunSpec.from_dict(
@@ -76,12 +80,13 @@ def plan(
 ) -> list[Planned]:
     """The runs that fill the paper's tables, each once, whatever number of rows share it.
 
-    All rows come with the first seed before any comes with the second, so that a sweep that runs out of time leaves a
-    whole table of fewer seeds. A shared run computes the diagnostics of all its rows.
+    All rows come with the first seed before any comes with the second, so that a sweep that runs out of time
+    leaves a whole table of fewer seeds. A shared run computes the diagnostics of all its rows.
 
     Args:
         tables: ids; default all.
-        models: names that can be run; default all that `vtg_lib.models.MODELS` holds. Rows of others are left out.
+        models: names that can be run; default all that `vtg_lib.models.MODELS` holds. Rows of others are left
+            out.
 
     Raises:
         ValueError: unknown table or profile, or overrides that a model or the data does not have.

@@ -1,8 +1,10 @@
-"""What papers print for methods with released predictions, held against our evaluator's numbers and against each other.
+"""What papers print for methods with released predictions, held against our evaluator's numbers and against
+each other.
 
-Every QVHighlights row of the papers' main comparisons is a `Quote`. Words are computed from the numbers, at the precision
-in which a row is printed: "equal" (every cell), "last digit" (none off by more than one unit of it), "one cell differs",
-"differs"; for a row with a spread over seeds, "within one sd" or "beyond one sd", by its furthest cell.
+Every QVHighlights row of the papers' main comparisons is a `Quote`. Words are computed from the numbers, at
+the precision in which a row is printed: "equal" (every cell), "last digit" (none off by more than one unit of
+it), "one cell differs", "differs"; for a row with a spread over seeds, "within one sd" or "beyond one sd", by
+its furthest cell.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from vtg_lib.papers import Paper, Row, Table, load_paper, paper_keys
 
 EQUAL, LAST_DIGIT, ONE_CELL, DIFFERS = "equal", "last digit", "one cell differs", "differs"
 WITHIN_SD, BEYOND_SD = "within one sd", "beyond one sd"
-# The YAML with tables of several papers. A paper that has such tables in a YAML of its own is read from there.
+# The YAML with tables of several papers. A paper that has such tables in a YAML of its own is read from
+# there.
 SHARED = "foundations"
 # What a paper or a method is called; else its key in capitals, and the label of its row.
 PAPERS = {"simdetr": "Sim-DETR", "sadetr": "SA-DETR", "sgdetr": "SG-DETR", "tddetr": "TD-DETR"}
@@ -29,7 +32,8 @@ class Quote:
     """A row as one paper prints it for one split.
 
     Attributes:
-        paper, place: "SA-DETR", "Tab. 1"; label: the row's; method: the label without marks, by one name in all papers.
+        paper, place: "SA-DETR", "Tab. 1"; label: the row's; method: the label without marks, by one name in
+            all papers.
         split: val or test; file: the released predictions to hold it against, or None.
         numbers, sd: by key of the evaluator's "brief" result; decimals: to which they are printed.
     """
@@ -47,7 +51,9 @@ class Quote:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A quote against our numbers: the word, equal cells of all, and the cell that is furthest off (ours less printed)."""
+    """A quote against our numbers: the word, equal cells of all, and the cell that is furthest off (ours less
+    printed).
+    """
 
     word: str
     equal: int
@@ -59,7 +65,11 @@ class Check:
 def quotes(papers: Iterable[Paper] | None = None) -> list[Quote]:
     """The rows of every table that has a row with released predictions, in all papers' YAML or in `papers`."""
     loaded = [load_paper(key) for key in paper_keys()] if papers is None else list(papers)
-    own = {_plain(paper.key) for paper in loaded if paper.key != SHARED and any(_compares(table) for table in paper.tables)}
+    own = {
+        _plain(paper.key)
+        for paper in loaded
+        if paper.key != SHARED and any(_compares(table) for table in paper.tables)
+    }
     found = []
     for paper in loaded:
         for table in paper.tables:
@@ -139,7 +149,8 @@ def check(quote: Quote, brief: Mapping[str, float]) -> Check | None:
 def disagreements(found: Iterable[Quote]) -> list[tuple[str, str, str, dict[str, float]]]:
     """Cells that papers print differently for one method and split: (method, split, metric, {paper: number}).
 
-    A number agrees with those that round to it at its own decimals (trailing zeros do not count, in favour of agreement).
+    A number agrees with those that round to it at its own decimals (trailing zeros do not count, in favour of
+    agreement).
     """
     groups: dict[tuple[str, str], list[Quote]] = {}
     for quote in found:

@@ -19,8 +19,8 @@ class Column:
     Attributes:
         name: unique in its table.
         dataset, split: where the numbers come from; None for counts, settings, p-values and ranks.
-        metric: key in the evaluator's "brief" result, "parameters" for millions of learnable parameters, or None
-            where our runs have no such number.
+        metric: key in the evaluator's "brief" result, "parameters" for millions of learnable parameters, or
+            None where our runs have no such number.
     """
 
     name: str
@@ -80,7 +80,9 @@ class Profile:
             ValueError: the profile does not produce `dataset`.
         """
         if dataset not in self.datasets:
-            raise ValueError(f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}")
+            raise ValueError(
+                f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}"
+            )
         return self.layer.of(model).then(self.datasets[dataset].of(model))
 
 
@@ -131,7 +133,9 @@ class Varied:
         """
         method, _, number = label.rpartition(", ")
         if method not in self.claims or not number.replace(".", "", 1).isdigit():
-            raise ValueError(f"expected a label such as '{next(iter(self.claims), 'METHOD')}, 4', got {label!r}")
+            raise ValueError(
+                f"expected a label such as '{next(iter(self.claims), 'METHOD')}, 4', got {label!r}"
+            )
         return method, float(number)
 
 
@@ -196,11 +200,13 @@ class Dose:
     Attributes:
         key: its name.
         question: what it asks, as a sentence.
-        knob: field of the data specification; values: what it is set to, or what `settings` mean in numbers; unit: of the values.
+        knob: field of the data specification; values: what it is set to, or what `settings` mean in numbers;
+            unit: of the values.
         settings: what the knob is set to at each value, where that is no number.
         treated, control: (table, row label) of the two rows compared.
         gain: what the difference is called on the axis.
-        claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives it.
+        claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives
+            it.
     """
 
     key: str
@@ -223,7 +229,9 @@ class Dose:
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """A paper: its tables in the order of the chapter, the sizes at which they are run, and the dose-response studies."""
+    """A paper: its tables in the order of the chapter, the sizes at which they are run, and the dose-response
+    studies.
+    """
 
     key: str
     chapter: str
@@ -244,7 +252,9 @@ class Paper:
         for table in self.tables:
             if table.id == table_id:
                 return table
-        raise ValueError(f"{self.key} has no table {table_id!r}; it has {', '.join(t.id for t in self.tables)}")
+        raise ValueError(
+            f"{self.key} has no table {table_id!r}; it has {', '.join(t.id for t in self.tables)}"
+        )
 
     def profile(self, name: str) -> Profile:
         """The profile with this name.

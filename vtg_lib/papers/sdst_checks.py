@@ -1,7 +1,7 @@
 """What the SDST paper says about its own numbers, recomputed from the tables that it prints.
 
-Nothing is trained here: ranks (Tab. O), Friedman's and Nemenyi's tests (App. M, Tab. P) and the claims of the prose
-follow from printed cells.
+Nothing is trained here: ranks (Tab. O), Friedman's and Nemenyi's tests (App. M, Tab. P) and the claims of the
+prose follow from printed cells.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def ranked_scores() -> pd.DataFrame:
 
 
 def rank_check() -> pd.DataFrame:
-    """Tab. O cell by cell, where it disagrees with Tabs. 1 and 2: method, metric, score, printed and recomputed rank.
+    """Tab. O cell by cell, where it disagrees with Tabs. 1 and 2: method, metric, score, printed and
+    recomputed rank.
 
-    Ties may be printed as the mean of their places (1.5), the best (1) or in either order: a printed rank between
-    the best and the worst place of a tie agrees. "dense rank" counts a tie as one place; where the printed rank is
-    that one, the convention differs (and does not suit the test), not the order.
+    Ties may be printed as the mean of their places (1.5), the best (1) or in either order: a printed rank
+    between the best and the worst place of a tie agrees. "dense rank" counts a tie as one place; where the
+    printed rank is that one, the convention differs (and does not suit the test), not the order.
     """
     scores, printed = ranked_scores(), frame("tabO")
     best, worst = (scores.rank(ascending=False, method=m) for m in ("min", "max"))
@@ -56,7 +57,16 @@ def rank_check() -> pd.DataFrame:
             p, low, high = (t.loc[method, metric] for t in (printed, best, worst))
             if (np.isnan(p) and np.isnan(low)) or low <= p <= high:
                 continue
-            rows.append((method, metric, scores.loc[method, metric], p, mean.loc[method, metric], dense.loc[method, metric]))
+            rows.append(
+                (
+                    method,
+                    metric,
+                    scores.loc[method, metric],
+                    p,
+                    mean.loc[method, metric],
+                    dense.loc[method, metric],
+                )
+            )
     columns = ["method", "metric", "score", "printed rank", "recomputed rank", "dense rank"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -69,8 +79,8 @@ def friedman_check() -> stats.Friedman:
 def nemenyi_check() -> pd.DataFrame:
     """Tab. P beside Nemenyi's p values, recomputed from the scores and from Tab. O's printed ranks.
 
-    The rank difference is the method's mean rank over the complete blocks minus ours (positive: ours is better);
-    significance needs more than the critical difference.
+    The rank difference is the method's mean rank over the complete blocks minus ours (positive: ours is
+    better); significance needs more than the critical difference.
     """
     printed = frame("tabP")["p-value"]
     scores = ranked_scores()

@@ -1,7 +1,9 @@
-"""Statements of the SDST paper that its own tables can confirm or contradict, each recomputed from printed cells.
+"""Statements of the SDST paper that its own tables can confirm or contradict, each recomputed from printed
+cells.
 
-Statements whose numbers were lost from the text are here only where their wording alone can be checked. "holds" means
-that the printed cells bear the statement out as it is worded; a deviation in the last digit counts as a deviation.
+Statements whose numbers were lost from the text are here only where their wording alone can be checked.
+"holds" means that the printed cells bear the statement out as it is worded; a deviation in the last digit
+counts as a deviation.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def _beats_sg_detr() -> Outcome:
     parts, wins = [], ours > other
     for split in ("test", "val"):
         names = [name for name in f.columns if name.startswith(split) and not math.isnan(other[name])]
-        parts.append(f"{split}: ahead in {int(wins[names].sum())}, equal in {int((ours == other)[names].sum())} of {len(names)}")
+        parts.append(
+            f"{split}: ahead in {int(wins[names].sum())}, equal in {int((ours == other)[names].sum())} of {len(names)}"
+        )
     return "; ".join(parts), int(wins.sum()) >= 2
 
 
@@ -74,16 +78,19 @@ def _appendix_e() -> Outcome:
 def _copied_row() -> Outcome:
     c, i = frame("tabC").loc["R2-Tuning"], frame("tabI")
     equal = {label: int((c == i.loc[label]).sum()) for label in ("R2-Tuning", "LST")}
-    return f"equal cells: {equal['R2-Tuning']} of 6 with its row in Tab. I, {equal['LST']} of 6 with LST's", equal[
-        "R2-Tuning"
-    ] == 6
+    return (
+        f"equal cells: {equal['R2-Tuning']} of 6 with its row in Tab. I, {equal['LST']} of 6 with LST's",
+        equal["R2-Tuning"] == 6,
+    )
 
 
 def _last_level() -> Outcome:
     f = frame("tabK")["mAP"]
     gains = {k: round(f[f"K={k}, last level"] - f[f"K={k}, intermediate"], 2) for k in (2, 3, 4, 5)}
     text = ", ".join(f"K={k} {gain:+.2f}" for k, gain in gains.items())
-    return f"mAP, last level minus intermediate: {text}", gains[2] > 0 and gains[3] > 0 > max(gains[4], gains[5])
+    return f"mAP, last level minus intermediate: {text}", gains[2] > 0 and gains[3] > 0 > max(
+        gains[4], gains[5]
+    )
 
 
 def _initialisation() -> Outcome:
@@ -113,15 +120,18 @@ def _ffn() -> Outcome:
 def _conditioning_hd() -> Outcome:
     f = frame("tab6")[HD]
     best = {name: f[name].idxmax() for name in HD}
-    return ", ".join(f"best {name}: {row} {f.loc[row, name]:.2f}" for name, row in best.items()), set(best.values()) == {
-        "Post CA+SA+FFN"
-    }
+    return ", ".join(f"best {name}: {row} {f.loc[row, name]:.2f}" for name, row in best.items()), set(
+        best.values()
+    ) == {"Post CA+SA+FFN"}
 
 
 def _losses() -> Outcome:
     f = frame("tabE")
     better = [
-        f"{name}: {row} {f.loc[row, name]:.2f}" for row in f.index for name in f.columns if f.loc[row, name] > f.loc["Ours", name]
+        f"{name}: {row} {f.loc[row, name]:.2f}"
+        for row in f.index
+        for name in f.columns
+        if f.loc[row, name] > f.loc["Ours", name]
     ]
     return "better without: " + ("; ".join(better) or "nowhere"), not better
 
@@ -152,7 +162,9 @@ def _permutation_ranks() -> Outcome:
     moved = []
     for name in mean.index:
         column = tab1[f"val {name}"].drop(index=OURS).dropna()
-        before, after = (1 + int((column > value).sum()) for value in (tab1.loc[OURS, f"val {name}"], mean[name]))
+        before, after = (
+            1 + int((column > value).sum()) for value in (tab1.loc[OURS, f"val {name}"], mean[name])
+        )
         if before != after:
             moved.append(f"{name}: place {before} becomes {after}")
     return "; ".join(moved) or "every place stays", not moved
@@ -205,12 +217,17 @@ OURS_TABLES = {*(f"tab{i}" for i in "34567"), *(f"tab{i}" for i in "EFHJKLMN")}
 
 def _friedman_p() -> Outcome:
     test = friedman_check()
-    return f"chi² {test.statistic:.2f}, p {test.p:.1e}, {test.blocks} blocks, {test.methods} methods", test.p > ALPHA
+    return (
+        f"chi² {test.statistic:.2f}, p {test.p:.1e}, {test.blocks} blocks, {test.methods} methods",
+        test.p > ALPHA,
+    )
 
 
 def _blocks() -> Outcome:
     complete = frame("tabO").dropna(axis=1).shape[1]
-    return f"{complete} of {frame('tabO').shape[1]} columns rank all nine methods", complete == frame("tabO").shape[1]
+    return f"{complete} of {frame('tabO').shape[1]} columns rank all nine methods", complete == frame(
+        "tabO"
+    ).shape[1]
 
 
 def _printed_ranks() -> Outcome:
@@ -229,9 +246,16 @@ def _nemenyi() -> Outcome:
 
 def _nemenyi_order() -> Outcome:
     table = nemenyi_check()
-    inside = table[(table["rank difference"].abs() < table["critical difference"]) & table["printed different"]]
-    text = ", ".join(f"{m} {d:+.1f}" for m, d in zip(inside["method"], inside["rank difference"], strict=True))
-    return f"below the critical difference {table['critical difference'].iloc[0]:.2f}: {text or 'none'}", inside.empty
+    inside = table[
+        (table["rank difference"].abs() < table["critical difference"]) & table["printed different"]
+    ]
+    text = ", ".join(
+        f"{m} {d:+.1f}" for m, d in zip(inside["method"], inside["rank difference"], strict=True)
+    )
+    return (
+        f"below the critical difference {table['critical difference'].iloc[0]:.2f}: {text or 'none'}",
+        inside.empty,
+    )
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -247,7 +271,12 @@ CLAIMS: tuple[Claim, ...] = (
         printed="several",
         check=_beats_sg_detr,
     ),
-    Claim(place="Sec. 5.2", claim="state of the art on Charades-STA and TACoS", printed="both", check=_sota_tacos),
+    Claim(
+        place="Sec. 5.2",
+        claim="state of the art on Charades-STA and TACoS",
+        printed="both",
+        check=_sota_tacos,
+    ),
     Claim(
         place="App. E",
         claim="better than the second best in all metrics but TACoS R1@0.5",
@@ -260,7 +289,12 @@ CLAIMS: tuple[Claim, ...] = (
         printed="the same row",
         check=_copied_row,
     ),
-    Claim(place="Tabs. 3-N", claim="our row is the same run as in Tab. 1", printed="the same row", check=_ours_everywhere),
+    Claim(
+        place="Tabs. 3-N",
+        claim="our row is the same run as in Tab. 1",
+        printed="the same row",
+        check=_ours_everywhere,
+    ),
     Claim(
         place="Sec. 6.1",
         claim="last-level features win at small K, intermediate ones at larger K",
@@ -287,7 +321,12 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(place="Sec. 6.4", claim="CA matters more for R1, SA more for mAP", printed="", check=_ca_and_sa),
     Claim(place="Sec. 6.4", claim="the final FFN is beneficial", printed="beneficial", check=_ffn),
-    Claim(place="App. G", claim="removing a loss worsens every metric", printed="the need for the losses", check=_losses),
+    Claim(
+        place="App. G",
+        claim="removing a loss worsens every metric",
+        printed="the need for the losses",
+        check=_losses,
+    ),
     Claim(
         place="App. G",
         claim="mean ± standard deviation of the five settings (n - 1)",
@@ -330,21 +369,36 @@ CLAIMS: tuple[Claim, ...] = (
         printed="+0.74, +0.47, +2.84, +1.33",
         check=_lengths,
     ),
-    Claim(place="App. K, Tab. M", claim="the CNN harms the centre embedding", printed="harms", check=_cnn_at_center),
+    Claim(
+        place="App. K, Tab. M",
+        claim="the CNN harms the centre embedding",
+        printed="harms",
+        check=_cnn_at_center,
+    ),
     Claim(
         place="App. L, Tab. N",
         claim="the earlier the text is injected, the better",
         printed="as early as possible",
         check=_early_text,
     ),
-    Claim(place="App. M, Tab. O", claim="the ranks follow from Tabs. 1 and 2", printed="Tab. O", check=_printed_ranks),
+    Claim(
+        place="App. M, Tab. O",
+        claim="the ranks follow from Tabs. 1 and 2",
+        printed="Tab. O",
+        check=_printed_ranks,
+    ),
     Claim(
         place="App. M.1",
         claim="Friedman's test is over all metrics of the three data sets",
         printed="number lost",
         check=_blocks,
     ),
-    Claim(place="App. M.1", claim="Friedman's p is greater than 0.05", printed="greater than 0.05", check=_friedman_p),
+    Claim(
+        place="App. M.1",
+        claim="Friedman's p is greater than 0.05",
+        printed="greater than 0.05",
+        check=_friedman_p,
+    ),
     Claim(
         place="App. M.2, Tab. P",
         claim="different from all methods but SG-DETR by Nemenyi's test",

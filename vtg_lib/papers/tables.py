@@ -59,7 +59,9 @@ __all__ = [
 
 
 def frame(results: TableResults) -> pd.DataFrame:
-    """Rows by label (and evidence), columns in pairs (column, paper | ours | sd | n); NaN where there is no number."""
+    """Rows by label (and evidence), columns in pairs (column, paper | ours | sd | n); NaN where there is no
+    number.
+    """
     import pandas as pd
 
     data: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
@@ -70,17 +72,22 @@ def frame(results: TableResults) -> pd.DataFrame:
             for column in results.table.columns:
                 summary = evidence.summary(column.name) if evidence else stats.summarise([])
                 values = (_nan(result.row.paper[column.name]), summary.mean, summary.sd, float(summary.n))
-                cells.update({(column.name, k): v for k, v in zip(("paper", "ours", "sd", "n"), values, strict=True)})
+                cells.update(
+                    {(column.name, k): v for k, v in zip(("paper", "ours", "sd", "n"), values, strict=True)}
+                )
     names = pd.MultiIndex.from_tuples(list(data), names=["row", "evidence"]) if data else None
-    columns = pd.MultiIndex.from_product([[c.name for c in results.table.columns], ["paper", "ours", "sd", "n"]])
+    columns = pd.MultiIndex.from_product(
+        [[c.name for c in results.table.columns], ["paper", "ours", "sd", "n"]]
+    )
     return pd.DataFrame([list(cells.values()) for cells in data.values()], index=names, columns=columns)
 
 
 def agreement(results: TableResults, column: str | None = None) -> dict[str, Any]:
     """How far ours agrees with the paper in one column (default the table's primary one).
 
-    `decided` rows have the verdict "same direction" or "reversed", `same` of them the former; `spearman` and `kendall`
-    compare the order of the `ranked` rows that both have, ours by the mean over seeds of the reference row's evidence.
+    `decided` rows have the verdict "same direction" or "reversed", `same` of them the former; `spearman` and
+    `kendall` compare the order of the `ranked` rows that both have, ours by the mean over seeds of the
+    reference row's evidence.
     """
     column = column or results.table.primary or ""
     words = [r.verdicts[column].word for r in results.rows if column in r.verdicts]
@@ -109,35 +116,50 @@ def agreement_table(compared: Mapping[str, TableResults]) -> pd.DataFrame:
     """`agreement` of every table that has a reference row, one line each."""
     import pandas as pd
 
-    return pd.DataFrame([agreement(results) for results in compared.values() if results.table.reference is not None])
+    return pd.DataFrame(
+        [agreement(results) for results in compared.values() if results.table.reference is not None]
+    )
 
 
 def spread_over_rows(results: TableResults) -> pd.DataFrame:
-    """How far a table's rows lie apart, as printed and in our runs, beside how far our seeds do, column by column.
+    """How far a table's rows lie apart, as printed and in our runs, beside how far our seeds do, column by
+    column.
 
-    Of the rows that have runs: mean and sd over rows, of the printed numbers and of our means; `seed sd`, the root mean square
-    of their sd over seeds (NaN where none has two); `rows`, how many there are.
+    Of the rows that have runs: mean and sd over rows, of the printed numbers and of our means; `seed sd`, the
+    root mean square of their sd over seeds (NaN where none has two); `rows`, how many there are.
     """
     import pandas as pd
 
     lines = []
     for column in results.table.columns:
         pairs = [
-            (row.row.paper[column.name], row.best_run.summary(column.name)) for row in results.rows if row.best_run is not None
+            (row.row.paper[column.name], row.best_run.summary(column.name))
+            for row in results.rows
+            if row.best_run is not None
         ]
         known = [(printed, ours) for printed, ours in pairs if printed is not None and ours.n]
         if len(known) < 2:
             continue
-        paper, mine = (stats.summarise(values) for values in zip(*((p, ours.mean) for p, ours in known), strict=True))
+        paper, mine = (
+            stats.summarise(values) for values in zip(*((p, ours.mean) for p, ours in known), strict=True)
+        )
         squares = [ours.sd**2 for _, ours in known if not math.isnan(ours.sd)]
         seed_sd = math.sqrt(sum(squares) / len(squares)) if squares else math.nan
-        cells = {"paper": paper.mean, "paper sd": paper.sd, "ours": mine.mean, "our sd": mine.sd, "seed sd": seed_sd}
+        cells = {
+            "paper": paper.mean,
+            "paper sd": paper.sd,
+            "ours": mine.mean,
+            "our sd": mine.sd,
+            "seed sd": seed_sd,
+        }
         lines.append({"column": column.name, **cells, "rows": len(known)})
     return pd.DataFrame(lines, columns=["column", "paper", "paper sd", "ours", "our sd", "seed sd", "rows"])
 
 
 def released_check(compared: Mapping[str, TableResults]) -> pd.DataFrame:
-    """Released predictions by our evaluator beside the printed number: table, row, column, paper, ours, equal."""
+    """Released predictions by our evaluator beside the printed number: table, row, column, paper, ours,
+    equal.
+    """
     import pandas as pd
 
     lines = []
@@ -146,7 +168,16 @@ def released_check(compared: Mapping[str, TableResults]) -> pd.DataFrame:
             for column, seeds in (result.released.values if result.released else {}).items():
                 printed, value = result.row.paper[column], seeds[0]
                 if printed is not None:
-                    lines.append((results.table.id, result.row.label, column, printed, value, abs(printed - value) < 0.005))
+                    lines.append(
+                        (
+                            results.table.id,
+                            result.row.label,
+                            column,
+                            printed,
+                            value,
+                            abs(printed - value) < 0.005,
+                        )
+                    )
     return pd.DataFrame(lines, columns=["table", "row", "column", "paper", "ours", "equal"])
 
 
@@ -157,9 +188,10 @@ def to_json(
 ) -> list[dict[str, Any]]:
     """What `vtg tables --json` prints: plain JSON values, no NaN.
 
-    Each table: paper, table, caption, columns, rows; each row: label, paper {column: number, printed ones only},
-    source, best {evidence, mean {column: number}, sd {column: number or null}, n}, verdict (of the primary column). `best` of a
-    row without evidence has the evidence null, no numbers and n = 0. Counted parameters are under `counted`.
+    Each table: paper, table, caption, columns, rows; each row: label, paper {column: number, printed ones
+    only}, source, best {evidence, mean {column: number}, sd {column: number or null}, n}, verdict (of the
+    primary column). `best` of a row without evidence has the evidence null, no numbers and n = 0. Counted
+    parameters are under `counted`.
     """
     tables = []
     for table_id, results in compare(paper, store, released=released).items():
@@ -182,7 +214,15 @@ def to_json(
                 row["runs"] = _best_json(result.best_run)
             rows.append(row)
         columns = [column.name for column in table.columns]
-        tables.append({"paper": paper.key, "table": table_id, "caption": table.caption, "columns": columns, "rows": rows})
+        tables.append(
+            {
+                "paper": paper.key,
+                "table": table_id,
+                "caption": table.caption,
+                "columns": columns,
+                "rows": rows,
+            }
+        )
     return tables
 
 
@@ -199,7 +239,9 @@ def _best_json(evidence: Evidence | None) -> dict[str, Any]:
 
 
 def explorer_tables(compared: Mapping[str, TableResults]) -> list[dict[str, Any]]:
-    """What `vtg_lib.book.widgets.table_explorer` takes: rows with `ours` as {column: [a cell a kind of evidence]}."""
+    """What `vtg_lib.book.widgets.table_explorer` takes: rows with `ours` as {column: [a cell a kind of
+    evidence]}.
+    """
     tables = []
     for results in compared.values():
         rows = []
@@ -209,10 +251,19 @@ def explorer_tables(compared: Mapping[str, TableResults]) -> list[dict[str, Any]
             for evidence in (evidence for evidence in kinds if evidence is not None):
                 for column in evidence.values:
                     ours.setdefault(column, []).append(_cell(evidence, column))
-            rows.append({"label": result.row.label, "paper": dict(result.row.paper), "source": result.row.source, "ours": ours})
+            rows.append(
+                {
+                    "label": result.row.label,
+                    "paper": dict(result.row.paper),
+                    "source": result.row.source,
+                    "ours": ours,
+                }
+            )
         columns = [column.name for column in results.table.columns]
         title = results.table.title
-        tables.append({"table": title, "caption": f"{title}. {results.table.caption}", "columns": columns, "rows": rows})
+        tables.append(
+            {"table": title, "caption": f"{title}. {results.table.caption}", "columns": columns, "rows": rows}
+        )
     return tables
 
 

@@ -1,7 +1,8 @@
 """Figures of the book.
 
-Every function takes plain numbers and returns a matplotlib `Figure`; `show` turns it into what a page displays. Colours keep
-their meaning through the book: grey is the paper, blue is ours, green the ground truth, orange a prediction.
+Every function takes plain numbers and returns a matplotlib `Figure`; `show` turns it into what a page
+displays. Colours keep their meaning through the book: grey is the paper, blue is ours, green the ground
+truth, orange a prediction.
 """
 
 from __future__ import annotations

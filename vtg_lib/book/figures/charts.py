@@ -25,8 +25,8 @@ def slope_chart(
 ) -> Figure:
     """Each row of a table as a line from the paper's number to ours, each side on its own scale.
 
-    The two sides have different scales on purpose: evidence `sim` and `rendered` shows order and direction, not absolute
-    numbers. Rows that lack one side are left out.
+    The two sides have different scales on purpose: evidence `sim` and `rendered` shows order and direction,
+    not absolute numbers. Rows that lack one side are left out.
     """
     rows = [
         (label, float(p), float(o), float((ours_sd or [None] * len(labels))[i] or 0.0))
@@ -40,17 +40,37 @@ def slope_chart(
     right = _scaled([row[2] for row in rows])
     for index, (label, value, mean, sd) in enumerate(rows):
         colour = SERIES[index % len(SERIES)]
-        axes.plot([0, 1], [left[index], right[index]], color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5)
+        axes.plot(
+            [0, 1],
+            [left[index], right[index]],
+            color=colour,
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=5,
+        )
         mean_text = f"{mean:.1f} ± {sd:.1f}" if sd else f"{mean:.1f}"
         axes.annotate(
-            f"{label}  {value:.1f}", (0, left[index]), (-8, 0), textcoords="offset points", ha="right", va="center", color=colour
+            f"{label}  {value:.1f}",
+            (0, left[index]),
+            (-8, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=colour,
         )
         axes.annotate(
-            f"{mean_text}  {label}", (1, right[index]), (8, 0), textcoords="offset points", ha="left", va="center", color=colour
+            f"{mean_text}  {label}",
+            (1, right[index]),
+            (8, 0),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            color=colour,
         )
     axes.set_xlim(-1.0, 2.0)
     axes.set_ylim(-0.08, 1.08)
-    axes.set_xticks([0, 1], [f"paper\n{metric}", f"ours ({evidence})\n{metric}" if evidence else f"ours\n{metric}"])
+    axes.set_xticks(
+        [0, 1], [f"paper\n{metric}", f"ours ({evidence})\n{metric}" if evidence else f"ours\n{metric}"]
+    )
     axes.set_yticks([])
     axes.grid(False)
     axes.spines["left"].set_visible(False)
@@ -76,7 +96,8 @@ def offset_histograms(
     *,
     initial: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
-    """Distributions of weighted offsets: one row per refinement level, one column per attention head, one colour per method.
+    """Distributions of weighted offsets: one row per refinement level, one column per attention head, one
+    colour per method.
 
     Args:
         counts: per method, `[levels][heads][bins]` samples; see `vtg_lib.diagnostics.offsets`.
@@ -88,7 +109,9 @@ def offset_histograms(
         figure, axes = subplots(size=(6.4, 1.2))
         return empty(figure, axes, "no offsets were traced")
     levels, heads = (max(array.shape[axis] for array in arrays.values()) for axis in (0, 1))
-    figure, axes = subplots(levels, heads, size=(1.0 * heads + 1.0, 0.8 * levels + 0.8), sharex=True, sharey="row", squeeze=False)
+    figure, axes = subplots(
+        levels, heads, size=(1.0 * heads + 1.0, 0.8 * levels + 0.8), sharex=True, sharey="row", squeeze=False
+    )
     for level in range(levels):
         for head in range(heads):
             cell = axes[level, head]
@@ -99,7 +122,12 @@ def offset_histograms(
                     label = method if level == head == 0 else None
                     cell.stairs(share, edges, color=SERIES[index], linewidth=1.2, label=label)
                 if initial and method in initial and head < len(initial[method]):
-                    cell.axvline(initial[method][head], color=SERIES[index], linestyle=("--", ":")[index % 2], linewidth=1)
+                    cell.axvline(
+                        initial[method][head],
+                        color=SERIES[index],
+                        linestyle=("--", ":")[index % 2],
+                        linewidth=1,
+                    )
             cell.set_yticks([])
             cell.grid(False)
             if level == 0:

@@ -57,7 +57,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapped
 
 
-def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float], **keywords: Any) -> tuple[Figure, Any]:
+def subplots(
+    rows: int = 1, columns: int = 1, *, size: tuple[float, float], **keywords: Any
+) -> tuple[Figure, Any]:
     """A figure, ``size`` in inches; made without pyplot, so that nothing global holds on to it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -68,7 +70,9 @@ def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float], **ke
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG of few colours (a page embeds many pictures), at most `MAX_BYTES` long where that is possible."""
+    """The figure as a PNG of few colours (a page embeds many pictures), at most `MAX_BYTES` long where that
+    is possible.
+    """
     from PIL import Image
 
     raw = io.BytesIO()
@@ -77,7 +81,9 @@ def png(figure: Figure) -> bytes:
     picture = Image.open(raw).convert("RGB")
     for colours in (96, 48, 24):
         small = io.BytesIO()
-        picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            small, "PNG", optimize=True
+        )
         if small.tell() <= MAX_BYTES:
             break
     return small.getvalue()

@@ -28,8 +28,8 @@ class Timeline:
         saliency_truth: mean annotator score per clip in 0..1, or empty.
         saliency: per method, one score per clip (any scale; drawn rescaled to 0..1).
         references: per method, the best query's [start, end] at each refinement level, first level first.
-        offsets: per method and level, the positions (seconds) that the best query's attention looks at, with weights:
-            [position, weight] each.
+        offsets: per method and level, the positions (seconds) that the best query's attention looks at, with
+            weights: [position, weight] each.
     """
 
     name: str
@@ -43,8 +43,19 @@ class Timeline:
     offsets: Mapping[str, Sequence[Sequence[Sequence[float]]]] = field(default_factory=dict)
 
 
-def _bar(axes: Axes, row: float, start: float, end: float, colour: str, alpha: float = 1.0, height: float = 0.62) -> None:
-    axes.barh(row, end - start, left=start, height=height, color=colour, alpha=alpha, linewidth=0.6, edgecolor="white")
+def _bar(
+    axes: Axes, row: float, start: float, end: float, colour: str, alpha: float = 1.0, height: float = 0.62
+) -> None:
+    axes.barh(
+        row,
+        end - start,
+        left=start,
+        height=height,
+        color=colour,
+        alpha=alpha,
+        linewidth=0.6,
+        edgecolor="white",
+    )
 
 
 def _rescaled(values: Sequence[float]) -> np.ndarray:
@@ -55,7 +66,8 @@ def _rescaled(values: Sequence[float]) -> np.ndarray:
 
 @styled
 def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
-    """Ground truth, each method's best predictions, references level by level with where attention looks, and saliency.
+    """Ground truth, each method's best predictions, references level by level with where attention looks, and
+    saliency.
 
     Args:
         sample: what to draw.
@@ -67,7 +79,9 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
     rows = 1 + sum((method in sample.predictions) + levels[method] for method in methods)
     with_saliency = bool(len(sample.saliency_truth) or sample.saliency)
     heights = [0.24 * rows + 0.25] + ([0.9 if len(sample.saliency) <= 2 else 1.4] if with_saliency else [])
-    figure, axes = subplots(len(heights), 1, size=(width, sum(heights) + 0.45), sharex=True, squeeze=False, height_ratios=heights)
+    figure, axes = subplots(
+        len(heights), 1, size=(width, sum(heights) + 0.45), sharex=True, squeeze=False, height_ratios=heights
+    )
     main = axes[0, 0]
     labels = ["ground truth"]
     for start, end in sample.windows:
@@ -80,7 +94,15 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
             row = len(labels)
             best = sample.predictions[method][:top]
             for rank, (start, end, _) in reversed(list(enumerate(best))):
-                _bar(main, row, start, end, PREDICTION, alpha=1.0 if rank == 0 else 0.35, height=0.62 - 0.18 * min(rank, 2))
+                _bar(
+                    main,
+                    row,
+                    start,
+                    end,
+                    PREDICTION,
+                    alpha=1.0 if rank == 0 else 0.35,
+                    height=0.62 - 0.18 * min(rank, 2),
+                )
             labels.append(f"{method}: predictions" if levels[method] else method)
         for level, (start, end) in enumerate(sample.references.get(method, ())):
             row = len(labels)
@@ -90,7 +112,15 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
             if level < len(looks) and len(looks[level]):
                 position, weight = np.asarray(looks[level], dtype=float).T
                 size = 4 + 40 * weight / max(float(weight.max()), 1e-9)
-                main.scatter(position, np.full_like(position, row), s=size, color=BLACK, alpha=0.55, zorder=3, linewidth=0)
+                main.scatter(
+                    position,
+                    np.full_like(position, row),
+                    s=size,
+                    color=BLACK,
+                    alpha=0.55,
+                    zorder=3,
+                    linewidth=0,
+                )
             labels.append(f"{method}: level {level + 1}")
     main.set_yticks(range(len(labels)), labels)
     main.set_ylim(len(labels) - 0.4, -0.6)
@@ -101,13 +131,30 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
         clips = max([len(sample.saliency_truth), *(len(values) for values in sample.saliency.values())])
         middle = (np.arange(clips) + 0.5) * sample.duration / clips
         if len(sample.saliency_truth):
-            low.fill_between(middle[: len(sample.saliency_truth)], sample.saliency_truth, color=TRUTH, alpha=0.35, step="mid")
+            low.fill_between(
+                middle[: len(sample.saliency_truth)],
+                sample.saliency_truth,
+                color=TRUTH,
+                alpha=0.35,
+                step="mid",
+            )
         for index, (method, values) in enumerate(sample.saliency.items()):
-            low.plot(middle[: len(values)], _rescaled(values), color=SERIES[index % len(SERIES)], label=method, linewidth=1.2)
+            low.plot(
+                middle[: len(values)],
+                _rescaled(values),
+                color=SERIES[index % len(SERIES)],
+                label=method,
+                linewidth=1.2,
+            )
         low.set_ylabel("saliency")
         low.set_ylim(0, 1.05)
         if len(sample.saliency) > 2:  # too many to fit among the curves
-            figure.legend(*low.get_legend_handles_labels(), ncols=len(sample.saliency), loc="outside lower center", fontsize=8)
+            figure.legend(
+                *low.get_legend_handles_labels(),
+                ncols=len(sample.saliency),
+                loc="outside lower center",
+                fontsize=8,
+            )
         elif sample.saliency:
             low.legend(ncols=len(sample.saliency), loc="upper right", fontsize=7)
     axes[-1, 0].set_xlim(0, sample.duration)

@@ -1,7 +1,7 @@
 """The chapter on task, data, evaluator and released predictions.
 
-`parts` has its numbers (evidence `released`), `chapter` the chapter's object, and `data`, `evaluator`, `rows` and `predictions`
-are what its notebook displays. Nothing is trained.
+`parts` has its numbers (evidence `released`), `chapter` the chapter's object, and `data`, `evaluator`, `rows`
+and `predictions` are what its notebook displays. Nothing is trained.
 """
 
 from __future__ import annotations

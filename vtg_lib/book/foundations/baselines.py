@@ -27,7 +27,10 @@ def _results(chapter: Foundations) -> TableResults:
     store = Store(chapter.store.path.parent / f"{paper.chapter}.jsonl")
     found = compare(paper, store, [TABLE])[TABLE]
     names = {OURS: NAME}
-    rows = [replace(row, row=replace(row.row, label=names.get(row.row.label, row.row.label))) for row in found.rows]
+    rows = [
+        replace(row, row=replace(row.row, label=names.get(row.row.label, row.row.label)))
+        for row in found.rows
+    ]
     return replace(found, rows=tuple(rows), lacking=tuple(names.get(label, label) for label in found.lacking))
 
 
@@ -52,8 +55,15 @@ def order_figure(chapter: Foundations) -> HTML:
         ours_sd=[place.ours.sd if place.ours.n > 1 else None for place in places],
         evidence=KIND,
     )
-    told = "; ".join(f"{place.label}: paper {place.printed:.2f}, ours {place.ours.mean:.2f}" for place in places) or "nothing yet"
-    return plots.show(figure, f"Slope chart of {COLUMN}, each side on its own scale. {told}", "The printed order beside ours.")
+    told = (
+        "; ".join(f"{place.label}: paper {place.printed:.2f}, ours {place.ours.mean:.2f}" for place in places)
+        or "nothing yet"
+    )
+    return plots.show(
+        figure,
+        f"Slope chart of {COLUMN}, each side on its own scale. {told}",
+        "The printed order beside ours.",
+    )
 
 
 def order_told(chapter: Foundations) -> HTML:
@@ -63,7 +73,9 @@ def order_told(chapter: Foundations) -> HTML:
     for row in results.rows:
         if row.row.paper[COLUMN] is None and KIND in row.runs:
             ours = row.runs[KIND].summary(COLUMN)
-            lines.append(f"No number is printed for {row.row.label}; ours: {ours.mean:.2f} (sd {ours.sd:.2f}, {ours.n} seeds).")
+            lines.append(
+                f"No number is printed for {row.row.label}; ours: {ours.mean:.2f} (sd {ours.sd:.2f}, {ours.n} seeds)."
+            )
     if results.lacking:
         lines.append(f"Not run yet: {', '.join(results.lacking)}. {COMMAND}")
     return items(lines)

@@ -1,4 +1,6 @@
-"""Views on the task and its data: a query, statistics and distributions, and what the generator makes of them."""
+"""Views on the task and its data: a query, statistics and distributions, and what the generator makes of
+them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ DISTRIBUTIONS = {
 WORLDS = ("sim", "rendered")  # kinds whose knobs are shown
 
 
-# ----------------------------------------------------------------------------------------------------- start, the task
+# ----------------------------------------------------------------------------------------------------- start,
+# the task
 
 
 def overview(chapter: Foundations) -> HTML:
@@ -55,7 +58,8 @@ def one_query(chapter: Foundations) -> HTML:
     return plots.show(plots.timeline(bare, width=figures.WIDTH), plots.timeline_alt(bare), caption)
 
 
-# ------------------------------------------------------------------------------------------------------------ the data
+# ------------------------------------------------------------------------------------------------------------
+# the data
 
 
 @functools.cache
@@ -80,7 +84,9 @@ def data_table(chapter: Foundations) -> HTML:
                 "words": entry["words_per_query"]["mean"],
                 "moments": entry["windows_per_query"]["mean"],
                 "one moment (%)": 100 * found["moments"][0],
-                "length, median / mean (s)": _both(entry["window_length"]["median"], entry["window_length"]["mean"]),
+                "length, median / mean (s)": _both(
+                    entry["window_length"]["median"], entry["window_length"]["mean"]
+                ),
                 "video inside (%)": 100 * entry["coverage"],
                 "begin at 0 / reach the end (%)": _both(100 * begins, 100 * ends),
                 "saliency, 0–12": entry.get("saliency", {}).get("mean"),
@@ -125,7 +131,8 @@ def data_oddities(chapter: Foundations) -> HTML:
     lines = [
         f"**{label}**: "
         + "; ".join(
-            f"{count} of {found['statistics']['queries']} rows {told.get(kind, kind)}" for kind, count in found["notes"].items()
+            f"{count} of {found['statistics']['queries']} rows {told.get(kind, kind)}"
+            for kind, count in found["notes"].items()
         )
         + "."
         for label, found in chapter.found["annotations"].items()
@@ -144,7 +151,9 @@ def data_figure(chapter: Foundations) -> HTML:
         for label, found in sets.items()
     )
     alt = f"Six panels of distributions of annotations, one line a data set. {told}."
-    return plots.show(figures.distributions(sets), alt, "Distributions of annotations. Generated ones are evidence sim.")
+    return plots.show(
+        figures.distributions(sets), alt, "Distributions of annotations. Generated ones are evidence sim."
+    )
 
 
 @part("annotations")
@@ -152,10 +161,14 @@ def generated_gap(chapter: Foundations) -> HTML:
     """How far the generated distributions are from QVHighlights', as the share that would have to move."""
     real, ours = chapter.found["annotations"]["QVHighlights train"], _generated()
     gaps = {
-        name: distance(*(profile(shapes[key]) if key == "position" else shapes[key] for shapes in (real, ours)))
+        name: distance(
+            *(profile(shapes[key]) if key == "position" else shapes[key] for shapes in (real, ours))
+        )
         for key, name in DISTRIBUTIONS.items()
     }
-    rows = [{"distribution": name, "share that would have to move (%)": 100 * gap} for name, gap in gaps.items()]
+    rows = [
+        {"distribution": name, "share that would have to move (%)": 100 * gap} for name, gap in gaps.items()
+    ]
     furthest, nearest = max(gaps, key=lambda n: gaps[n]), min(gaps, key=lambda n: gaps[n])
     text = f"Nearest: {nearest} ({percent(gaps[nearest])}). Furthest: {furthest} ({percent(gaps[furthest])})."
     return joined(table(rows, digits=1), paragraph(text))
@@ -167,14 +180,24 @@ def knob_table() -> HTML:
     from vtg_lib.data.render import RENDER_VERSION
 
     worlds = {kind: resolve({"kind": kind}) for kind in WORLDS}
-    names = dict.fromkeys(name for knobs in worlds.values() for name in knobs if name not in ("kind", "seed", "dataset"))
-    rows = [{"knob": name} | {kind: _shown(knobs.get(name)) for kind, knobs in worlds.items()} for name in names]
-    return wrapped(f"<details><summary>{RENDER_VERSION}: all {len(rows)} knobs</summary>", table(rows), "</details>")
+    names = dict.fromkeys(
+        name for knobs in worlds.values() for name in knobs if name not in ("kind", "seed", "dataset")
+    )
+    rows = [
+        {"knob": name} | {kind: _shown(knobs.get(name)) for kind, knobs in worlds.items()} for name in names
+    ]
+    return wrapped(
+        f"<details><summary>{RENDER_VERSION}: all {len(rows)} knobs</summary>", table(rows), "</details>"
+    )
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "–"
     return (
-        ", ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else f"{value:g}" if value != str(value) else value
+        ", ".join(f"{item:g}" for item in value)
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if value != str(value)
+        else value
     )

@@ -55,7 +55,9 @@ def worked_steps(chapter: Foundations) -> HTML:
         lines.append(f"**AP at IoU {level}**: {'; '.join([*found, *locked])}. Area {ap[level]:.4f}.")
     lines.append(f"**mAP** of the query: the mean of ten such areas, {100 * ap['mean']:.2f}.")
     r1 = [f"{level} {'yes' if worked['r1'] >= float(level) else 'no'}" for level in ("0.5", "0.7")]
-    lines.append(f"**R1**: the first row of the file has IoU {worked['r1']:.4f} with its nearest moment: {', '.join(r1)}.")
+    lines.append(
+        f"**R1**: the first row of the file has IoU {worked['r1']:.4f} with its nearest moment: {', '.join(r1)}."
+    )
     votes = ", ".join(map(str, worked["votes"]))
     lines.append(
         f"**HIT@1**: the clip of highest saliency is number {worked['top_clip']}, the three annotators gave it {votes}; the "

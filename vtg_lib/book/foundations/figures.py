@@ -1,6 +1,8 @@
-"""Figures of the chapter on task, data, evaluator and released predictions. Plain numbers in, matplotlib figures out.
+"""Figures of the chapter on task, data, evaluator and released predictions. Plain numbers in, matplotlib
+figures out.
 
-Each method keeps its colour and marker through the chapter: its place in `vtg_lib.evaluation.per_query.METHODS`.
+Each method keeps its colour and marker through the chapter: its place in
+`vtg_lib.evaluation.per_query.METHODS`.
 """
 
 from __future__ import annotations
@@ -36,14 +38,20 @@ def distributions(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Moments per query, their length and place, words of a query and votes of annotators, a line a data set.
 
     Args:
-        sets: per label `vtg_lib.data.statistics.shapes`; those without a distribution are left out of its panel.
+        sets: per label `vtg_lib.data.statistics.shapes`; those without a distribution are left out of its
+            panel.
     """
     figure, axes = subplots(3, 2, size=(WIDTH, 7.6))
     panels = [
         ("moments", "moments of a query", range(1, MOMENTS + 1), "share of queries"),
         ("seconds", "length of a moment (s)", None, "share up to this length"),
         ("relative", "length / video", (np.arange(RELATIVE) + 0.5) / RELATIVE, "share of moments"),
-        ("position", "place in the video (0 to 1)", (np.arange(POSITIONS) + 0.5) / POSITIONS, "share of moments there"),
+        (
+            "position",
+            "place in the video (0 to 1)",
+            (np.arange(POSITIONS) + 0.5) / POSITIONS,
+            "share of moments there",
+        ),
         ("words", "words of a query", range(1, WORDS + 1), "share of queries"),
         ("votes", "one annotator's score of a clip", range(VOTES), "share of scores"),
     ]
@@ -55,7 +63,9 @@ def distributions(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
             few = key in ("moments", "votes")
             marker = {"marker": MARKERS[place], "markersize": 4} if few else {}
             if key == "seconds":
-                cell.plot(SECONDS[1:-1], np.cumsum(shapes[key])[:-1], marker=MARKERS[place], markersize=3.5, **line)
+                cell.plot(
+                    SECONDS[1:-1], np.cumsum(shapes[key])[:-1], marker=MARKERS[place], markersize=3.5, **line
+                )
                 cell.set_xscale("log")
                 cell.set_xticks([2, 5, 10, 30, 60, 150], ["2", "5", "10", "30", "60", "150"])
                 cell.minorticks_off()
@@ -71,12 +81,14 @@ def distributions(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-# ----------------------------------------------------------------------------------------------------------- evaluator
+# -----------------------------------------------------------------------------------------------------------
+# evaluator
 
 
 @styled
 def ranking(worked: Mapping[str, Any], level: str = "0.5") -> Figure:
-    """One query's predictions in the order of their scores, and the precision-recall curve that they make at one threshold.
+    """One query's predictions in the order of their scores, and the precision-recall curve that they make at
+    one threshold.
 
     Args:
         worked: `vtg_lib.book.foundations.worked_query`; level: a threshold of its steps.
@@ -95,7 +107,12 @@ def ranking(worked: Mapping[str, Any], level: str = "0.5") -> Figure:
         told = f"{step['score']:.2f} · IoU {step['iou']:.2f}"
         right = step["end"] < 0.72 * worked["duration"]
         top.text(
-            step["end"] + 1.5 if right else start - 1.5, rank, told, va="center", ha="left" if right else "right", fontsize=8
+            step["end"] + 1.5 if right else start - 1.5,
+            rank,
+            told,
+            va="center",
+            ha="left" if right else "right",
+            fontsize=8,
         )
     top.set_yticks(range(len(steps) + 1), ["truth", *map(str, range(1, len(steps) + 1))])
     top.set_ylim(len(steps) + 0.6, -0.7)
@@ -109,7 +126,15 @@ def ranking(worked: Mapping[str, Any], level: str = "0.5") -> Figure:
     # The envelope is 0 at recalls that no rank reaches.
     x = np.concatenate([[0.0], recall, [recall[-1], 1.0]])
     y = np.concatenate([[envelope[0]], envelope, [0.0, 0.0]])
-    low.fill_between(x, y, color=PREDICTION, alpha=0.3, step="pre", linewidth=0, label=f"area = AP = {worked['ap'][level]:.2f}")
+    low.fill_between(
+        x,
+        y,
+        color=PREDICTION,
+        alpha=0.3,
+        step="pre",
+        linewidth=0,
+        label=f"area = AP = {worked['ap'][level]:.2f}",
+    )
     low.plot(x, y, color=PREDICTION, drawstyle="steps-pre", linewidth=1.6)
     low.plot(recall, precision, "o", color=BLACK, markersize=4, label="after each rank")
     low.set_xlim(-0.02, 1.02)
@@ -120,11 +145,14 @@ def ranking(worked: Mapping[str, Any], level: str = "0.5") -> Figure:
     return figure
 
 
-# --------------------------------------------------------------------------------------------------------- predictions
+# ---------------------------------------------------------------------------------------------------------
+# predictions
 
 
 @styled
-def convergence(logs: Mapping[str, Mapping[str, Sequence[float]]], released: Mapping[str, int | None]) -> Figure:
+def convergence(
+    logs: Mapping[str, Mapping[str, Sequence[float]]], released: Mapping[str, int | None]
+) -> Figure:
     """mAP on val by epoch in the authors' logs; a ring marks the epoch whose predictions were released.
 
     Args:
@@ -135,11 +163,19 @@ def convergence(logs: Mapping[str, Mapping[str, Sequence[float]]], released: Map
         style = _method_style(name)
         label = style.pop("label") + ("" if released.get(name) else " (another run)")
         every = max(len(log["epoch"]) // 20, 1)
-        axes.plot(log["epoch"], log["mAP"], markersize=3, markevery=every, linewidth=1.2, label=label, **style)
+        axes.plot(
+            log["epoch"], log["mAP"], markersize=3, markevery=every, linewidth=1.2, label=label, **style
+        )
         if epoch := released.get(name):
             height = log["mAP"][list(log["epoch"]).index(epoch)]
             axes.plot(
-                epoch, height, "o", markersize=11, markerfacecolor="none", markeredgecolor=style["color"], markeredgewidth=1.8
+                epoch,
+                height,
+                "o",
+                markersize=11,
+                markerfacecolor="none",
+                markeredgecolor=style["color"],
+                markeredgewidth=1.8,
             )
     axes.set_xlabel("epoch")
     axes.set_ylabel("mAP (val)")
@@ -150,13 +186,16 @@ def convergence(logs: Mapping[str, Mapping[str, Sequence[float]]], released: Map
 
 @styled
 def reliability(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Mean IoU by score, of the first prediction and of all ten; the larger a mark, the more predictions have such a score.
+    """Mean IoU by score, of the first prediction and of all ten; the larger a mark, the more predictions have
+    such a score.
 
     Args:
         methods: per method `vtg_lib.evaluation.per_query.calibration`.
     """
     figure, axes = subplots(1, 2, size=(WIDTH, 3.9), sharey=True)
-    for cell, key, title in zip(axes, ("first", "all"), ("first prediction", "all ten predictions"), strict=True):
+    for cell, key, title in zip(
+        axes, ("first", "all"), ("first prediction", "all ten predictions"), strict=True
+    ):
         cell.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
         for name, found in methods.items():
             curve, style = found[key], _method_style(name)
@@ -168,7 +207,9 @@ def reliability(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
             ]
             x, y, size = zip(*points, strict=True)
             cell.plot(x, y, linewidth=1.2, **(style | {"markersize": 4}))
-            cell.scatter(x, y, s=size, color=style["color"], marker=style["marker"], alpha=0.45, linewidth=0, zorder=3)
+            cell.scatter(
+                x, y, s=size, color=style["color"], marker=style["marker"], alpha=0.45, linewidth=0, zorder=3
+            )
         cell.set_title(title)
         cell.set_xlabel("score")
         cell.set_xlim(-0.03, 1.06)
@@ -184,7 +225,8 @@ def recall(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
     """What is found, by length of the moment (above) and by moments of the query (below).
 
     Args:
-        methods: per method `length` (`vtg_lib.evaluation.per_query.recall_by_length`) and `count` (`recall_by_count`).
+        methods: per method `length` (`vtg_lib.evaluation.per_query.recall_by_length`) and `count`
+            (`recall_by_count`).
     """
     figure, axes = subplots(2, 2, size=(WIDTH, 5.2), sharey="row")
     lengths = [f"{high:g}" for _, high in pairwise(LENGTH_EDGES)]
@@ -212,7 +254,8 @@ def recall(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 @styled
 def agreement(names: Sequence[str], iou: np.ndarray, rank: np.ndarray) -> Figure:
-    """A square of methods: below the diagonal the mean IoU of first predictions, above it the rank correlation of AP.
+    """A square of methods: below the diagonal the mean IoU of first predictions, above it the rank
+    correlation of AP.
 
     Args:
         names: M methods; iou, rank: `[M, M]`, symmetric.
@@ -232,7 +275,9 @@ def agreement(names: Sequence[str], iou: np.ndarray, rank: np.ndarray) -> Figure
     axes.set_xticks(range(size), names, rotation=30, ha="right")
     axes.set_yticks(range(size), names)
     axes.grid(False)
-    axes.set_title("above the diagonal: rank correlation of AP\nbelow: IoU of the first predictions", fontsize=9)
+    axes.set_title(
+        "above the diagonal: rank correlation of AP\nbelow: IoU of the first predictions", fontsize=9
+    )
     return figure
 
 
@@ -242,7 +287,9 @@ def solved(share: Sequence[float], chance: Sequence[float]) -> Figure:
     figure, axes = subplots(size=(WIDTH, 2.7))
     place = np.arange(len(share))
     axes.bar(place - 0.2, share, width=0.38, color=SERIES[0], label="found")
-    axes.bar(place + 0.2, chance, width=0.38, color="white", edgecolor=GREY, hatch="////", label="if independent")
+    axes.bar(
+        place + 0.2, chance, width=0.38, color="white", edgecolor=GREY, hatch="////", label="if independent"
+    )
     for x, value in zip(place, share, strict=True):
         axes.text(x - 0.2, value + 0.006, f"{100 * value:.0f} %", ha="center", va="bottom", fontsize=8)
     axes.set_xticks(place, [str(n) for n in place])

@@ -1,4 +1,6 @@
-"""What the views of this chapter share: sentences, lists, where numbers come from, and what is said where they are lacking."""
+"""What the views of this chapter share: sentences, lists, where numbers come from, and what is said where
+they are lacking.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def part(name: str) -> Callable[[View[P]], View[P]]:
             if chapter.found[name]:
                 return view(chapter, *arguments, **keywords)
             title, wanted = NEEDS[name]
-            return paragraph(f"{title}: neither the files nor the record were found. `vtg data fetch {wanted}` gets the files.")
+            return paragraph(
+                f"{title}: neither the files nor the record were found. `vtg data fetch {wanted}` gets the files."
+            )
 
         return shown
 
@@ -40,12 +44,18 @@ def paragraph(text: str) -> HTML:
 
 
 def items(lines: list[str], tag: str = "li") -> HTML:
-    """A list of sentences (or paragraphs); what stands in backticks is set as code, between double asterisks in bold."""
+    """A list of sentences (or paragraphs); what stands in backticks is set as code, between double asterisks
+    in bold.
+    """
     from IPython.display import HTML
 
     lines = lines or ["Nothing to show: neither the files nor the record were found."]
     marked = [
-        re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(line)))
+        re.sub(
+            r"\*\*([^*]+)\*\*",
+            r"<strong>\1</strong>",
+            re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(line)),
+        )
         for line in lines
     ]
     body = "".join(f"<{tag}>{line}</{tag}>" for line in marked)

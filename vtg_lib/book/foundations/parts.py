@@ -1,7 +1,7 @@
 """The chapter's numbers, from the files or from the record.
 
-Each part is measured where its real files are there, else taken from `results/recorded.json`, which holds what `measure` gave.
-Plain JSON values throughout, rounded, so that the two are the same.
+Each part is measured where its real files are there, else taken from `results/recorded.json`, which holds
+what `measure` gave. Plain JSON values throughout, rounded, so that the two are the same.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ DIGITS = 5
 WORKED = "tr_detr"  # the method whose predictions the worked example follows
 EXAMPLES, WINDOWS_SHOWN = 8, 3  # queries of the explorer, and windows of each method
 REORDERED = ("MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mAP")
-QVHIGHLIGHTS, PREDICTIONS, LOGS = "qvhighlights", "released_predictions", "released_logs"  # names for `vtg data fetch`
+QVHIGHLIGHTS, PREDICTIONS, LOGS = (
+    "qvhighlights",
+    "released_predictions",
+    "released_logs",
+)  # names for `vtg data fetch`
 
 
-# ----------------------------------------------------------------------------------------------------------- measuring
+# -----------------------------------------------------------------------------------------------------------
+# measuring
 
 
 def measure(root: Path) -> dict[str, Any]:
@@ -38,7 +43,9 @@ def measure(root: Path) -> dict[str, Any]:
 
 
 def gather(root: Path | None) -> tuple[dict[str, Any], dict[str, bool]]:
-    """Every part, measured now or as recorded, and by part whether it was measured now. A part that is neither is empty."""
+    """Every part, measured now or as recorded, and by part whether it was measured now. A part that is
+    neither is empty.
+    """
     kept = recorded.load().get("foundations", {})
     found, now = {}, {}
     for name, part in PARTS.items():
@@ -64,16 +71,23 @@ def annotation_part(root: Path) -> dict[str, Any]:
 
 
 def evaluator_part(root: Path) -> dict[str, Any]:
-    """`vtg_lib.book.habits`: `bounds` of val, `habits` of each method's val predictions, and the `worked` query."""
+    """`vtg_lib.book.habits`: `bounds` of val, `habits` of each method's val predictions, and the `worked`
+    query.
+    """
     from vtg_lib.book.habits import bounds, habits
 
     truth, predictions = _val(root)
-    found = {"bounds": bounds(truth), "habits": {name: habits(rows, truth) for name, rows in predictions.items()}}
+    found = {
+        "bounds": bounds(truth),
+        "habits": {name: habits(rows, truth) for name, rows in predictions.items()},
+    }
     return _rounded(found | {"worked": worked_query(predictions[WORKED], truth)})
 
 
 def worked_query(predictions: list[dict[str, Any]], truth: list[dict[str, Any]]) -> dict[str, Any]:
-    """The first query with two moments whose first prediction is right and whose AP at IoU 0.5 lies between 0 and 1."""
+    """The first query with two moments whose first prediction is right and whose AP at IoU 0.5 lies between 0
+    and 1.
+    """
     from vtg_lib.book.habits import worked
     from vtg_lib.evaluation.protocol import evaluate
 
@@ -98,7 +112,9 @@ def worked_query(predictions: list[dict[str, Any]], truth: list[dict[str, Any]])
 
 
 def prediction_part(root: Path) -> dict[str, Any]:
-    """`vtg_lib.evaluation.per_query` of each method on val, and of every pair: calibration, recall, perfect ranking, agreement."""
+    """`vtg_lib.evaluation.per_query` of each method on val, and of every pair: calibration, recall, perfect
+    ranking, agreement.
+    """
     from vtg_lib.evaluation import per_query as released
     from vtg_lib.evaluation.protocol import evaluate
 
@@ -109,7 +125,10 @@ def prediction_part(root: Path) -> dict[str, Any]:
             "calibration": released.calibration(one),
             "length": released.recall_by_length(one),
             "count": released.recall_by_count(one),
-            "reordered": {key: evaluate(released.reordered(files[name], truth), truth)["brief"][key] for key in REORDERED},
+            "reordered": {
+                key: evaluate(released.reordered(files[name], truth), truth)["brief"][key]
+                for key in REORDERED
+            },
         }
         for name, one in ranked.items()
     }
@@ -118,7 +137,9 @@ def prediction_part(root: Path) -> dict[str, Any]:
 
 
 def log_part(root: Path) -> dict[str, Any]:
-    """By method, the epoch of the authors' log whose numbers the released val predictions have, and the log's curve."""
+    """By method, the epoch of the authors' log whose numbers the released val predictions have, and the log's
+    curve.
+    """
     from vtg_lib.evaluation.per_query import matching_epoch, read_log
 
     found = {}
@@ -137,8 +158,8 @@ def log_part(root: Path) -> dict[str, Any]:
 def example_part(root: Path) -> dict[str, Any]:
     """Some val queries with every method's best windows and saliency, as the timeline figure shows them.
 
-    Half have one moment, half several. Each half is spread evenly over such queries sorted by the methods' mean AP, from those
-    that all miss to those that all find.
+    Half have one moment, half several. Each half is spread evenly over such queries sorted by the methods'
+    mean AP, from those that all miss to those that all find.
     """
     truth, files = _val(root)
     ap = np.mean([one.ap for one in _ranked(root).values()], axis=0)
@@ -159,8 +180,12 @@ def example_part(root: Path) -> dict[str, Any]:
                 "qid": qid,
                 **{name: annotation[name] for name in ("query", "duration", "relevant_windows")},
                 "truth": votes.round(2).tolist(),
-                "windows": {name: rows[qid]["pred_relevant_windows"][:WINDOWS_SHOWN] for name, rows in by_qid.items()},
-                "saliency": {name: _unit(rows[qid]["pred_saliency_scores"][:clips]) for name, rows in by_qid.items()},
+                "windows": {
+                    name: rows[qid]["pred_relevant_windows"][:WINDOWS_SHOWN] for name, rows in by_qid.items()
+                },
+                "saliency": {
+                    name: _unit(rows[qid]["pred_saliency_scores"][:clips]) for name, rows in by_qid.items()
+                },
             }
         )
     return {"queries": _rounded(shown)}

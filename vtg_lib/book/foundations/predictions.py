@@ -1,6 +1,8 @@
-"""Views on released predictions query by query: calibration, recall, agreement, the explorer, and the chapter in sentences.
+"""Views on released predictions query by query: calibration, recall, agreement, the explorer, and the chapter
+in sentences.
 
-Two methods are "apart" when the 95 % interval of their difference over queries excludes 0, else "within the noise of queries".
+Two methods are "apart" when the 95 % interval of their difference over queries excludes 0, else "within the
+noise of queries".
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ APART, NOISE = "apart", "within the noise of queries"
 def calibration_figure(chapter: Foundations) -> HTML:
     """Reliability curves."""
     methods = {name: found["calibration"] for name, found in chapter.found["predictions"]["methods"].items()}
-    told = "; ".join(f"{METHODS[name]}: expected calibration error {c['first']['ece']:.2f}" for name, c in methods.items())
+    told = "; ".join(
+        f"{METHODS[name]}: expected calibration error {c['first']['ece']:.2f}" for name, c in methods.items()
+    )
     alt = f"Reliability curves, mean IoU by score, of the first and of all ten predictions. First predictions: {told}."
     left_out = f"Bins with fewer than {figures.FEWEST} predictions are left out."
     caption = f"{left_out} Dashed: score equals IoU. {source(chapter, 'predictions')}"
@@ -63,11 +67,14 @@ def calibration_table(chapter: Foundations) -> HTML:
 def _bias(curve: dict[str, Any]) -> float:
     """Mean score less mean outcome over all predictions of a reliability curve."""
     count = np.array(curve["count"], dtype=float)
-    gap = np.array([0.0 if s is None else s - o for s, o in zip(curve["score"], curve["outcome"], strict=True)])
+    gap = np.array(
+        [0.0 if s is None else s - o for s, o in zip(curve["score"], curve["outcome"], strict=True)]
+    )
     return float((count * gap).sum() / count.sum())
 
 
-# ---------------------------------------------------------------------------------------------------- recall, agreement
+# ---------------------------------------------------------------------------------------------------- recall,
+# agreement
 
 
 @part("predictions")
@@ -81,15 +88,22 @@ def recall_figure(chapter: Foundations) -> HTML:
     )
     n = next(iter(methods.values()))
     counts = ", ".join(
-        f"{number} of {k}{'+' if k == COUNTS[-1] else ''}" for k, number in zip(COUNTS, n["count"]["n"], strict=True)
+        f"{number} of {k}{'+' if k == COUNTS[-1] else ''}"
+        for k, number in zip(COUNTS, n["count"]["n"], strict=True)
     )
     caption = f"Met: IoU of {RIGHT} or more. Queries by moments: {counts}. {source(chapter, 'predictions')}"
-    return plots.show(figures.recall(methods), f"Recall by length of the moment and by moments of the query. {told}.", caption)
+    return plots.show(
+        figures.recall(methods),
+        f"Recall by length of the moment and by moments of the query. {told}.",
+        caption,
+    )
 
 
 @part("predictions")
 def repeats_table(chapter: Foundations) -> HTML:
-    """Queries with several moments: of the first k predictions, how many meet a moment that one before them met already."""
+    """Queries with several moments: of the first k predictions, how many meet a moment that one before them
+    met already.
+    """
     rows = [
         {"method": METHODS[name]}
         | {
@@ -126,7 +140,9 @@ def pair_word(pair: dict[str, Any]) -> str:
 
 @part("predictions")
 def pair_table(chapter: Foundations) -> HTML:
-    """Every pair of methods: who is right on the same queries, and the difference of mAP with its interval over queries."""
+    """Every pair of methods: who is right on the same queries, and the difference of mAP with its interval
+    over queries.
+    """
     rows = [
         {
             "pair (A − B)": " − ".join(METHODS[name] for name in pair["of"]),
@@ -158,7 +174,9 @@ def solved_figure(chapter: Foundations) -> HTML:
 
 
 def explorer(chapter: Foundations) -> ipywidgets.VBox | HTML:
-    """Choose a query; see every method's best windows and saliency against the ground truth. Works without a kernel."""
+    """Choose a query; see every method's best windows and saliency against the ground truth. Works without a
+    kernel.
+    """
     from vtg_lib.book import widgets
 
     samples = chapter.timelines()
@@ -176,11 +194,16 @@ def summary(chapter: Foundations) -> HTML:
     quoted = [check.word for quote, check in checked(chapter) if RERUN not in quote.label]
     if quoted:
         exact = sum(word == printed.EQUAL for word in quoted)
-        lines.append(f"{exact} of {len(quoted)} quoted rows of released predictions come out equal in every cell.")
+        lines.append(
+            f"{exact} of {len(quoted)} quoted rows of released predictions come out equal in every cell."
+        )
     if chapter.found["logs"]:
         logs, epochs = chapter.found["logs"], released_epochs(chapter)
         picked = [name for name, epoch in epochs.items() if epoch is not None]
-        best = sum(logs[name]["mAP"][logs[name]["epoch"].index(epochs[name])] == max(logs[name]["mAP"]) for name in picked)
+        best = sum(
+            logs[name]["mAP"][logs[name]["epoch"].index(epochs[name])] == max(logs[name]["mAP"])
+            for name in picked
+        )
         lines.append(
             f"{best} of {len(picked)} released val predictions that a log knows are those of its best epoch: they are chosen "
             "on the split that they are reported on."
@@ -199,17 +222,23 @@ def summary(chapter: Foundations) -> HTML:
             if f"{name}_val" in chapter.scores
         ]
         if gains:
-            lines.append(f"A perfect ranking of the same ten windows would add {min(gains):.1f} to {max(gains):.1f} mAP.")
+            lines.append(
+                f"A perfect ranking of the same ten windows would add {min(gains):.1f} to {max(gains):.1f} mAP."
+            )
         biases = [_bias(one["calibration"]["first"]) for one in found["methods"].values()]
         over = sum(bias > 0 for bias in biases)
-        lines.append(f"{over} of {len(biases)} methods score their first prediction higher than its IoU, on average.")
+        lines.append(
+            f"{over} of {len(biases)} methods score their first prediction higher than its IoU, on average."
+        )
         tiny = [one["length"]["any"][0] for one in found["methods"].values()]
         lines.append(
             f"Of the moments of at most {LENGTH_EDGES[1]:g} s, any of ten predictions meets {percent(min(tiny))} to "
             f"{percent(max(tiny))}."
         )
         share = found["solved"]["share"]
-        lines.append(f"All methods are right on {percent(share[-1])} of the queries and none on {percent(share[0])}.")
+        lines.append(
+            f"All methods are right on {percent(share[-1])} of the queries and none on {percent(share[0])}."
+        )
     if chapter.found["evaluator"]:
         lines.append(
             f"HD mAP ends at {chapter.found['evaluator']['bounds']['perfect_hd']:.1f}, not at 100, for the annotators' own sum."

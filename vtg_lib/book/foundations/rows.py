@@ -1,4 +1,6 @@
-"""Views on what papers print for released predictions, and on the authors' logs. Words are computed by `vtg_lib.papers.quotes`."""
+"""Views on what papers print for released predictions, and on the authors' logs. Words are computed by
+`vtg_lib.papers.quotes`.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +47,20 @@ def printed_table(chapter: Foundations) -> HTML:
             continue
         name, _, split = file.rpartition("_")
         rows.append({GROUP: f"{METHODS[name]}, {split}"})
-        rows.append({"by": "our evaluator"} | {NAMES[key]: f"{score[key]:.2f}" for key in shown if key in score} | {"word": ""})
+        rows.append(
+            {"by": "our evaluator"}
+            | {NAMES[key]: f"{score[key]:.2f}" for key in shown if key in score}
+            | {"word": ""}
+        )
         for quote, check in told:
             word = check.word
             if word not in (printed.EQUAL, printed.WITHIN_SD):
                 word += f" ({NAMES[check.furthest]}, ours {check.gap:+.2f})"
             rerun = " (rerun)" if RERUN in quote.label else ""
             cells = {NAMES[key]: _cell(quote, key) for key in shown}
-            rows.append({"by": f"{quote.paper} {quote.place.replace(' ', NBSP)}{rerun}", **cells, "word": word})
+            rows.append(
+                {"by": f"{quote.paper} {quote.place.replace(' ', NBSP)}{rerun}", **cells, "word": word}
+            )
     return joined(table(rows, text=["word"]), _scored(chapter))
 
 
@@ -68,7 +76,9 @@ def _scored(chapter: Foundations) -> HTML:
     root = chapter.parameters.data_root
     here = [name for name in chapter.scores if root and (root / recorded.PREDICTIONS.format(name)).is_file()]
     told = f"{len(here)} of {len(chapter.scores)} files scored here, the others from the record"
-    return paragraph(f"Evidence: released; {told if len(here) < len(chapter.scores) else 'all files scored here'}.")
+    return paragraph(
+        f"Evidence: released; {told if len(here) < len(chapter.scores) else 'all files scored here'}."
+    )
 
 
 def printed_told(chapter: Foundations) -> HTML:
@@ -99,7 +109,10 @@ def disagreement_table() -> HTML:
     """Cells that the papers print differently for one method and split."""
     rows = [
         {"row": f"{method}, {split}", "metric": NAMES[metric]}
-        | {paper: f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}" for paper, value in cells.items()}
+        | {
+            paper: f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
+            for paper, value in cells.items()
+        }
         for method, split, metric, cells in printed.disagreements(printed.quotes())
     ]
     exchanged = [
@@ -137,7 +150,9 @@ def released_epochs(chapter: Foundations) -> dict[str, int | None]:
 
 @part("logs")
 def log_table(chapter: Foundations) -> HTML:
-    """The best epoch of each log, what picking it gains, and where the released and the printed numbers are in it."""
+    """The best epoch of each log, what picking it gains, and where the released and the printed numbers are
+    in it.
+    """
     quoted = {quote.file: quote for quote in printed.quotes() if quote.file and RERUN not in quote.label}
     rows, released = [], released_epochs(chapter)
     for name in (name for name in METHODS if name in chapter.found["logs"]):
@@ -145,7 +160,11 @@ def log_table(chapter: Foundations) -> HTML:
         late = np.array(log["mAP"][-(len(log["mAP"]) // 4) :])
         match, quote = log["released"], quoted.get(f"{name}_val")
         value = quote.numbers.get("MR-full-mAP") if quote else None
-        holders = [epoch for epoch, found in zip(log["epoch"], log["mAP"], strict=True) if value is not None and found == value]
+        holders = [
+            epoch
+            for epoch, found in zip(log["epoch"], log["mAP"], strict=True)
+            if value is not None and found == value
+        ]
         rows.append(
             {
                 "log": METHODS[name],
@@ -167,7 +186,11 @@ def split_gap(chapter: Foundations) -> HTML:
     """mAP on val less mAP on test, for methods with predictions on both."""
     lines = []
     for name, title in METHODS.items():
-        val, test = (chapter.scores.get(f"{name}_{split}", {}).get("MR-full-mAP") for split in ("val", "test"))
+        val, test = (
+            chapter.scores.get(f"{name}_{split}", {}).get("MR-full-mAP") for split in ("val", "test")
+        )
         if val is not None and test is not None:
-            lines.append(f"{title}: mAP {val:.2f} on val, where its epoch was chosen, {test:.2f} on test ({test - val:+.2f}).")
+            lines.append(
+                f"{title}: mAP {val:.2f} on val, where its epoch was chosen, {test:.2f} on test ({test - val:+.2f})."
+            )
     return items(lines)

@@ -1,6 +1,7 @@
 """What chapters display: tables, charts, source code, summaries. Each returns an object that notebooks show.
 
-Words that judge (same direction, reversed, within noise) come from `vtg_lib.papers.tables`; nothing here decides anything.
+Words that judge (same direction, reversed, within noise) come from `vtg_lib.papers.tables`; nothing here
+decides anything.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "H
 SENTENCE = 18  # characters from which on a cell of a table wraps
 
 
-# ---------------------------------------------------------------------------------------------------------- the chapter
+# ----------------------------------------------------------------------------------------------------------
+# the chapter
 
 
 def overview(chapter: Chapter) -> HTML:
@@ -44,7 +46,10 @@ def overview(chapter: Chapter) -> HTML:
     where = {
         "smoke": "a few steps of everything, to prove that the code runs: its numbers mean nothing",
         "quick": "the headline comparison is trained here; everything else comes from the run store",
-    }.get(chapter.profile, "runs that the store lacks are trained, which can take hours and goes on where it stopped")
+    }.get(
+        chapter.profile,
+        "runs that the store lacks are trained, which can take hours and goes on where it stopped",
+    )
     items = {
         "profile": f"{chapter.profile} ({where})",
         "device": p.device,
@@ -81,15 +86,28 @@ def code(text: str) -> str:
 
 def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
     """A data frame as a `vtg_lib.book.markup.table`; columns with sentences flush left."""
-    words = [name for name in frame if any(isinstance(value, str) and len(value) > SENTENCE for value in frame[name])]
+    words = [
+        name
+        for name in frame
+        if any(isinstance(value, str) and len(value) > SENTENCE for value in frame[name])
+    ]
     return markup.table(frame.to_dict("records"), digits=digits, text=words)
 
 
-# ---------------------------------------------------------------------------------------------------------- paper | ours
+# ----------------------------------------------------------------------------------------------------------
+# paper | ours
 
 
-def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = None, seeds: Collection[int] | None = None) -> HTML:
-    """A table of the paper, paper | ours; with `seeds`, from stored runs with these: the rows that have any, without notes."""
+def table(
+    chapter: Chapter,
+    table_id: str,
+    *,
+    columns: Sequence[str] | None = None,
+    seeds: Collection[int] | None = None,
+) -> HTML:
+    """A table of the paper, paper | ours; with `seeds`, from stored runs with these: the rows that have any,
+    without notes.
+    """
     from IPython.display import HTML
 
     from vtg_lib.papers.evidence import compare
@@ -97,11 +115,17 @@ def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = No
 
     results = chapter.compared[table_id]
     if seeds is not None:
-        (results,) = compare(chapter.paper, (r for r in chapter.store if r["spec"]["seed"] in seeds), [table_id]).values()
+        (results,) = compare(
+            chapter.paper, (r for r in chapter.store if r["spec"]["seed"] in seeds), [table_id]
+        ).values()
         caption = f"{results.table.caption} Only seeds {', '.join(map(str, sorted(seeds)))}."
         rows = tuple(row for row in results.rows if row.runs) or results.rows
-        results = dataclasses.replace(results, table=dataclasses.replace(results.table, caption=caption), rows=rows)
-    return HTML(f"<div class='vtg-scroll'>{render_table(results, columns=columns, notes=seeds is None)}</div>")
+        results = dataclasses.replace(
+            results, table=dataclasses.replace(results.table, caption=caption), rows=rows
+        )
+    return HTML(
+        f"<div class='vtg-scroll'>{render_table(results, columns=columns, notes=seeds is None)}</div>"
+    )
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
@@ -127,11 +151,17 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
         if p is not None and o is not None
     )
     alt = f"Slope chart of {title}, each side on its own scale. {told}"
-    return plots.show(figure, alt, f"{title}: the paper's order of rows beside ours; the two sides have scales of their own.")
+    return plots.show(
+        figure,
+        alt,
+        f"{title}: the paper's order of rows beside ours; the two sides have scales of their own.",
+    )
 
 
 def efficiency(chapter: Chapter, table_id: str = "tabD") -> HTML:
-    """Parameters, training memory and speed, paper | measured by `vtg bench --record`; see `vtg_lib.experiments.bench.memory`."""
+    """Parameters, training memory and speed, paper | measured by `vtg bench --record`; see
+    `vtg_lib.experiments.bench.memory`.
+    """
     from IPython.display import HTML
 
     from vtg_lib.experiments.bench.memory import RECORD, load, table_html
@@ -145,7 +175,9 @@ def not_run(chapter: Chapter, what: str, options: str) -> HTML:
     from IPython.display import HTML
 
     command = f"vtg sweep --paper {chapter.paper.key} --profile sim {options}"
-    return HTML(f"<p><em>{html.escape(what)}: not run yet. <code>{html.escape(command)}</code> makes the runs.</em></p>")
+    return HTML(
+        f"<p><em>{html.escape(what)}: not run yet. <code>{html.escape(command)}</code> makes the runs.</em></p>"
+    )
 
 
 def table_explorer(chapter: Chapter) -> ipywidgets.VBox:
@@ -207,7 +239,9 @@ def numbered(items: Sequence[Mapping[str, Any]]) -> Markdown:
         missing = [key for key in ("place", "text_says", "we_do", "reason") if not item.get(key)]
         if missing or item.get("number") != number:
             wrong = f"{', '.join(missing)} missing" if missing else f"it has the number {item.get('number')}"
-            raise ValueError(f"deviation {number}: expected number, place, text_says, we_do and reason; {wrong}")
+            raise ValueError(
+                f"deviation {number}: expected number, place, text_says, we_do and reason; {wrong}"
+            )
         lines += [
             f"{number}. **{item['place']}.** {item['text_says']}",
             f"    *We do:* {item['we_do']}",  # four spaces belong to items of one and of two digits
@@ -216,7 +250,8 @@ def numbered(items: Sequence[Mapping[str, Any]]) -> Markdown:
     return Markdown("\n\n".join(lines) or "None recorded.")
 
 
-# ---------------------------------------------------------------------------------------------------------- diagnostics
+# ----------------------------------------------------------------------------------------------------------
+# diagnostics
 
 
 def headline(results: Mapping[str, RunResult]) -> HTML:
@@ -245,7 +280,11 @@ def training_curves(results: Mapping[str, RunResult], metric: str = "MR-full-mAP
     series = {name: np.asarray(result.curves[metric], dtype=float) for name, result in results.items()}
     figure = plots.curves(longest, series, xlabel="epoch", ylabel=metric)
     told = "; ".join(f"{name} ends at {values[-1]:.2f}" for name, values in series.items())
-    return plots.show(figure, f"{metric} on validation by epoch: {told}.", f"{metric} on validation by epoch, one seed each.")
+    return plots.show(
+        figure,
+        f"{metric} on validation by epoch: {told}.",
+        f"{metric} on validation by epoch, one seed each.",
+    )
 
 
 def offset_records(models: Mapping[str, nn.Module], data: GroundingData) -> dict[str, dict[str, Any]]:
@@ -278,7 +317,9 @@ def offset_figure(records: Mapping[str, Mapping[str, Any]]) -> HTML:
 
 
 def offset_table(records: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """Per model and level, means over heads: distance from the start, spread, and what lies beyond the borders."""
+    """Per model and level, means over heads: distance from the start, spread, and what lies beyond the
+    borders.
+    """
     import pandas as pd
 
     rows = [

@@ -1,4 +1,6 @@
-"""What a chapter shows of numbers that follow a setting: dose-response studies, and tables that vary a setting of methods."""
+"""What a chapter shows of numbers that follow a setting: dose-response studies, and tables that vary a
+setting of methods.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _TRENDS = {
 
 
 def dose(chapter: Chapter, key: str) -> HTML:
-    """A dose-response study from the run store, on generated worlds, with its trend held against the paper's claim."""
+    """A dose-response study from the run store, on generated worlds, with its trend held against the paper's
+    claim.
+    """
     from IPython.display import HTML
 
     (study,) = [study for study in chapter.paper.doses if study.key == key]
@@ -41,9 +45,14 @@ def dose(chapter: Chapter, key: str) -> HTML:
     figure = plots.dose_response(study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain")
     told = _gains(study.values, points)
     drawn = plots.figure_html(
-        figure, f"{study.question} {study.gain} by {study.unit}: {told}.", f"{study.question} Evidence: sim. {told}."
+        figure,
+        f"{study.question} {study.gain} by {study.unit}: {told}.",
+        f"{study.question} Evidence: sim. {told}.",
     )
-    found, read = (trend(study, chapter.paper.key, profile, seeds, chapter.store, metric=metric) for metric in (METRIC, READING))
+    found, read = (
+        trend(study, chapter.paper.key, profile, seeds, chapter.store, metric=metric)
+        for metric in (METRIC, READING)
+    )
     judged = _judged("The gain", found, "gain", study.knob, study.place, study.claim)
     reading = response(study, chapter.paper.key, profile, seeds, chapter.store, metric=READING)
     control = (
@@ -69,7 +78,9 @@ def varied(chapter: Chapter, table_id: str) -> HTML:
     series, told, judged = {}, [], ""
     for method, points in found.items():
         wholes = [summarise([value for at, _, value in points if at == number]) for number in numbers]
-        series[method] = [(w.mean, w.mean - _or(w.sd, 0), w.mean + _or(w.sd, 0)) if w.n else None for w in wholes]
+        series[method] = [
+            (w.mean, w.mean - _or(w.sd, 0), w.mean + _or(w.sd, 0)) if w.n else None for w in wholes
+        ]
         means = (f"{w.mean:.1f} at {number:g}" for number, w in zip(numbers, wholes, strict=True) if w.n)
         told.append(f"{method}: {', '.join(means)}")
         claim = setting.claims[method]
@@ -82,7 +93,9 @@ def varied(chapter: Chapter, table_id: str) -> HTML:
 
 
 def _judged(what: str, found: Trend, number: str, knob: str, place: str, claim: str) -> str:
-    verdict = f"{what} {_TRENDS[found.word]} ({_numbers(found, number, knob)}). By the paper ({place}) it {claim}: "
+    verdict = (
+        f"{what} {_TRENDS[found.word]} ({_numbers(found, number, knob)}). By the paper ({place}) it {claim}: "
+    )
     return f"{code(verdict)}<strong>{found.judgement}</strong>."
 
 

@@ -1,4 +1,6 @@
-"""What a chapter displays of decoder queries: stored diagnostics over seeds, and a walk through the layers of one sample."""
+"""What a chapter displays of decoder queries: stored diagnostics over seeds, and a walk through the layers of
+one sample.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ Records = dict[str, list[dict[str, Any]]]  # row -> a diagnostic of each seed
 
 
 def stored_runs(chapter: Chapter, table: str) -> dict[str, list[RunResult]]:
-    """The stored runs of a table's rows, by label, at the first profile with evidence that has any; rows without are left out."""
+    """The stored runs of a table's rows, by label, at the first profile with evidence that has any; rows
+    without are left out.
+    """
     from vtg_lib.experiments.run import find
     from vtg_lib.papers import row_spec
     from vtg_lib.papers.plan import row_datasets
@@ -41,7 +45,10 @@ def stored_runs(chapter: Chapter, table: str) -> dict[str, list[RunResult]]:
         datasets = row_datasets(chapter.paper.table(table), size)
         found: dict[str, list[RunResult]] = {}
         for row in rows:
-            runs = [find(chapter.store, row_spec(row, chapter.paper.profile(name), datasets[0], seed)) for seed in seeds]
+            runs = [
+                find(chapter.store, row_spec(row, chapter.paper.profile(name), datasets[0], seed))
+                for seed in seeds
+            ]
             if kept := [run for run in runs if run is not None]:
                 found[row.label] = kept
         if found:
@@ -68,13 +75,18 @@ def consistency(chapter: Chapter, found: Records, group: str = "all") -> HTML:
         }
         for label, kept in found.items()
     }
-    told = "; ".join(f"{label}: {', '.join(f'{share:.0%}' for share in value['kept'])} kept" for label, value in shares.items())
+    told = "; ".join(
+        f"{label}: {', '.join(f'{share:.0%}' for share in value['kept'])} kept"
+        for label, value in shares.items()
+    )
     caption = "Share of moments whose query in the next decoder layer is the same, was another moment's, or had none."
     return plots.show(matching_flow(shares), f"Matching from layer to layer. {told}.", caption)
 
 
 def consistency_table(chapter: Chapter, found: Records) -> HTML:
-    """Share of moments that keep their query between the last two layers and on average, by moments of the query."""
+    """Share of moments that keep their query between the last two layers and on average, by moments of the
+    query.
+    """
     import pandas as pd
 
     if not found:
@@ -88,26 +100,40 @@ def consistency_table(chapter: Chapter, found: Records) -> HTML:
             every = summarise(pairs.mean(1).tolist())
             cells = {f"{i + 1} → {i + 2}": 100 * pairs[:, i].mean() for i in range(pairs.shape[1])}
             rows.append(
-                {"row": label, "moments": group, **cells, "all pairs": 100 * every.mean, "sd": 100 * every.sd, "n": every.n}
+                {
+                    "row": label,
+                    "moments": group,
+                    **cells,
+                    "all pairs": 100 * every.mean,
+                    "sd": 100 * every.sd,
+                    "n": every.n,
+                }
             )
     return frame_html(pd.DataFrame(rows), digits=1)
 
 
 def consistency_by_epoch(chapter: Chapter, found: Records) -> HTML:
-    """Share of moments that keep their query, mean over pairs of layers, by epoch; found: `records(…, when="by_epoch")`."""
+    """Share of moments that keep their query, mean over pairs of layers, by epoch; found:
+    `records(…, when="by_epoch")`.
+    """
     if not found:
         return not_run(chapter, "Matching over training", "--tables tab3")
     epochs = sorted({int(epoch) for kept in found.values() for record in kept for epoch in record})
     series = {
         label: np.array(
-            [[_plain_mean(record.get(str(epoch), {}).get("kept", {}).get("all", [])) for epoch in epochs] for record in kept]
+            [
+                [_plain_mean(record.get(str(epoch), {}).get("kept", {}).get("all", [])) for epoch in epochs]
+                for record in kept
+            ]
         )
         for label, kept in found.items()
     }
     figure = plots.curves(epochs, series, xlabel="epoch", ylabel="share kept")
     told = "; ".join(f"{label} ends at {values[:, -1].mean():.0%}" for label, values in series.items())
     return plots.show(
-        figure, f"Share of moments that keep their query, by epoch. {told}.", "Mean over pairs of layers; bands: ± sd over seeds."
+        figure,
+        f"Share of moments that keep their query, by epoch. {told}.",
+        "Mean over pairs of layers; bands: ± sd over seeds.",
     )
 
 
@@ -118,7 +144,9 @@ def similarity(chapter: Chapter, found: Records) -> HTML:
     joined = {label: _joined(kept) for label, kept in found.items()}
     told = "; ".join(f"{label}: AUC {_text(record['auc'][-1])}" for label, record in joined.items())
     caption = "Pairs of queries whose predictions overlap the same moment or different moments of one video by half or more."
-    return plots.show(similarity_histograms(joined, COSINE_BINS), f"Cosine similarity of query pairs. {told}.", caption)
+    return plots.show(
+        similarity_histograms(joined, COSINE_BINS), f"Cosine similarity of query pairs. {told}.", caption
+    )
 
 
 def global_local_table(chapter: Chapter, found: Records) -> HTML:
@@ -138,7 +166,13 @@ def global_local_table(chapter: Chapter, found: Records) -> HTML:
             best = summarise([100 * record["best_misses"] for record in given])
             cells = {"row": label, "score": SCORES[score], "Spearman's ρ": rho.mean, "sd of ρ": rho.sd}
             rows.append(
-                cells | {"top misses (%)": miss.mean, "sd of misses": miss.sd, "no query hits (%)": best.mean, "n": rho.n}
+                cells
+                | {
+                    "top misses (%)": miss.mean,
+                    "sd of misses": miss.sd,
+                    "no query hits (%)": best.mean,
+                    "n": rho.n,
+                }
             )
     return frame_html(pd.DataFrame(rows))
 
@@ -151,7 +185,9 @@ def attention_table(chapter: Chapter, found: Records) -> HTML:
         return not_run(chapter, "Attention inside the moment", "--tables tab3")
     rows = []
     for label, kept in found.items():
-        own, others = (100 * np.array([record[kind] for record in kept], dtype=float) for kind in ("own", "others"))
+        own, others = (
+            100 * np.array([record[kind] for record in kept], dtype=float) for kind in ("own", "others")
+        )
         cells = {f"layer {i + 1}": own[:, i].mean() for i in range(own.shape[1])}
         length = 100 * np.mean([record["length"] for record in kept])
         rows.append(
@@ -167,9 +203,11 @@ def attention_table(chapter: Chapter, found: Records) -> HTML:
 
 
 def convergence_table(chapter: Chapter, table: str) -> HTML:
-    """Epochs until a run reaches 90 % of its last validation mAP, of those that were evaluated; and where runs ended.
+    """Epochs until a run reaches 90 % of its last validation mAP, of those that were evaluated; and where
+    runs ended.
 
-    Highlights are learned first, and from the sentence: the run of a row that ranks clips worst shows whether it was read.
+    Highlights are learned first, and from the sentence: the run of a row that ranks clips worst shows whether
+    it was read.
     """
     import pandas as pd
 
@@ -191,10 +229,13 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
     return frame_html(pd.DataFrame(rows), digits=1)
 
 
-# ------------------------------------------------------------------------------------------------------------ one sample
+# ------------------------------------------------------------------------------------------------------------
+# one sample
 
 
-def layer_pictures(model: nn.Module, data: GroundingData, rows: Sequence[int]) -> dict[str, list[LayerPicture]]:
+def layer_pictures(
+    model: nn.Module, data: GroundingData, rows: Sequence[int]
+) -> dict[str, list[LayerPicture]]:
     """What a DETR-style model does on some rows, decoder layer by decoder layer: query -> a picture a layer."""
     from vtg_lib.layers.query_relation import class_score
     from vtg_lib.losses.matching import MatchCost, match
@@ -228,14 +269,18 @@ def layer_pictures(model: nn.Module, data: GroundingData, rows: Sequence[int]) -
                 rank=rank[layer, sample].float().cpu().numpy(),
                 served=served[layer].numpy(),
                 attention=output.trace["clip_attention"][layer, sample, :, :clips].float().cpu().numpy(),
-                factor=factor[layer, sample].float().cpu().numpy() if factor is not None and layer < len(factor) else None,
+                factor=factor[layer, sample].float().cpu().numpy()
+                if factor is not None and layer < len(factor)
+                else None,
             )
             for layer in range(len(served))
         ]
     return found
 
 
-def layer_explorer(models: Mapping[str, nn.Module], data: GroundingData, rows: Sequence[int]) -> ipywidgets.VBox:
+def layer_explorer(
+    models: Mapping[str, nn.Module], data: GroundingData, rows: Sequence[int]
+) -> ipywidgets.VBox:
     """Step through samples, methods and decoder layers: predictions, matching, ranks, attention, S_attn."""
     from vtg_lib.book.widgets import picture_explorer
 
@@ -263,7 +308,9 @@ def _plain_mean(values: Sequence[float | None]) -> float:
 
 
 def _joined(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    counts = {kind: np.sum([record[kind] for record in kept], axis=0).tolist() for kind in ("same", "different")}
+    counts = {
+        kind: np.sum([record[kind] for record in kept], axis=0).tolist() for kind in ("same", "different")
+    }
     layers = range(len(kept[0]["auc"]))
     auc = [[record["auc"][layer] for record in kept if record["auc"][layer] is not None] for layer in layers]
     return counts | {"auc": [float(np.mean(values)) if values else None for values in auc]}

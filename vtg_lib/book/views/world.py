@@ -1,4 +1,6 @@
-"""Pictures of what the renderer makes, beside the statistics of real annotations and the authors' training logs."""
+"""Pictures of what the renderer makes, beside the statistics of real annotations and the authors' training
+logs.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ def statistics_table(splits: Mapping[str, GroundingData]) -> HTML:
 
 
 def similarity(data: GroundingData, row: int) -> tuple[list[str], np.ndarray]:
-    """Cosine of every clip with the sentence's vector, per level (or of the semantic channel), shallowest first.
+    """Cosine of every clip with the sentence's vector, per level (or of the semantic channel), shallowest
+    first.
 
     Returns:
         names and `[K, T]`.
@@ -71,7 +74,11 @@ def similarity(data: GroundingData, row: int) -> tuple[list[str], np.ndarray]:
     video = video if video.dim() == 3 else video[None]
     values = torch.nn.functional.cosine_similarity(video, sentence, dim=-1).numpy()
     last = len(values) - 1
-    names = ["semantic channel"] if last == 0 else [f"level −{last - k}" if k < last else "last level" for k in range(last + 1)]
+    names = (
+        ["semantic channel"]
+        if last == 0
+        else [f"level −{last - k}" if k < last else "last level" for k in range(last + 1)]
+    )
     return names, values
 
 
@@ -90,17 +97,29 @@ def feature_picture(data: GroundingData, row: int) -> HTML:
     )
     alt = f"Similarity of clips with the sentence, by level, for “{annotation['query']}”. Means: {gaps}."
     return plots.show(
-        figure, alt, f"“{annotation['query']}”: cosine of each clip with the sentence. Bars above: the query's moments."
+        figure,
+        alt,
+        f"“{annotation['query']}”: cosine of each clip with the sentence. Bars above: the query's moments.",
     )
 
 
 @plots.styled
 def _strips(
-    names: Iterable[str], values: np.ndarray, seconds: np.ndarray, windows: Iterable[Iterable[float]], clip_length: float
+    names: Iterable[str],
+    values: np.ndarray,
+    seconds: np.ndarray,
+    windows: Iterable[Iterable[float]],
+    clip_length: float,
 ) -> Figure:
     figure, axes = plots.subplots(size=(6.8, 0.9 + 0.42 * len(values)))
     edges = (0, seconds[-1] + clip_length / 2)
-    image = axes.imshow(values, aspect="auto", cmap="cividis", extent=(*edges, len(values) - 0.5, -0.5), interpolation="nearest")
+    image = axes.imshow(
+        values,
+        aspect="auto",
+        cmap="cividis",
+        extent=(*edges, len(values) - 0.5, -0.5),
+        interpolation="nearest",
+    )
     axes.grid(False)
     axes.set_yticks(range(len(values)), list(names))
     axes.set_ylim(len(values) - 0.5, -1.1)
@@ -112,7 +131,9 @@ def _strips(
 
 
 def text_blind(models: Mapping[str, nn.Module], data: GroundingData) -> pd.DataFrame:
-    """mAP with each query's own sentence and with the sentence of another query: what is left without reading."""
+    """mAP with each query's own sentence and with the sentence of another query: what is left without
+    reading.
+    """
     import pandas as pd
 
     from vtg_lib.models.inference import evaluate_model
@@ -143,11 +164,19 @@ def calibration_figure() -> HTML:
     x = sorted({epoch for record in runs.values() for epoch in record["curves"]["epoch"]})
     series = {f"{name}, ours": [_at(record, epoch) for epoch in x] for name, record in runs.items()}
     logs = recorded.load()["logs"]
-    kept = {f"{n}, authors' log": _until(log, max(x, default=15)) for n, log in logs.items() if n in runs or not runs}
+    kept = {
+        f"{n}, authors' log": _until(log, max(x, default=15))
+        for n, log in logs.items()
+        if n in runs or not runs
+    }
     values = {name: np.asarray(value, float) for name, value in series.items()}
     figure = plots.curves(x, values, xlabel="epoch", ylabel="mAP (val)", reference=kept)
-    ends = ", ".join(f"{name} ends at {record['metrics']['last']['MR-full-mAP']:.1f}" for name, record in runs.items())
-    return plots.show(figure, f"Validation mAP by epoch on rendered features and in the authors' logs; {ends or 'not run'}.")
+    ends = ", ".join(
+        f"{name} ends at {record['metrics']['last']['MR-full-mAP']:.1f}" for name, record in runs.items()
+    )
+    return plots.show(
+        figure, f"Validation mAP by epoch on rendered features and in the authors' logs; {ends or 'not run'}."
+    )
 
 
 def calibration_table() -> HTML:
@@ -165,9 +194,18 @@ def calibration_table() -> HTML:
                 gap = ours - theirs
                 close = "within 6" if abs(gap) <= 6 else "above" if gap > 0 else "below"
                 name = record["spec"]["model"]
-                row = {"model": name, "epoch": epoch, "log": theirs, "ours": ours, "gap": gap, "verdict": close}
+                row = {
+                    "model": name,
+                    "epoch": epoch,
+                    "log": theirs,
+                    "ours": ours,
+                    "gap": gap,
+                    "verdict": close,
+                }
                 rows.append(row | {"code": _code(record)})
-    return frame_html(pd.DataFrame(rows) if rows else pd.DataFrame({"runs on real annotations": [f"not run: {COMMAND}"]}))
+    return frame_html(
+        pd.DataFrame(rows) if rows else pd.DataFrame({"runs on real annotations": [f"not run: {COMMAND}"]})
+    )
 
 
 def _code(record: Mapping[str, Any]) -> str:
@@ -177,7 +215,9 @@ def _code(record: Mapping[str, Any]) -> str:
     from vtg_lib.models import entry
 
     code = same_code()
-    same = code.of(record["provenance"]["source_digest"]) == code.of(source_digest(entry(record["spec"]["model"]).module))
+    same = code.of(record["provenance"]["source_digest"]) == code.of(
+        source_digest(entry(record["spec"]["model"]).module)
+    )
     return "today's" if same else f"earlier ({record['provenance']['code_version']})"
 
 
@@ -208,7 +248,9 @@ def spread_table(chapter: Chapter, seeds: Iterable[int] = range(5), limit: float
         specs = [row_spec(row, chapter.paper.profile("sim"), "qvhighlights", seed) for seed in seeds]
         found = [result for spec in specs if (result := find(chapter.store, spec)) is not None]
         summary = summarise([result.metrics["val"]["MR-full-mAP"] for result in found])
-        verdict = "not run" if summary.n < 2 else "small enough" if summary.sd <= limit else f"above {limit:g}"
+        verdict = (
+            "not run" if summary.n < 2 else "small enough" if summary.sd <= limit else f"above {limit:g}"
+        )
         seconds = np.median([result.provenance["wall_s"] for result in found]) if found else np.nan
         rows.append(
             {
@@ -230,7 +272,12 @@ def real_run_table() -> HTML:
 
     from vtg_lib.book.views.common import frame_html
 
-    columns = {"R1@0.5": "MR-full-R1@0.5", "R1@0.7": "MR-full-R1@0.7", "mAP": "MR-full-mAP", "HD mAP": "HL-min-VeryGood-mAP"}
+    columns = {
+        "R1@0.5": "MR-full-R1@0.5",
+        "R1@0.7": "MR-full-R1@0.7",
+        "mAP": "MR-full-mAP",
+        "HD mAP": "HL-min-VeryGood-mAP",
+    }
     rows = []
     for record in calibration_runs():
         spec, origin = record["spec"], record["provenance"]

@@ -35,8 +35,11 @@ def looks_like_html(head: bytes) -> bool:
     )
 
 
-def unpack(archives: Sequence[str | Path], to: str | Path, *, replace: bool = False, progress: bool = True) -> int:
-    """Unpacks a zip or tar archive (plain or compressed; several files are the parts of one) into a new folder.
+def unpack(
+    archives: Sequence[str | Path], to: str | Path, *, replace: bool = False, progress: bool = True
+) -> int:
+    """Unpacks a zip or tar archive (plain or compressed; several files are the parts of one) into a new
+    folder.
 
     Everything is written to a staging folder beside `to`, which is renamed when the last member is there.
 
@@ -49,8 +52,8 @@ def unpack(archives: Sequence[str | Path], to: str | Path, *, replace: bool = Fa
         Number of files.
 
     Raises:
-        ArchiveError: not an archive, damaged, a member that would leave the folder, a link or device, no space, or `to`
-            exists.
+        ArchiveError: not an archive, damaged, a member that would leave the folder, a link or device, no
+            space, or `to` exists.
     """
     paths, to = [Path(a) for a in archives], Path(to)
     with paths[0].open("rb") as file:
@@ -122,7 +125,9 @@ def _room(archive: Path, size: int, staging: Path) -> None:
 
 def _zip(paths: Sequence[Path], staging: Path) -> Iterator[str]:
     if len(paths) > 1:
-        raise ArchiveError(f"{paths[0]}: expected one zip file, got {len(paths)} parts. Fix: correct `unpack` in the manifest.")
+        raise ArchiveError(
+            f"{paths[0]}: expected one zip file, got {len(paths)} parts. Fix: correct `unpack` in the manifest."
+        )
     try:
         with zipfile.ZipFile(paths[0]) as archive:
             targets = {info: _safe(paths[0], info.filename, staging) for info in archive.infolist()}
@@ -140,13 +145,16 @@ def _zip(paths: Sequence[Path], staging: Path) -> Iterator[str]:
                     shutil.copyfileobj(source, sink, CHUNK)
                 yield info.filename
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-        raise ArchiveError(f"{paths[0]}: expected a whole zip archive, got {error}. Fix: delete it and fetch again.") from None
+        raise ArchiveError(
+            f"{paths[0]}: expected a whole zip archive, got {error}. Fix: delete it and fetch again."
+        ) from None
 
 
 def _tar(paths: Sequence[Path], staging: Path) -> Iterator[str]:
     try:
         with io.BufferedReader(_Joined(paths), CHUNK) as raw, _decompressed(raw) as stream:
-            # Streaming ("r|") never seeks back to what a member name points to; the decompressor checks sums, tarfile does not.
+            # Streaming ("r|") never seeks back to what a member name points to; the decompressor checks sums,
+            # tarfile does not.
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
                     target = _safe(paths[0], member.name, staging)

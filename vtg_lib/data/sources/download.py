@@ -1,8 +1,8 @@
-"""Bringing one address to one path: plain files by pooch (resumable), Google Drive by gdown, Hugging Face data sets by
-its hub.
+"""Bringing one address to one path: plain files by pooch (resumable), Google Drive by gdown, Hugging Face
+data sets by its hub.
 
-A target path holds either nothing or a complete, verified file: downloads run in `<target>.part` and are renamed at the
-end.
+A target path holds either nothing or a complete, verified file: downloads run in `<target>.part` and are
+renamed at the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def sha256(path: str | Path) -> str:
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0{sha256(file)}\n".encode())
+            digest.update(
+                f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0{sha256(file)}\n".encode()
+            )
         return digest.hexdigest()
     with path.open("rb") as stream:
         while block := stream.read(CHUNK):
@@ -49,7 +51,12 @@ def sha256(path: str | Path) -> str:
 
 
 def download(
-    addresses: tuple[str, ...], target: Path, *, known: str | None = None, size: int | None = None, progress: bool = True
+    addresses: tuple[str, ...],
+    target: Path,
+    *,
+    known: str | None = None,
+    size: int | None = None,
+    progress: bool = True,
 ) -> tuple[str, str]:
     """Brings the first address that works to `target`; returns that address and the SHA-256 of what came.
 
@@ -60,8 +67,8 @@ def download(
         size: bytes that it must have, if known.
 
     Raises:
-        FetchError: none worked. What was received of a file stays in `<target>.part`, and the next call goes on from
-            there.
+        FetchError: none worked. What was received of a file stays in `<target>.part`, and the next call goes
+            on from there.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
@@ -106,7 +113,9 @@ def check(path: Path, known: str | None, size: int | None) -> str:
         raise _Attempt(f"expected {size:,} bytes, got {actual:,}")
     digest = sha256(path)
     if known is not None and digest != known:
-        raise _Attempt(f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on the way")
+        raise _Attempt(
+            f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on the way"
+        )
     return digest
 
 
@@ -118,7 +127,11 @@ def _http(address: str, target: Path, known: str | None, size: int | None, progr
     try:
         # Without a hash pooch would keep an existing file unseen; callers ask only for what is not there.
         pooch.retrieve(
-            address, known_hash=f"sha256:{known}" if known else None, fname=target.name, path=target.parent, downloader=getter
+            address,
+            known_hash=f"sha256:{known}" if known else None,
+            fname=target.name,
+            path=target.parent,
+            downloader=getter,
         )
     except ValueError as error:  # pooch's own verdict on the hash, after ours
         raise _Attempt(str(error)) from None
@@ -126,10 +139,15 @@ def _http(address: str, target: Path, known: str | None, size: int | None, progr
 
 
 class _Resuming:
-    """A downloader for pooch that goes on with `<target>.part` after a break, if the file at the source is still the same."""
+    """A downloader for pooch that goes on with `<target>.part` after a break, if the file at the source is
+    still the same.
+    """
 
     def __init__(self, target: Path, known: str | None, size: int | None, progress: bool) -> None:
-        self.part, self.mark = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.etag")
+        self.part, self.mark = (
+            target.with_name(target.name + ".part"),
+            target.with_name(target.name + ".part.etag"),
+        )
         self.known, self.size, self.progress, self.digest = known, size, progress, ""
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
@@ -139,14 +157,20 @@ class _Resuming:
             try:
                 if self._receive(url):
                     break
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            except (
+                requests.ConnectionError,
+                requests.Timeout,
+                requests.exceptions.ChunkedEncodingError,
+            ) as error:
                 if attempt == TRIES - 1:
                     raise _Attempt(f"no connection after {TRIES} tries: {_short(error)}") from None
                 time.sleep(0.5 * 2**attempt)
             except requests.RequestException as error:
                 raise _Attempt(_short(error)) from None
         else:
-            raise _Attempt(f"the connection ended early {TRIES} times, {self.part.stat().st_size:,} bytes received")
+            raise _Attempt(
+                f"the connection ended early {TRIES} times, {self.part.stat().st_size:,} bytes received"
+            )
         try:
             self.digest = check(self.part, self.known, self.size)
         except _Attempt:
@@ -181,11 +205,18 @@ class _Resuming:
             length = reply.headers.get("Content-Length")
             total = start + int(length) if length is not None else None
             etag = reply.headers.get("ETag", "")
-            self.mark.write_text("" if etag.startswith("W/") else etag or reply.headers.get("Last-Modified", ""))
+            self.mark.write_text(
+                "" if etag.startswith("W/") else etag or reply.headers.get("Last-Modified", "")
+            )
             with (
                 self.part.open("ab" if start else "wb") as sink,
                 tqdm(
-                    total=total, initial=start, unit="B", unit_scale=True, desc=self.part.stem, disable=not self.progress
+                    total=total,
+                    initial=start,
+                    unit="B",
+                    unit_scale=True,
+                    desc=self.part.stem,
+                    disable=not self.progress,
                 ) as bar,
             ):
                 for block in reply.iter_content(BLOCK):
@@ -204,7 +235,9 @@ def _google(file_id: str, target: Path, known: str | None, size: int | None, pro
     part = target.with_name(target.name + ".part")
     try:
         got = gdown.download(id=file_id, output=str(part), quiet=not progress, resume=True)
-    except Exception as error:  # gdown raises its own, requests' and OS errors: each means this address did not work
+    except (
+        Exception
+    ) as error:  # gdown raises its own, requests' and OS errors: each means this address did not work
         raise _Attempt(_short(error)) from None
     if got is None or not part.exists():
         raise _Attempt("Google Drive gave no file (quota, or access was withdrawn)")
@@ -230,7 +263,9 @@ def _hub(repository: str, target: Path, known: str | None, progress: bool) -> st
     shutil.rmtree(part / ".cache", ignore_errors=True)
     digest = sha256(part)
     if known is not None and digest != known:
-        raise _Attempt(f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is in {part}")
+        raise _Attempt(
+            f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is in {part}"
+        )
     os.replace(part, target)
     return digest
 

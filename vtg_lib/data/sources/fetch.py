@@ -1,8 +1,8 @@
 """`vtg data list | fetch | verify`: what is there, bringing what is not, and checking all of it.
 
-Hashes that nobody knew are recorded in `<data root>/.vtg-hashes.json` when a file is first seen (downloaded, or put
-there by hand and verified) and checked ever after. Archives are verified before they are unpacked and removed
-afterwards; what they held is recorded as one hash over the folder.
+Hashes that nobody knew are recorded in `<data root>/.vtg-hashes.json` when a file is first seen (downloaded,
+or put there by hand and verified) and checked ever after. Archives are verified before they are unpacked and
+removed afterwards; what they held is recorded as one hash over the folder.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ __all__ = ["ArchiveError", "FetchError", "fetch", "list_rows", "status", "verify
 
 
 def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
-    """One row per set: `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays, addresses, hashed,
-    present, homepage, notes`.
+    """One row per set:
+    `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays, addresses, hashed, present, homepage, notes`.
 
-    `size` is in bytes, None if unknown; `hashed` counts files with a known SHA-256; `present` is "all", "some" or
+    `size` is in bytes, None if unknown; `hashed` counts files with a known SHA-256; `present` is "all",
+    "some" or
         "none" (no hashing).
     """
     root = resolve_root(data_root)
@@ -48,7 +49,9 @@ def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
                 "size": sum(s for s in sizes if s) if sizes and all(sizes) else None,
                 "stated_size": data.stated_size,
                 "clip_length": data.clip_length,
-                "arrays": [{k: a[k] for k in ("name", "dims", "clip_length", "extractor")} for a in data.arrays],
+                "arrays": [
+                    {k: a[k] for k in ("name", "dims", "clip_length", "extractor")} for a in data.arrays
+                ],
                 "addresses": [a for f in data.files for a in f.addresses],
                 "hashed": sum(f.sha256 is not None for f in data.files),
                 "present": _presence(data, root),
@@ -66,7 +69,12 @@ def status(data_root: str | Path | None = None) -> dict[str, str]:
 
 
 def fetch(
-    name: str, data_root: str | Path | None = None, *, force: bool = False, keep_archives: bool = False, progress: bool = True
+    name: str,
+    data_root: str | Path | None = None,
+    *,
+    force: bool = False,
+    keep_archives: bool = False,
+    progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Brings a set under the data root; what is there and right stays.
 
@@ -77,7 +85,8 @@ def fetch(
         keep_archives: keep archives after unpacking.
 
     Returns:
-        Rows as of `verify`, for the files and folders of this set; archives that were unpacked before have none.
+        Rows as of `verify`, for the files and folders of this set; archives that were unpacked before have
+        none.
 
     Raises:
         ManifestError: no such set.
@@ -86,7 +95,11 @@ def fetch(
     """
     data, root = get(name), resolve_root(data_root)
     if not data.files:
-        present = "" if data.folder is None or not (root / data.folder).is_dir() else f" ({root / data.folder} is there already)"
+        present = (
+            ""
+            if data.folder is None or not (root / data.folder).is_dir()
+            else f" ({root / data.folder} is there already)"
+        )
         raise FetchError(f"{data.name}: no address is known{present}. {data.unknown}")
     root.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -100,7 +113,9 @@ def fetch(
         if target.exists() and not force:
             rows.append(_check(data, file, root, lock))
             if rows[-1]["status"] == "wrong":
-                raise FetchError(f"{target}: {rows[-1]['detail']}. Fix: delete it (or force), then `vtg data fetch {name}`.")
+                raise FetchError(
+                    f"{target}: {rows[-1]['detail']}. Fix: delete it (or force), then `vtg data fetch {name}`."
+                )
             continue
         record = lock.get(file.path)
         known = file.sha256 or (record or {}).get("sha256")
@@ -110,9 +125,19 @@ def fetch(
             if file.sha256 is not None or record is None:
                 raise
             source = f"The expected hash was recorded from {record['address']} on {record['date']}"
-            raise FetchError(f"{error}\n{source}; if the source rightly changed, remove that entry of {root / LOCK}.") from None
+            raise FetchError(
+                f"{error}\n{source}; if the source rightly changed, remove that entry of {root / LOCK}."
+            ) from None
         written = _record(root, file.path, target, address, digest)
-        rows.append(_row(data, file.path, "ok" if known else "recorded" if written else "unrecorded", known or digest, digest))
+        rows.append(
+            _row(
+                data,
+                file.path,
+                "ok" if known else "recorded" if written else "unrecorded",
+                known or digest,
+                digest,
+            )
+        )
     for step in data.unpack:
         if step not in pending:
             rows.append(_check(data, FileEntry(path=step.to, addresses=()), root, _read_lock(root)))
@@ -133,18 +158,25 @@ def verify(name: str | None = None, data_root: str | Path | None = None) -> list
     """Hashes what is there of one set, or of all.
 
     Returns:
-        One row per file, unpacked folder or folder of a set without addresses: `set, path, status, expected, got,
-        detail`. `status`: "ok" (as the manifest, or the record of the first time, says), "recorded" (seen for the first
-        time, hash recorded), "unrecorded" (the same, but the data root is read-only), "missing", or "wrong".
+        One row per file, unpacked folder or folder of a set without addresses:
+        `set, path, status, expected, got, detail`. `status`: "ok" (as the manifest, or the record of the
+        first time, says), "recorded" (seen for the first time, hash recorded), "unrecorded" (the same, but
+        the data root is read-only), "missing", or "wrong".
     """
     root = resolve_root(data_root)
     sets = [get(name)] if name is not None else list(load_manifests().values())
     rows = []
     for data in sets:
         lock = _read_lock(root)
-        folders = [step.to for step in data.unpack] or ([data.folder] if data.folder and not data.files else [])
+        folders = [step.to for step in data.unpack] or (
+            [data.folder] if data.folder and not data.files else []
+        )
         done = {a for step in data.unpack if (root / step.to).is_dir() for a in step.archives}
-        rows += [_check(data, file, root, lock) for file in data.files if file.path not in done or (root / file.path).exists()]
+        rows += [
+            _check(data, file, root, lock)
+            for file in data.files
+            if file.path not in done or (root / file.path).exists()
+        ]
         rows += [_check(data, FileEntry(path=folder, addresses=()), root, lock) for folder in folders]
     return rows
 
@@ -164,7 +196,10 @@ def _check(data: DataSet, file: FileEntry, root: Path, lock: Mapping[str, Any]) 
     if got != expected:
         origin = "the manifest" if file.sha256 else f"the record of {record.get('date')}"
         size = "" if file.size is None else f", {file.size:,} bytes expected, {path.stat().st_size:,} found"
-        return row | {"status": "wrong", "detail": f"SHA-256 differs from {origin}: expected {expected}, got {got}{size}"}
+        return row | {
+            "status": "wrong",
+            "detail": f"SHA-256 differs from {origin}: expected {expected}, got {got}{size}",
+        }
     return row | {"status": "ok"}
 
 
@@ -173,7 +208,9 @@ def _row(data: DataSet, path: str, status: str, expected: str | None, got: str |
 
 
 def _place(file: FileEntry, target: Path, known: str | None, progress: bool) -> tuple[str, str]:
-    """Downloads beside an existing target and swaps at the end, so that a failed `force` loses nothing; address and SHA-256."""
+    """Downloads beside an existing target and swaps at the end, so that a failed `force` loses nothing;
+    address and SHA-256.
+    """
     fresh = target.with_name(target.name + ".new") if target.exists() else target
     got = download(file.addresses, fresh, known=known, size=file.size, progress=progress)
     if fresh != target:
@@ -195,7 +232,9 @@ def _inside(root: Path, path: str) -> Path:
     """`root / path`, unless a link leads it elsewhere."""
     target = root / path
     if not target.resolve().is_relative_to(root.resolve()):
-        raise FetchError(f"{target}: expected a path inside {root}, got {target.resolve()}. Fix: remove the link.")
+        raise FetchError(
+            f"{target}: expected a path inside {root}, got {target.resolve()}. Fix: remove the link."
+        )
     return target
 
 
@@ -216,7 +255,9 @@ def _record(root: Path, path: str, target: Path, address: str, digest: str) -> b
     """Writes what was seen into the lock file, whole or not at all; False if the data root is read-only."""
     entry = {
         "sha256": digest,
-        "size": sum(p.stat().st_size for p in target.rglob("*") if p.is_file()) if target.is_dir() else target.stat().st_size,
+        "size": sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
+        if target.is_dir()
+        else target.stat().st_size,
         "address": address,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }

@@ -1,4 +1,5 @@
-"""`vtg bench`: what this machine needs for the evaluator, loading, a training step, dropout, seeds and inference.
+"""`vtg bench`: what this machine needs for the evaluator, loading, a training step, dropout, seeds and
+inference.
 
 All parts run in one process, one after the other. Times are medians over repeats, after a warm-up.
 """
@@ -19,8 +20,9 @@ from vtg_lib.experiments.bench import steps as bench_steps
 from vtg_lib.experiments.bench.accuracy import accuracy
 from vtg_lib.experiments.provenance import provenance
 
-# Not measured here: the public evaluator (jayleicn/moment_detr @ b7e553a, standalone_eval) on a released QVHighlights
-# validation file of 1,550 queries, two CPU cores, scikit-learn 1.9: 4.8 s with its 8 workers, 7.2 s with one.
+# Not measured here: the public evaluator (jayleicn/moment_detr @ b7e553a, standalone_eval) on a released
+# QVHighlights validation file of 1,550 queries, two CPU cores, scikit-learn 1.9: 4.8 s with its 8 workers,
+# 7.2 s with one.
 RECORDED_REFERENCE_S = 4.8
 REFERENCE_SCRIPT = """
 import json, sys, time
@@ -73,7 +75,9 @@ def run_benchmarks(
 
 
 def evaluator(data_root: Path | str | None = None, reference: Path | str | None = None) -> dict[str, Any]:
-    """Our evaluator on one file of 1,550 queries, from lists of dicts as anybody would call it, against the reference's."""
+    """Our evaluator on one file of 1,550 queries, from lists of dicts as anybody would call it, against the
+    reference's.
+    """
     from vtg_lib.data import data_root as find_root
     from vtg_lib.evaluation import protocol as metrics
     from vtg_lib.evaluation.submission import read_jsonl
@@ -97,9 +101,13 @@ def evaluator(data_root: Path | str | None = None, reference: Path | str | None 
     return found | {"reference_s": seconds, "times_faster": seconds / ours, "equal": equal}
 
 
-def _time_reference(folder: Path, predictions: list[dict], truth: list[dict]) -> tuple[float, dict[str, float]]:
+def _time_reference(
+    folder: Path, predictions: list[dict], truth: list[dict]
+) -> tuple[float, dict[str, float]]:
     if not (folder / "standalone_eval" / "eval.py").exists():
-        raise FileNotFoundError(f"--reference {folder}: expected a checkout of jayleicn/moment_detr with standalone_eval/eval.py")
+        raise FileNotFoundError(
+            f"--reference {folder}: expected a checkout of jayleicn/moment_detr with standalone_eval/eval.py"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         paths = []
         for name, rows in (("predictions", predictions), ("truth", truth)):
@@ -121,7 +129,9 @@ def generated_submission(queries: int = QUERIES, seed: int = 0) -> tuple[list[di
         first = int(rng.integers(0, CLIPS - 12))
         clips = list(range(first, first + int(rng.integers(1, 12))))
         starts = rng.integers(0, CLIPS - 1, 10) * 2.0
-        windows = np.stack([starts, np.minimum(starts + 2 * rng.integers(1, 30, 10), 150), np.sort(rng.random(10))[::-1]], 1)
+        windows = np.stack(
+            [starts, np.minimum(starts + 2 * rng.integers(1, 30, 10), 150), np.sort(rng.random(10))[::-1]], 1
+        )
         truth.append(
             {
                 "qid": qid,

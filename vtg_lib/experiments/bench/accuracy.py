@@ -1,4 +1,6 @@
-"""What cheap dropout masks, and bfloat16 where the processor has it, do to accuracy: whole trainings at `sim`, seed by seed."""
+"""What cheap dropout masks, and bfloat16 where the processor has it, do to accuracy: whole trainings at
+`sim`, seed by seed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ Variant = tuple[Callable[[], AbstractContextManager[None]], Literal["float32", "
 
 
 def accuracy(model: str, device: str, seeds: int = 3, profile: str = "sim") -> dict[str, Any]:
-    """Validation mAP of `model`'s row in SDST's Tab. 1: with PyTorch's masks, with ours, and with ours in bfloat16.
+    """Validation mAP of `model`'s row in SDST's Tab. 1: with PyTorch's masks, with ours, and with ours in
+    bfloat16.
 
     Returns:
         per variant the values by seed; per change the mean of the paired differences and its 95 % interval.
@@ -39,7 +42,9 @@ def accuracy(model: str, device: str, seeds: int = 3, profile: str = "sim") -> d
         variants["bfloat16"] = (contextlib.nullcontext, "bfloat16")
     values: dict[str, dict[int, float]] = {name: {} for name in variants}
     for seed in range(seeds):
-        spec = dataclasses.replace(row_spec(row, paper.profile(profile), "qvhighlights", seed), diagnostics=())
+        spec = dataclasses.replace(
+            row_spec(row, paper.profile(profile), "qvhighlights", seed), diagnostics=()
+        )
         for name, (patch, precision) in variants.items():
             trained = dataclasses.replace(spec, train=dataclasses.replace(spec.train, precision=precision))
             with patch():

@@ -1,8 +1,10 @@
-"""What a training step at the published size costs on a machine: measured, kept in `results/efficiency.jsonl`, shown.
+"""What a training step at the published size costs on a machine: measured, kept in
+`results/efficiency.jsonl`, shown.
 
-`vtg bench --record --model M` measures; one line per model, device and precision. Every measurement is made by a process
-of its own, which does nothing else, so that its peak memory is that of the training. A GPU's memory is what PyTorch
-allocated on it; a CPU's is the resident set of the whole process. The two are never shown in one column.
+`vtg bench --record --model M` measures; one line per model, device and precision. Every measurement is made
+by a process of its own, which does nothing else, so that its peak memory is that of the training. A GPU's
+memory is what PyTorch allocated on it; a CPU's is the resident set of the whole process. The two are never
+shown in one column.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ LEAST_STEPS, MOST_STEPS, SECONDS = 5, 200, 20.0  # steps are timed for SECONDS, 
 MEMORY_COLUMN, RATE_COLUMN = "Memory (GB)", "Runtime (it/s)"
 
 
-# --------------------------------------------------------------------------------------------------------- measurement
+# ---------------------------------------------------------------------------------------------------------
+# measurement
 
 
 def default_precision(device: str) -> str:
@@ -54,7 +57,8 @@ def measure(model: str, device: str, precision: str | None = None) -> dict[str, 
         precision: of `vtg_lib.models.inference.PRECISIONS`; default as `default_precision`.
 
     Raises:
-        ValueError: unknown model, a precision that the device does not have, or the process failed (out of memory).
+        ValueError: unknown model, a precision that the device does not have, or the process failed (out of
+            memory).
     """
     import torch
 
@@ -69,7 +73,9 @@ def measure(model: str, device: str, precision: str | None = None) -> dict[str, 
     command = [sys.executable, "-m", "vtg_lib.experiments.bench.memory", model, device, precision]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message; it may have been killed for its memory"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message; it may have been killed for its memory"])[
+            -1
+        ]
         raise ValueError(f"measuring {model} on {device} failed (exit code {done.returncode}): {last}")
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
@@ -120,7 +126,9 @@ def _step_seconds(step: Callable[[], None], warmup: int) -> list[float]:
         step()
     seconds: list[float] = []
     started = time.perf_counter()
-    while len(seconds) < LEAST_STEPS or (len(seconds) < MOST_STEPS and time.perf_counter() - started < SECONDS):
+    while len(seconds) < LEAST_STEPS or (
+        len(seconds) < MOST_STEPS and time.perf_counter() - started < SECONDS
+    ):
         before = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - before)
@@ -150,7 +158,8 @@ def peak_resident_mb() -> float:
     return getrusage(RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-# ---------------------------------------------------------------------------------------------------------- the record
+# ----------------------------------------------------------------------------------------------------------
+# the record
 
 
 def load(path: Path = RECORD) -> list[dict[str, Any]]:
@@ -167,7 +176,9 @@ def load(path: Path = RECORD) -> list[dict[str, Any]]:
             record = json.loads(line)
             _check(record)
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}; remove the line and run `vtg bench --record` again") from None
+            raise ValueError(
+                f"{path}, line {number}: {error}; remove the line and run `vtg bench --record` again"
+            ) from None
         records.append(record)
     return records
 
@@ -180,7 +191,8 @@ def _check(record: Any) -> None:
 
 
 def save(record: Mapping[str, Any], path: Path = RECORD) -> None:
-    """Put `record` in place of the line of the same model, device and precision: the new file is there whole, or the old.
+    """Put `record` in place of the line of the same model, device and precision: the new file is there whole,
+    or the old.
 
     Raises:
         ValueError: the record lacks a field, or the file has a line that is no record.
@@ -191,7 +203,9 @@ def save(record: Mapping[str, Any], path: Path = RECORD) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two measurements that end together keep both lines
         lines = {_key(old): old for old in load(path)} | {_key(record): dict(record)}
         temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(lines[key], sort_keys=True) + "\n" for key in sorted(lines)), encoding="utf-8")
+        temporary.write_text(
+            "".join(json.dumps(lines[key], sort_keys=True) + "\n" for key in sorted(lines)), encoding="utf-8"
+        )
         os.replace(temporary, path)
 
 
@@ -205,13 +219,15 @@ def _key(record: Mapping[str, Any]) -> tuple[str, ...]:
 def table_html(results: TableResults, records: Sequence[Mapping[str, Any]]) -> str:
     """Parameters, memory and speed of a table's rows, paper | ours, one line per device that we measured on.
 
-    Columns that the table lacks are left out. A row is measured as the published model, so rows with overrides are not.
+    Columns that the table lacks are left out. A row is measured as the published model, so rows with
+    overrides are not.
     """
     printed = [column.name for column in results.table.columns]
     names = [name for name in ("#Params (M)", MEMORY_COLUMN, RATE_COLUMN) if name in printed]
     head = "".join(f'<th scope="colgroup" colspan="2">{html.escape(_shown(name))}</th>' for name in names)
     rest = "".join(
-        f'<th rowspan="2" scope="col">{name}</th>' for name in ("CPU process memory (GB), ours", "our device", "measured")
+        f'<th rowspan="2" scope="col">{name}</th>'
+        for name in ("CPU process memory (GB), ours", "our device", "measured")
     )
     pairs = '<th scope="col">paper</th><th scope="col">ours</th>' * len(names)
     body = "".join(_row(row, names, records) for row in results.rows)
@@ -243,7 +259,11 @@ def _row(row: RowResults, names: Sequence[str], records: Sequence[Mapping[str, A
             cells += ["", _why_not(row)]
         else:
             cells += [html.escape(f"{record['device']}, {record['precision']}"), _measured(record, counted)]
-        label = f'<th scope="rowgroup" rowspan="{len(shown)}">{html.escape(row.row.label)}</th>' if number == 0 else ""
+        label = (
+            f'<th scope="rowgroup" rowspan="{len(shown)}">{html.escape(row.row.label)}</th>'
+            if number == 0
+            else ""
+        )
         lines.append(f"<tr>{label}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return "".join(lines)
 
@@ -300,7 +320,9 @@ def _notes(results: TableResults, records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _relative(results: TableResults, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Speed relative to the first measured row, which can be compared with the paper's: one sentence per device."""
+    """Speed relative to the first measured row, which can be compared with the paper's: one sentence per
+    device.
+    """
     rates: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
     for row in results.rows:
         printed = row.row.paper.get(RATE_COLUMN)
@@ -311,7 +333,9 @@ def _relative(results: TableResults, records: Sequence[Mapping[str, Any]]) -> li
             rates.setdefault(where, []).append((row.row.label, printed, record["iterations_per_s"]))
     lines = []
     for (device, precision), ((base, paper, ours), *others) in sorted(rates.items()):
-        told = "; ".join(f"{label} {p / paper:.2f} in the paper, {o / ours:.2f} in ours" for label, p, o in others)
+        told = "; ".join(
+            f"{label} {p / paper:.2f} in the paper, {o / ours:.2f} in ours" for label, p, o in others
+        )
         if told:
             lines.append(f"Iterations per second relative to {base} on {device}, {precision}: {told}.")
     return lines

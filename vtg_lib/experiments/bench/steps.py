@@ -32,7 +32,9 @@ def median_s(function: Callable[[], Any], repeats: int = REPEATS, warmup: int = 
 
 
 def precisions(device: str) -> tuple[str, ...]:
-    """float32, and bfloat16 where the processor computes in it; where it is emulated a step takes several times as long."""
+    """float32, and bfloat16 where the processor computes in it; where it is emulated a step takes several
+    times as long.
+    """
     fast = device.startswith("cuda") or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return ("float32", "bfloat16") if fast else ("float32",)
 
@@ -69,10 +71,15 @@ def prepare(model: str, size: str, device: str) -> Bench:
         config_class: Any = models.entry(model).config_class
         published = config_class.paper("qvhighlights")
         config, batch_size = dataclasses.asdict(published), 32
-        if knobs.get("layout") == "levels":  # rendered at one width for clips and words; cut to the published ones below
+        if (
+            knobs.get("layout") == "levels"
+        ):  # rendered at one width for clips and words; cut to the published ones below
             sizes = {"semantic_dim": max(published.video_dim, published.text_dim)}
         else:
-            sizes = {"semantic_dim": published.text_dim, "motion_dim": published.video_dim - published.text_dim}
+            sizes = {
+                "semantic_dim": published.text_dim,
+                "motion_dim": published.video_dim - published.text_dim,
+            }
         knobs = {**knobs, "clips": 75, **sizes}
     else:
         config["video_dim"], config["text_dim"] = data.feature_dims(knobs)
@@ -89,7 +96,9 @@ def prepare(model: str, size: str, device: str) -> Bench:
 
 
 def _profile(model: str, name: str) -> tuple[tuple[dict[str, Any], dict[str, Any]], int]:
-    """((config, data) overrides, batch size) that the first paper with such a profile and rows of `model` gives it."""
+    """((config, data) overrides, batch size) that the first paper with such a profile and rows of `model`
+    gives it.
+    """
     from vtg_lib.papers import load_paper, paper_keys
 
     for key in paper_keys():
@@ -101,7 +110,8 @@ def _profile(model: str, name: str) -> tuple[tuple[dict[str, Any], dict[str, Any
     raise ValueError(f"no paper has a profile {name} and a row of {model}")
 
 
-# ----------------------------------------------------------------------------------------------------------- the parts
+# -----------------------------------------------------------------------------------------------------------
+# the parts
 
 
 def step(model: str, size: str, device: str) -> dict[str, Any]:
@@ -130,13 +140,17 @@ def step(model: str, size: str, device: str) -> dict[str, Any]:
 
 
 def split_step(bench: Bench, precision: str, repeats: int = REPEATS) -> dict[str, float]:
-    """Median milliseconds of batch, forward, matching, loss (without matching), backward, optimizer (with clipping)."""
+    """Median milliseconds of batch, forward, matching, loss (without matching), backward, optimizer (with
+    clipping).
+    """
     from vtg_lib.experiments.training import TrainConfig, make_optimizer
     from vtg_lib.models.inference import forward
 
     optimizer = make_optimizer(bench.model, TrainConfig(learning_rate=1e-5))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    times: dict[str, list[float]] = {n: [] for n in ("batch", "forward", "matching", "loss", "backward", "optimizer")}
+    times: dict[str, list[float]] = {
+        n: [] for n in ("batch", "forward", "matching", "loss", "backward", "optimizer")
+    }
     with _timed_matching(bench.device) as matching:
         for repeat in range(WARMUP + repeats):
             marks = [_now(bench.device)]
@@ -154,7 +168,9 @@ def split_step(bench: Bench, precision: str, repeats: int = REPEATS) -> dict[str
             optimizer.step()
             marks.append(_now(bench.device))
             if repeat >= WARMUP:
-                made, forwarded, lost, returned, updated = (b - a for a, b in zip(marks, marks[1:], strict=False))
+                made, forwarded, lost, returned, updated = (
+                    b - a for a, b in zip(marks, marks[1:], strict=False)
+                )
                 matched = sum(matching)
                 values = (made, forwarded, matched, lost - matched, returned, updated)
                 for name, value in zip(times, values, strict=True):
@@ -181,7 +197,9 @@ def _timed_matching(device: str) -> Iterator[list[float]]:
         seconds.append(_now(device) - started)
         return result
 
-    users: list[Any] = [m for n, m in sys.modules.items() if n.startswith("vtg_lib") and getattr(m, "match", None) is original]
+    users: list[Any] = [
+        m for n, m in sys.modules.items() if n.startswith("vtg_lib") and getattr(m, "match", None) is original
+    ]
     for module in users:
         module.match = timed
     try:
@@ -223,8 +241,8 @@ def dropout(model: str, size: str, device: str) -> dict[str, Any]:
 def seeds(model: str, size: str, device: str, number: int = 3) -> dict[str, Any]:
     """Forward and backward per seed: `number` models in one vmapped graph against one after the other.
 
-    A bound in favour of the batched graph: the Hungarian matching, which no graph can batch over seeds, is left out (the
-    loss is the sum of all outputs), and so is dropout.
+    A bound in favour of the batched graph: the Hungarian matching, which no graph can batch over seeds, is
+    left out (the loss is the sum of all outputs), and so is dropout.
     """
     bench = prepare(model, size, device)
     batch = bench.batch()
@@ -235,7 +253,9 @@ def seeds(model: str, size: str, device: str, number: int = 3) -> dict[str, Any]
 
     def proxy(parameters: dict[str, Tensor]) -> Tensor:
         output: Output = torch.func.functional_call(network, {**parameters, **buffers}, (batch,))
-        return output.spans.sum() + output.scores.sum() + output.saliency.masked_fill(~batch.video_mask, 0).sum()
+        return (
+            output.spans.sum() + output.scores.sum() + output.saliency.masked_fill(~batch.video_mask, 0).sum()
+        )
 
     stacked = {n: torch.stack([p + 0.01 * i for i in range(number)]) for n, p in parameters.items()}
     gradient = torch.func.grad(proxy)

@@ -1,8 +1,9 @@
 """Checkpoints that authors published, as models of this library.
 
-`import_checkpoint` reads such a file, maps its tensors by the rules of its method (one module a method, named like it) and
-writes safetensors with the config and the source in the metadata; `load_imported` gives the model back. A tensor is used,
-or listed with the reason why not; none is dropped silently, and none of ours keeps a random value.
+`import_checkpoint` reads such a file, maps its tensors by the rules of its method (one module a method, named
+like it) and writes safetensors with the config and the source in the metadata; `load_imported` gives the
+model back. A tensor is used, or listed with the reason why not; none is dropped silently, and none of ours
+keeps a random value.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def rules_of(model: str) -> Rules:
     """
     models.entry(model)
     if model not in importable():
-        raise ValueError(f"--model {model}: no public checkpoint of it can be imported; those of {', '.join(importable())} can")
+        raise ValueError(
+            f"--model {model}: no public checkpoint of it can be imported; those of {', '.join(importable())} can"
+        )
     return importlib.import_module(f"{__name__}.{model}").RULES
 
 
@@ -59,7 +62,8 @@ def import_checkpoint(
     """Converts `source` to `target`; `target` is the old file or the whole new one, whatever happens.
 
     Args:
-        overrides: config fields that neither the tensors nor the stored options show, or that they show wrongly.
+        overrides: config fields that neither the tensors nor the stored options show, or that they show
+            wrongly.
 
     Returns:
         What was converted, and the metadata written.
@@ -112,7 +116,9 @@ def load_imported(path: str | Path) -> nn.Module:
 
 
 def imported_notes(path: str | Path) -> dict[str, str]:
-    """The metadata of an imported file: model, config, rules, source, source_sha256, options, unused (JSON where nested)."""
+    """The metadata of an imported file: model, config, rules, source, source_sha256, options, unused (JSON
+    where nested).
+    """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)

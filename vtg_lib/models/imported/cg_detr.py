@@ -11,7 +11,10 @@ from torch import Tensor
 from vtg_lib.models.imported.common import HEADS, INPUTS, UNUSED, anchor_decoder, detr_config, encoder_layers
 from vtg_lib.models.imported.rules import Rules, State, count, shape
 
-PAIRS = {"sentence": "sent_rep", "moment": "moment_rep"}  # our token with its position -> the two tensors that hold them
+PAIRS = {
+    "sentence": "sent_rep",
+    "moment": "moment_rep",
+}  # our token with its position -> the two tensors that hold them
 OPTIONS = {
     "num_prompts": "chosen_prompts",
     "lw_wattn": "weight_attention",
@@ -27,7 +30,9 @@ def _config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[s
         "dummy": "txtproj_encoder",
         "sentence": "scls_encoder",
     }
-    found: dict[str, Any] = {f"{name}_layers": count(tensors, rf"{public}\.layers\.(\d+)\.") for name, public in stacks.items()}
+    found: dict[str, Any] = {
+        f"{name}_layers": count(tensors, rf"{public}\.layers\.(\d+)\.") for name, public in stacks.items()
+    }
     found |= {ours: options[theirs] for theirs, ours in OPTIONS.items() if theirs in options}
     if "lw_distill" in options:  # one option weighs both
         found["weight_orthogonal"] = options["lw_distill"]
@@ -57,7 +62,10 @@ RULES = Rules(
     rename=(
         *INPUTS,
         # Adaptive cross-attention projects its output only; the other stacks are ordinary.
-        (r"transformer\.t2v_encoder\.layers\.(\d+)\.self_attn\.out_proj\.(weight|bias)", r"cross_encoder.\1.out.\2"),
+        (
+            r"transformer\.t2v_encoder\.layers\.(\d+)\.self_attn\.out_proj\.(weight|bias)",
+            r"cross_encoder.\1.out.\2",
+        ),
         *encoder_layers(r"transformer\.t2v_encoder", "cross_encoder"),
         *encoder_layers(r"transformer\.encoder", "encoder"),
         *encoder_layers(r"transformer\.mcls_encoder", "moment_encoder"),
@@ -74,7 +82,10 @@ RULES = Rules(
         (r"dummy_rep_pos", "dummy_position"),
         (r"(sentence|moment)_pair", r"\1"),
     ),
-    unused=(*UNUSED, (r"txt_proj_linear\..+", "a second projection of the text that the public code never calls")),
+    unused=(
+        *UNUSED,
+        (r"txt_proj_linear\..+", "a second projection of the text that the public code never calls"),
+    ),
     config=_config,
     transform=_transform,
 )

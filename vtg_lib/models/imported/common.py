@@ -20,14 +20,17 @@ INPUTS: Renames = (
 )
 HEADS: Renames = ((r"span_embed\.(.+)", r"span_head.\1"), (r"class_embed\.(.+)", r"class_head.\1"))
 UNUSED: Renames = (
-    (r"txt_position_embed\..+", "learned positions of words, which use_txt_pos=False (the authors' default) leaves out"),
+    (
+        r"txt_position_embed\..+",
+        "learned positions of words, which use_txt_pos=False (the authors' default) leaves out",
+    ),
     (r"contrastive_align_projection_.+", "of a contrastive loss that no published run trains with"),
 )
 
 
 def attention(public: str, ours: str) -> Renames:
-    r"""One `nn.MultiheadAttention` as our `MultiHeadAttention`. `public` is a pattern with at most one group, `ours` may
-    name it as `\1`."""
+    r"""One `nn.MultiheadAttention` as our `MultiHeadAttention`. `public` is a pattern with at most one group,
+    `ours` may name it as `\1`."""
     last = 2 if "(" in public else 1
     return (
         (rf"{public}\.in_(query|key|value)\.(weight|bias)", rf"{ours}.\{last}.\{last + 1}"),
@@ -36,7 +39,9 @@ def attention(public: str, ours: str) -> Renames:
 
 
 def feed_forward(public: str, ours: str) -> Renames:
-    r"""`linear1`, `linear2` and, where there is one, the PReLU of a layer; `public` has one group, its number."""
+    r"""`linear1`, `linear2` and, where there is one, the PReLU of a layer; `public` has one group, its
+    number.
+    """
     return (
         (rf"{public}\.linear1\.(weight|bias)", rf"{ours}.up.\2"),
         (rf"{public}\.linear2\.(weight|bias)", rf"{ours}.down.\2"),
@@ -45,7 +50,9 @@ def feed_forward(public: str, ours: str) -> Renames:
 
 
 def encoder_layers(public: str, ours: str) -> Renames:
-    """A stack of public encoder layers as a list of our `AttentionLayer`s (or `CrossLayer`s), `public` without a group."""
+    """A stack of public encoder layers as a list of our `AttentionLayer`s (or `CrossLayer`s), `public`
+    without a group.
+    """
     layer, own = rf"{public}\.layers\.(\d+)", rf"{ours}.\1"
     return (
         *attention(rf"{layer}\.self_attn", f"{own}.attention"),
@@ -85,12 +92,17 @@ def anchor_decoder(
 
 
 def detr_config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `DetrConfig` that a public checkpoint shows; heads and what only training uses come from the options.
+    """The fields of `DetrConfig` that a public checkpoint shows; heads and what only training uses come from
+    the options.
 
     Raises:
-        CheckpointImportError: an input projection or the encoder is missing, or an option that we have no variant for.
+        CheckpointImportError: an input projection or the encoder is missing, or an option that we have no
+            variant for.
     """
-    refuse(options, {"pre_norm": False, "use_txt_pos": False, "span_loss_type": "l1", "position_embedding": "sine"})
+    refuse(
+        options,
+        {"pre_norm": False, "use_txt_pos": False, "span_loss_type": "l1", "position_embedding": "sine"},
+    )
     width, channels = shape(tensors, "input_vid_proj.0.net.1.weight")
     tef = "tef" in options.get("ctx_mode", "video_tef")
     names = {"nheads": "heads", "lw_saliency": "weight_saliency"}

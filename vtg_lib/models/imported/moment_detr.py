@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from vtg_lib.models.imported.common import HEADS, INPUTS, UNUSED, attention, detr_config, encoder_layers, feed_forward
+from vtg_lib.models.imported.common import (
+    HEADS,
+    INPUTS,
+    UNUSED,
+    attention,
+    detr_config,
+    encoder_layers,
+    feed_forward,
+)
 from vtg_lib.models.imported.rules import Rules
 
 _LAYER, _OURS = r"transformer\.decoder\.layers\.(\d+)", r"decoder.layers.\1"

@@ -12,7 +12,9 @@ from vtg_lib.models.imported.rules import Rules, count
 
 
 def _config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
-    return detr_config(tensors, options) | {"cross_layers": count(tensors, r"transformer\.t2v_encoder\.layers\.(\d+)\.")}
+    return detr_config(tensors, options) | {
+        "cross_layers": count(tensors, r"transformer\.t2v_encoder\.layers\.(\d+)\.")
+    }
 
 
 RULES = Rules(

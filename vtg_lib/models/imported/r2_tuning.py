@@ -18,7 +18,8 @@ _DISTANCES = "coord_head.module.1.weight"
 
 
 def _config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Our config; suppression and rounding of borders are those for QVHighlights, for others see `Config.paper`.
+    """Our config; suppression and rounding of borders are those for QVHighlights, for others see
+    `Config.paper`.
 
     Highlights without moments were trained without endpoint features and with one level of the pyramid.
     """
@@ -37,7 +38,9 @@ def _config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[s
 
 
 def _transform(state: State) -> State:
-    """Convolution kernels `[out, in, taps]` as the matrices of neighbouring clips `[out, taps * in]`; marks idle scales."""
+    """Convolution kernels `[out, in, taps]` as the matrices of neighbouring clips `[out, taps * in]`; marks
+    idle scales.
+    """
     state = {name: x.transpose(1, 2).flatten(1) if x.dim() == 3 else x for name, x in state.items()}
     if _DISTANCES not in state and "coef" in state:
         state["coef of no distances"] = state.pop("coef")
@@ -45,7 +48,9 @@ def _transform(state: State) -> State:
 
 
 def _halvings() -> tuple[tuple[str, str], ...]:
-    """Block b of the public pyramid has b convolutions, with four entries without weights between two of them."""
+    """Block b of the public pyramid has b convolutions, with four entries without weights between two of
+    them.
+    """
     rules = []
     for number in range(8):
         own = rf"pyramid.levels.\1.{number}"
@@ -57,7 +62,9 @@ def _halvings() -> tuple[tuple[str, str], ...]:
 def _projection(public: str, ours: str) -> tuple[tuple[str, str], ...]:
     """Norm, dropout, linear, ReLU, norm, dropout, linear, as our `InputProjection`."""
     places = ((0, "norms.0"), (2, "linears.0"), (4, "norms.1"), (6, "linears.1"))
-    return tuple((rf"adapter\.{public}\.{place}\.(weight|bias)", rf"align.{ours}.{name}.\1") for place, name in places)
+    return tuple(
+        (rf"adapter\.{public}\.{place}\.(weight|bias)", rf"align.{ours}.{name}.\1") for place, name in places
+    )
 
 
 RULES = Rules(
@@ -74,7 +81,10 @@ RULES = Rules(
             for public, ours in _ATTENTION
             for letter, name in _LINEARS
         ),
-        *((rf"adapter\.tem\.{name}_norm\.(weight|bias)", rf"refine.norms.{i}.norm.\1") for i, name in enumerate(_NORMS)),
+        *(
+            (rf"adapter\.tem\.{name}_norm\.(weight|bias)", rf"refine.norms.{i}.norm.\1")
+            for i, name in enumerate(_NORMS)
+        ),
         (r"adapter\.tem\.ffn\.mapping\.0\.(weight|bias)", r"refine.feed_forward.up.\1"),
         (r"adapter\.tem\.ffn\.mapping\.[23]\.(weight|bias)", r"refine.feed_forward.down.\1"),
         *_halvings(),

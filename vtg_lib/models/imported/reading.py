@@ -16,7 +16,9 @@ from torch import Tensor
 
 STATE_KEYS = ("model", "state_dict", "model_state_dict", "model_ema")
 OPTION_KEYS = ("opt", "args", "cfg", "config")
-ALLOWED: list[Any] = [argparse.Namespace]  # what the authors' files hold besides tensors, numbers, strings and containers
+ALLOWED: list[Any] = [
+    argparse.Namespace
+]  # what the authors' files hold besides tensors, numbers, strings and containers
 
 
 class CheckpointImportError(ValueError):
@@ -40,18 +42,22 @@ class Source:
 
 
 def read_source(path: str | Path, state_keys: Sequence[str] = STATE_KEYS) -> Source:
-    """The state dict and options in a `torch.save` or safetensors file. Never unpickles code (`weights_only`).
+    """The state dict and options in a `torch.save` or safetensors file. Never unpickles code
+    (`weights_only`).
 
     Args:
         state_keys: where in the file to look for the state dict, in this order; else the file is one itself.
 
     Raises:
-        CheckpointImportError: unreadable, truncated, a web page, a file with other classes, or without a state dict.
+        CheckpointImportError: unreadable, truncated, a web page, a file with other classes, or without a
+            state dict.
         FileNotFoundError: no such file.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a checkpoint file, found {'a folder' if path.is_dir() else 'nothing'}")
+        raise FileNotFoundError(
+            f"{path}: expected a checkpoint file, found {'a folder' if path.is_dir() else 'nothing'}"
+        )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -62,8 +68,12 @@ def read_source(path: str | Path, state_keys: Sequence[str] = STATE_KEYS) -> Sou
     tensors, options = _state(path, content, options, state_keys)
     prefixed = all(name.startswith("module.") for name in tensors)
     tensors = {name.removeprefix("module.") if prefixed else name: tensor for name, tensor in tensors.items()}
-    if broken := [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
-        raise CheckpointImportError(f"{path}: expected finite weights, got NaN or infinite ones in {', '.join(broken[:5])}")
+    if broken := [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]:
+        raise CheckpointImportError(
+            f"{path}: expected finite weights, got NaN or infinite ones in {', '.join(broken[:5])}"
+        )
     return Source(path=path, sha256=digest, tensors=tensors, options=options)
 
 
@@ -77,7 +87,9 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
         found = "a Git LFS pointer (the file itself was not fetched)"
     else:
         return
-    raise CheckpointImportError(f"{path}: expected a checkpoint, got {found}. Fix: download the file itself again.")
+    raise CheckpointImportError(
+        f"{path}: expected a checkpoint, got {found}. Fix: download the file itself again."
+    )
 
 
 def _read_torch(path: Path) -> tuple[Any, Mapping[str, Any]]:
@@ -142,7 +154,9 @@ def _state(
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
     """The state dict and the options in what a file held."""
     if not isinstance(content, Mapping):
-        raise CheckpointImportError(f"{path}: expected a dictionary with a state dict, got {type(content).__name__}")
+        raise CheckpointImportError(
+            f"{path}: expected a dictionary with a state dict, got {type(content).__name__}"
+        )
     for key in OPTION_KEYS:
         stored = content.get(key)
         stored = vars(stored) if isinstance(stored, argparse.Namespace) else stored
@@ -150,7 +164,11 @@ def _state(
             options = stored
             break
     for state in [content[key] for key in keys if key in content] + [content]:
-        if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
+        if (
+            isinstance(state, Mapping)
+            and state
+            and all(isinstance(value, Tensor) for value in state.values())
+        ):
             return state, options
     raise CheckpointImportError(
         f"{path}: expected a state dict under {', '.join(keys)} or at the top, got the entries "

@@ -22,12 +22,14 @@ class Rules:
 
     Attributes:
         source: repository @ commit that the names were read from.
-        rename: (pattern, replacement) on whole names, tried in this order; the first that matches counts. Public packed
-            projections (`…in_proj_weight`, `…in_proj_bias`) are split before into `…in_query.weight`, `…in_key.weight`,
-            `…in_value.weight` and the same with `.bias`; patterns see these names.
+        rename: (pattern, replacement) on whole names, tried in this order; the first that matches counts.
+            Public packed projections (`…in_proj_weight`, `…in_proj_bias`) are split before into
+            `…in_query.weight`, `…in_key.weight`, `…in_value.weight` and the same with `.bias`; patterns see
+            these names.
         unused: (pattern, reason) of public tensors that have no part in our model.
         config: overrides of our `Config`, read off the public tensors (packed ones still packed) and options.
-        transform: applied to the public tensors after the split, for what renaming cannot do (transposed, merged).
+        transform: applied to the public tensors after the split, for what renaming cannot do (transposed,
+            merged).
         state_keys: where in the file the state dict may be, see `read_source`.
     """
 
@@ -78,12 +80,17 @@ def split_packed(tensors: Mapping[str, Tensor]) -> State:
 
 
 def convert(
-    name: str, rules: Rules, tensors: Mapping[str, Tensor], options: Mapping[str, Any], overrides: Mapping[str, Any]
+    name: str,
+    rules: Rules,
+    tensors: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+    overrides: Mapping[str, Any],
 ) -> Converted:
     """Our model `name` with the public weights.
 
     Raises:
-        CheckpointImportError: a public tensor that no rule knows, one of ours that nothing fills, or a shape that differs.
+        CheckpointImportError: a public tensor that no rule knows, one of ours that nothing fills, or a shape
+            that differs.
         ValueError: overrides that the model's config refuses.
     """
     config = models.resolve(name, {**rules.config(tensors, options), **overrides})
@@ -109,7 +116,11 @@ def convert(
 
 
 def _problems(
-    name: str, state: Mapping[str, Tensor], ours: Mapping[str, Tensor], used: Mapping[str, str], unknown: list[str]
+    name: str,
+    state: Mapping[str, Tensor],
+    ours: Mapping[str, Tensor],
+    used: Mapping[str, str],
+    unknown: list[str],
 ) -> list[str]:
     """Everything that keeps `state` from filling `ours`, one line a kind, each with the fix."""
     targets = list(used.values())
@@ -132,7 +143,9 @@ def _problems(
     if double:
         found.append(f"expected one public tensor for each of ours, got several for {_some(double)}")
     if shapes:
-        found.append(f"shapes differ: {_some(shapes)}. Fix: leave out the --config fields that contradict the file")
+        found.append(
+            f"shapes differ: {_some(shapes)}. Fix: leave out the --config fields that contradict the file"
+        )
     return found
 
 
@@ -147,7 +160,9 @@ def _other_model(name: str, state: Mapping[str, Tensor]) -> str:
 
     for other in importable():
         rules = rules_of(other)
-        if other != name and all(rules.reason(public) is not None or rules.target(public) for public in state):
+        if other != name and all(
+            rules.reason(public) is not None or rules.target(public) for public in state
+        ):
             return f"--model {other}, whose rules know all of its tensors"
     return f"check that the file is a {name} checkpoint of the public code that the rules name"
 

@@ -1,4 +1,5 @@
-"""QD-DETR's query-dependent encoder (Moon et al., CVPR 2023), which BAM-DETR takes over, and the losses of its saliency.
+"""QD-DETR's query-dependent encoder (Moon et al., CVPR 2023), which BAM-DETR takes over, and the losses of
+its saliency.
 
 Facts not in the paper are from wjun0830/QD-DETR @ 56c63b2. Axes: B, T, L, D as in `vtg_lib.data.batches`.
 """
@@ -18,7 +19,12 @@ from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
-from vtg_lib.losses.set_prediction import hinge_saliency, negative_pair_saliency, rank_contrastive_saliency, saliency_pairs
+from vtg_lib.losses.set_prediction import (
+    hinge_saliency,
+    negative_pair_saliency,
+    rank_contrastive_saliency,
+    saliency_pairs,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,8 @@ class Encoded(NamedTuple):
 
     Attributes:
         memory: `[B, T, D]`; local: the same before the clips exchanged information; position: of the clips.
-        saliency: `[B, T]`; negatives: while training `negative_saliency [B, T]` with another sample's text, else empty.
+        saliency: `[B, T]`; negatives: while training `negative_saliency [B, T]` with another sample's text,
+            else empty.
     """
 
     memory: Tensor
@@ -44,7 +51,9 @@ class Encoded(NamedTuple):
 
 
 class QueryEncoder(nn.Module):
-    """Base of methods whose clips read the words first, and then each other and a token that asks how salient they are."""
+    """Base of methods whose clips read the words first, and then each other and a token that asks how salient
+    they are.
+    """
 
     def __init__(self, config: QueryEncoderConfig) -> None:
         super().__init__()
@@ -63,14 +72,18 @@ class QueryEncoder(nn.Module):
         self.tef, self.margin = c.tef, c.saliency_margin
 
     def encode(self, batch: Batch) -> Encoded:
-        """The clips of a batch; while training also those of mismatched pairs, in the same pass, for their saliency."""
+        """The clips of a batch; while training also those of mismatched pairs, in the same pass, for their
+        saliency.
+        """
         video, mask, count = last_level(batch.video), batch.video_mask, len(batch)
         video = self.project_video(append_endpoints(video, mask) if self.tef else video)
         text, text_mask = self.project_text(last_level(batch.text)), batch.text_mask
         position = clip_positions(mask, video.shape[-1]).to(video.dtype)
         inputs = [video, position, mask, text, text_mask]
         if self.training:
-            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]]
+            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [
+                torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]
+            ]
         local, positions, mask, text, text_mask = inputs
         for layer in self.cross_encoder:
             local = layer(local, positions, text_mask, text)
@@ -80,7 +93,9 @@ class QueryEncoder(nn.Module):
         for layer in self.encoder:
             memory = layer(memory, positions, mask)
         token, memory = memory[:, :1], memory[:, 1:]
-        saliency = (self.saliency_clip(memory) * self.saliency_global(token)).sum(-1) / math.sqrt(memory.shape[-1])
+        saliency = (self.saliency_clip(memory) * self.saliency_global(token)).sum(-1) / math.sqrt(
+            memory.shape[-1]
+        )
         negatives = {"negative_saliency": saliency[count:]} if self.training else {}
         return Encoded(memory[:count], local[:count], position, saliency[:count], negatives)
 

@@ -1,8 +1,9 @@
 """What the side-tuners of SDST's Tab. H share: aligned levels in, moments and highlights out.
 
-A tuner makes one sequence of clips and one of words from K frozen levels. Everything else is the same for all of them:
-projections, a feature pyramid, heads, losses. It is R2-Tuning's (yeliudev/R2-Tuning @ 03fbcf6), as
-`vtg_lib/papers/sdst_deviations.yaml` explains. Axes: B, K, T, L, D as in `vtg_lib.data.batches`, P points of the pyramid.
+A tuner makes one sequence of clips and one of words from K frozen levels. Everything else is the same for all
+of them: projections, a feature pyramid, heads, losses. It is R2-Tuning's (yeliudev/R2-Tuning @ 03fbcf6), as
+`vtg_lib/papers/sdst_deviations.yaml` explains. Axes: B, K, T, L, D as in `vtg_lib.data.batches`, P points of
+the pyramid.
 """
 
 from __future__ import annotations
@@ -23,14 +24,21 @@ from vtg_lib.layers.projections import append_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
 from vtg_lib.layers.suppression_scores import Suppression
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
-from vtg_lib.losses.points import at_least_one_clip, clip_borders, point_class_loss, point_distance_loss, point_targets
+from vtg_lib.losses.points import (
+    at_least_one_clip,
+    clip_borders,
+    point_class_loss,
+    point_distance_loss,
+    point_targets,
+)
 
 RADIUS = 1.5  # strides around the middle of a moment within which points predict it
 
 
 @dataclass(frozen=True, kw_only=True)
 class SideTuningConfig(Suppression):
-    """Sizes and loss weights, beside `Suppression`; the defaults are R2-Tuning's for QVHighlights, with InternVideo2's channels.
+    """Sizes and loss weights, beside `Suppression`; the defaults are R2-Tuning's for QVHighlights, with
+    InternVideo2's channels.
 
     Attributes:
         video_dim, text_dim: channels of a level, without the two that `tef` appends to the video.
@@ -91,9 +99,16 @@ class Levels:
 
 
 def read_text(
-    block: DenseStream, clips: Tensor, words: Tensor, position: Tensor, levels: Levels, keep: list[Tensor | None]
+    block: DenseStream,
+    clips: Tensor,
+    words: Tensor,
+    position: Tensor,
+    levels: Levels,
+    keep: list[Tensor | None],
 ) -> dict[str, Tensor]:
-    """One block on one level: clips, position `[B, T, D]` attend to words `[B, L, D]`; see `DenseStream.forward`."""
+    """One block on one level: clips, position `[B, T, D]` attend to words `[B, L, D]`; see
+    `DenseStream.forward`.
+    """
     keys, values = block.cross.prepare(words[None], words[None])
     return block(clips, position, levels.mask, keys[0], values[0], levels.text_mask, keep)
 
@@ -131,11 +146,12 @@ class SideTuned(nn.Module):
         self.text_pool = WordPool(c.width)
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`: Q = P, one prediction a point, scored 0 where a point does not stand for real clips.
+        """See `Batch` and `Output`: Q = P, one prediction a point, scored 0 where a point does not stand for
+        real clips.
 
-        layers: `spans [1, B, P, 2]`, `logits [1, B, P]`. extras: `points`, `length [B]` in clips, `distances [B, P, 2]` in
-        strides, `similarity [B, T]` of clips and sentence; in the space that all levels share, `clips [K, B, T, D]` and pooled
-        `text [K, B, D]`.
+        layers: `spans [1, B, P, 2]`, `logits [1, B, P]`. extras: `points`, `length [B]` in clips,
+        `distances [B, P, 2]` in strides, `similarity [B, T]` of clips and sentence; in the space that all
+        levels share, `clips [K, B, T, D]` and pooled `text [K, B, D]`.
 
         Raises:
             ValueError: the features have fewer levels than the config needs.
@@ -147,7 +163,9 @@ class SideTuned(nn.Module):
         points = Points.of(self.pyramid.strides, masks)
         with full_precision(mask):
             pyramid = [level.float() for level in pyramid]
-            logits = [self.class_head(level, real).squeeze(-1) for level, real in zip(pyramid, masks, strict=True)]
+            logits = [
+                self.class_head(level, real).squeeze(-1) for level, real in zip(pyramid, masks, strict=True)
+            ]
             distances = self.distance_head(pyramid, masks)
             sentence = self.text_pool(words.float(), batch.text_mask)
             # The pyramid's first level is the rectified clips.
@@ -189,7 +207,9 @@ class SideTuned(nn.Module):
         return self.config.suppress(output)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """R2-Tuning's losses, weighted: class and distances of the points, saliency, alignment over batch and levels."""
+        """R2-Tuning's losses, weighted: class and distances of the points, saliency, alignment over batch and
+        levels.
+        """
         c, extras = self.config, output.extras
         points, length = extras["points"], extras["length"]
         borders = at_least_one_clip(clip_borders(batch.spans, length), length)
