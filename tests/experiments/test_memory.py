@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vtg_lib import files
 from vtg_lib.book.chapter import Chapter
 from vtg_lib.book.views import common as views
 from vtg_lib.cli.main import main
@@ -92,7 +93,7 @@ def test_a_failing_save_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(efficiency.os, "replace", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
         efficiency.save(record("qd_detr"), path)
     assert path.read_text() == before

@@ -10,10 +10,8 @@ shown in one column.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import html
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -23,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.files import RESULTS, ROOT
+from vtg_lib.files import RESULTS, ROOT, atomic_write, locked
 
 if TYPE_CHECKING:
     from vtg_lib.papers.evidence import RowResults, TableResults
@@ -85,8 +83,10 @@ def measure_here(model: str, device: str, precision: str) -> dict[str, Any]:
     import torch
 
     from vtg_lib.experiments.bench.steps import prepare
+    from vtg_lib.experiments.config import TrainConfig
+    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.provenance import provenance
-    from vtg_lib.experiments.training import TrainConfig, _Trainer
+    from vtg_lib.experiments.training import _Trainer
     from vtg_lib.models import count_parameters
 
     cuda = device.startswith("cuda")
@@ -95,7 +95,9 @@ def measure_here(model: str, device: str, precision: str) -> dict[str, Any]:
     batch = bench.data.batch(rows)
     memory = CUDA_ALLOCATED if cuda else _forget_peak()
     config = TrainConfig(batch_size=bench.batch_size, learning_rate=1e-5, precision=precision)  # type: ignore[arg-type]
-    trainer = _Trainer(bench.model, bench.data, bench.data, config, 0, torch.device(device), None, 60.0, "")
+    trainer = _Trainer(
+        bench.model, bench.data, bench.data, config, seed=0, machine=Machine(device=device, progress=False)
+    )
 
     def step() -> None:
         trainer._step(rows)
@@ -198,15 +200,10 @@ def save(record: Mapping[str, Any], path: Path = RECORD) -> None:
         ValueError: the record lacks a field, or the file has a line that is no record.
     """
     _check(dict(record))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two measurements that end together keep both lines
+    with locked(path):  # two measurements that end together keep both lines
         lines = {_key(old): old for old in load(path)} | {_key(record): dict(record)}
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(
-            "".join(json.dumps(lines[key], sort_keys=True) + "\n" for key in sorted(lines)), encoding="utf-8"
-        )
-        os.replace(temporary, path)
+        rows = [json.dumps(lines[key], sort_keys=True) + "\n" for key in sorted(lines)]
+        atomic_write(path, "".join(rows).encode())
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, ...]:

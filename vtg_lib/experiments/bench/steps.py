@@ -143,7 +143,8 @@ def split_step(bench: Bench, precision: str, repeats: int = REPEATS) -> dict[str
     """Median milliseconds of batch, forward, matching, loss (without matching), backward, optimizer (with
     clipping).
     """
-    from vtg_lib.experiments.training import TrainConfig, make_optimizer
+    from vtg_lib.experiments.config import TrainConfig
+    from vtg_lib.experiments.training import make_optimizer
     from vtg_lib.models.inference import forward
 
     optimizer = make_optimizer(bench.model, TrainConfig(learning_rate=1e-5))
