@@ -64,6 +64,13 @@ def test_the_top_level_has_twelve_entries():
     assert len(ROOMS) == 12
 
 
+def test_the_map_is_of_today():
+    from vtg_lib.book import map as drawn
+
+    assert [{name for name, _ in level} for level in drawn.LEVELS] == list(LEVELS)
+    assert drawn.TARGET.read_text() == drawn.svg(), "run `python -m vtg_lib.book.map`"
+
+
 def test_imports_run_downward():
     assert upward(PACKAGE) == []
 
