@@ -79,7 +79,7 @@ def test_paper_size_waits_for_a_gpu_and_leaves_out_data_sets_that_are_not_there(
     assert "vtg data fetch charades_sta tacos" in " ".join(on_gpu.missing)  # of TACoS, validation is missing
     trained = []
 
-    def failing(specs, store, **options):
+    def failing(specs, store, machine, **options):
         trained.extend(specs)
         return SweepReport(failed={trained[0].hash: "CUDA out of memory"})
 

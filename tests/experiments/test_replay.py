@@ -4,6 +4,7 @@ import copy
 import dataclasses
 
 import pytest
+from tiny import at
 
 from vtg_lib.experiments import replay as module
 from vtg_lib.experiments.provenance import device_name
@@ -22,9 +23,7 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    return run(
-        RunSpec.from_dict(SPEC), checkpoint_root=tmp_path_factory.mktemp("cache"), progress=False
-    ).to_dict()
+    return run(RunSpec.from_dict(SPEC), None, at(tmp_path_factory.mktemp("cache"))).to_dict()
 
 
 def of_digest(record, digest, **config):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny import at
 
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
@@ -35,8 +36,8 @@ def seeds(number: int) -> list[RunSpec]:
     return [dataclasses.replace(SMALL, seed=seed) for seed in range(number)]
 
 
-def go(specs, store, tmp_path: Path, **options):
-    return sweep(specs, store, checkpoint_root=tmp_path / "cache", progress=False, **options)
+def go(specs, store, tmp_path: Path, *, rerun: bool = False, **options):
+    return sweep(specs, store, at(tmp_path / "cache", rerun=rerun), **options)
 
 
 def test_trains_what_is_missing_once_and_skips_what_is_stored(tmp_path: Path):

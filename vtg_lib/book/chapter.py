@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import datetime
 import functools
 import importlib.metadata
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book.parameters import Parameters, check_names, executed_cells, injected_names
+from vtg_lib.experiments.machine import Machine
 from vtg_lib.experiments.provenance import usable_cores
 from vtg_lib.files import RESULTS
 
@@ -157,20 +159,20 @@ class Chapter:
         On a CPU at `quick` and above, each runs in a process of its own with one thread, which is the fastest
         way for models this small.
         """
-        store, options = self._where()
+        store, machine = self._where()
         lacking = [spec for spec in specs.values() if spec.hash not in self._models]
         workers = min(len(lacking), usable_cores())
-        if self.profile != "smoke" and options["device"] == "cpu" and workers > 1:
+        if self.profile != "smoke" and machine.device == "cpu" and workers > 1:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-                jobs = [pool.submit(_train, spec, store.path, self._rerun, options) for spec in lacking]
+                jobs = [pool.submit(_train, spec, store.path, machine) for spec in lacking]
                 results = [job.result() for job in jobs]
         else:
-            results = [_train(spec, store.path, self._rerun, options) for spec in lacking]
+            results = [_train(spec, store.path, machine) for spec in lacking]
         from vtg_lib.experiments.run import trained_model
 
         for spec, result in zip(lacking, results, strict=True):
-            self._models[spec.hash] = trained_model(spec, **options)
+            self._models[spec.hash] = trained_model(spec, machine)
             self._live[spec.hash] = result
         return {name: (self._models[spec.hash], self._live[spec.hash]) for name, spec in specs.items()}
 
@@ -219,11 +221,10 @@ class Chapter:
             if self.profile not in PAPER_SIZE
             else []
         )
-        store, options = self._where()
-        lacking = [spec for spec in wanted if self._rerun or find(store, spec) is None]
-        workers = 1 if self.live or options["device"] != "cpu" else usable_cores()
-        options.pop("progress")
-        report = sweep(lacking, store, workers=workers, rerun=self._rerun, progress=False, **options)
+        store, machine = self._where()
+        lacking = [spec for spec in wanted if machine.rerun or find(store, spec) is None]
+        workers = 1 if self.live or machine.device != "cpu" else usable_cores()
+        report = sweep(lacking, store, machine, workers=workers)
         done = sum(find(store, spec) is not None for spec in wanted)
         kept = (
             "and were thrown away: they prove that the code runs, nothing else"
@@ -242,25 +243,24 @@ class Chapter:
     def _has_data(self, dataset: str) -> bool:
         return self.profile not in PAPER_SIZE or dataset in _annotated(self.parameters.data_root)
 
-    @property
-    def _rerun(self) -> bool:
-        return self.parameters.rerun and not self.live  # live runs are always trained anew
-
-    def _where(self) -> tuple[Store, dict[str, Any]]:
-        """Where runs of this profile are kept, and the options of `vtg_lib.experiments.run.run`."""
+    def _where(self) -> tuple[Store, Machine]:
+        """Where runs of this profile are kept and trained."""
         from vtg_lib.experiments.store import Store
 
-        options: dict[str, Any] = {
-            "device": self.parameters.device,
-            "data_root": self.parameters.data_root,
-            "progress": False,
-        }
+        machine = Machine(
+            device=self.parameters.device,
+            data_root=self.parameters.data_root,
+            progress=False,
+            rerun=self.parameters.rerun and not self.live,  # live runs are always trained anew
+        )
         if not self.live:
-            return self.store, options
+            return self.store, machine
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="vtg-"))
             atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
-        return Store(self._scratch / "live.jsonl"), {**options, "checkpoint_root": self._scratch}
+        return Store(self._scratch / "live.jsonl"), dataclasses.replace(
+            machine, checkpoint_root=self._scratch
+        )
 
     @functools.cached_property
     def compared(self) -> dict[str, TableResults]:
@@ -356,13 +356,13 @@ def _start_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _train(spec: RunSpec, store: Path, rerun: bool, options: dict[str, Any]) -> RunResult:
+def _train(spec: RunSpec, store: Path, machine: Machine) -> RunResult:
     """Train one run unless the store has it, and make sure that its weights are in the cache."""
     from vtg_lib.experiments.run import run, trained_model
     from vtg_lib.experiments.store import Store
 
-    result = run(spec, Store(store), keep_weights=True, rerun=rerun, **options)
-    trained_model(spec, **options)
+    result = run(spec, Store(store), machine, keep_weights=True)
+    trained_model(spec, machine)
     return result
 
 

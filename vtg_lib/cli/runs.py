@@ -19,25 +19,27 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> Reply:
     """`vtg run`."""
+    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.run import load_data, trained_model
     from vtg_lib.experiments.run import run as run_spec
     from vtg_lib.experiments.store import Store
 
     spec = _spec(options)
     store = Store(options.store) if options.store else None
-    common = {
-        "device": device_of(options.device),
-        "checkpoint_root": options.checkpoints,
-        "data_root": options.data_root,
-    }
+    machine = Machine(
+        device=device_of(options.device),
+        checkpoint_root=options.checkpoints and Path(options.checkpoints),
+        data_root=options.data_root and Path(options.data_root),
+        rerun=options.rerun,
+    )
     keep = options.predictions is not None
-    result = run_spec(spec, store, rerun=options.rerun, keep_weights=keep, **common)
+    result = run_spec(spec, store, machine, keep_weights=keep)
     if keep:
         from vtg_lib.evaluation.submission import write_submission
         from vtg_lib.models.inference import predict
 
-        model = trained_model(spec, **common)
-        write_submission(options.predictions, predict(model, load_data(spec, options.data_root)["val"]))
+        model = trained_model(spec, machine)
+        write_submission(options.predictions, predict(model, load_data(spec, machine.data_root)["val"]))
     lines = [
         f"run {result.hash}: {spec.model}, seed {spec.seed}, best epoch {result.provenance['best_epoch']}"
     ]
@@ -91,6 +93,7 @@ def _row_value(options: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(options: argparse.Namespace) -> Reply:
     """`vtg sweep`: exit code 1 if a run failed."""
+    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.provenance import usable_cores
     from vtg_lib.experiments.run import find
     from vtg_lib.experiments.sweep import sweep as sweep_specs
@@ -138,13 +141,15 @@ def sweep(options: argparse.Namespace) -> Reply:
     report = sweep_specs(
         specs,
         store,
+        Machine(
+            device=device,
+            checkpoint_root=options.checkpoints and Path(options.checkpoints),
+            data_root=options.data_root and Path(options.data_root),
+            rerun=options.rerun,
+        ),
         workers=options.workers or (usable_cores() if device == "cpu" else 1),
         time_budget=options.time_budget,
-        device=device,
-        checkpoint_root=options.checkpoints,
-        data_root=options.data_root,
         partial=options.partial,
-        rerun=options.rerun,
     )
     value = {
         "store": str(store.path),
@@ -162,6 +167,7 @@ def sweep(options: argparse.Namespace) -> Reply:
 
 def replay(options: argparse.Namespace) -> Reply:
     """`vtg replay`: exit code 1 if a number changed."""
+    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.provenance import usable_cores
     from vtg_lib.experiments.replay import RECORD, due, replay_all
     from vtg_lib.experiments.store import Store
@@ -178,7 +184,8 @@ def replay(options: argparse.Namespace) -> Reply:
         )
     workers = options.workers or usable_cores()
     value, lines = [], []
-    for found in replay_all(records, Store(RECORD), workers=workers, data_root=options.data_root):
+    machine = Machine(data_root=options.data_root and Path(options.data_root))
+    for found in replay_all(records, Store(RECORD), machine, workers=workers):
         value.append(dataclasses.asdict(found))
         differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
         lines.append(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vtg_lib.experiments.machine import CPU, Machine
 from vtg_lib.experiments.provenance import provenance, source_digest
 from vtg_lib.experiments.run import build_model, load_data, thin_curves
 from vtg_lib.experiments.spec import RunSpec, canonical
@@ -99,7 +100,7 @@ def cover(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return chosen
 
 
-def replay(record: Mapping[str, Any], device: str = "cpu", data_root: str | None = None) -> Replay:
+def replay(record: Mapping[str, Any], machine: Machine = CPU) -> Replay:
     """Train a stored run again up to its first kept evaluation, and compare.
 
     Raises:
@@ -108,11 +109,16 @@ def replay(record: Mapping[str, Any], device: str = "cpu", data_root: str | None
     from vtg_lib.experiments.training import train
 
     spec, stored = RunSpec.from_dict(record["spec"]), record["curves"]
-    splits, epoch = load_data(spec, data_root), int(stored["epoch"][0])
+    splits, epoch = load_data(spec, machine.data_root), int(stored["epoch"][0])
     outcome = train(
-        build_model(spec), splits["train"], splits["val"], spec.train, seed=spec.seed, device=device, progress=False,
+        build_model(spec),
+        splits["train"],
+        splits["val"],
+        spec.train,
+        seed=spec.seed,
+        machine=machine,
         stop_after=epoch,
-    )  # fmt: skip
+    )
     found = thin_curves(outcome.curves)
     pairs = {name: (values[0], found.get(name, [None])[0]) for name, values in stored.items()}
     return Replay(
@@ -122,24 +128,25 @@ def replay(record: Mapping[str, Any], device: str = "cpu", data_root: str | None
         now=_today(spec.model),
         epoch=epoch,
         differs={name: pair for name, pair in pairs.items() if pair[0] != pair[1]},
-        provenance=provenance(device),
+        provenance=provenance(machine.device),
     )
 
 
 def replay_all(
     records: Sequence[Mapping[str, Any]],
     store: Store,
+    machine: Machine = CPU,
     *,
     workers: int = 1,
-    device: str = "cpu",
-    data_root: str | None = None,
 ) -> Iterator[Replay]:
     """Replay in processes of one thread each; every result is stored before it is given."""
     from vtg_lib.experiments.sweep import start_worker
 
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
-        jobs = [pool.submit(replay, record, device, data_root) for record in records]
+        jobs = [
+            pool.submit(replay, record, dataclasses.replace(machine, progress=False)) for record in records
+        ]
         for job in jobs:
             found = job.result()
             store.append(dataclasses.asdict(found))

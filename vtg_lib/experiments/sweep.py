@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
+import dataclasses
 import functools
 import multiprocessing
 import signal
@@ -24,6 +25,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from vtg_lib.experiments.machine import CPU, Machine
 from vtg_lib.experiments.run import PausedError, RunResult, discard_checkpoint, find, locked, run, run_folder
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store, StoreError
@@ -95,17 +97,13 @@ class _Estimate:
 def sweep(
     specs: Iterable[RunSpec],
     store: Store | None,
+    machine: Machine = CPU,
     *,
     executor: Executor | None = None,
     workers: int = 1,
     time_budget: float | None = None,
-    device: str = "cpu",
-    checkpoint_root: Path | str | None = None,
-    data_root: Path | str | None = None,
     priority: Callable[[RunSpec], Any] | None = None,
     partial: bool = False,
-    rerun: bool = False,
-    progress: bool = True,
 ) -> SweepReport:
     """Fill `store` with the runs of `specs`.
 
@@ -129,26 +127,22 @@ def sweep(
         wanted.sort(key=priority)
     todo = []
     for spec in wanted:
-        if store is not None and not rerun and find(store, spec) is not None:
+        if store is not None and not machine.rerun and find(store, spec) is not None:
             report.stored.append(spec.hash)
         else:
             todo.append(spec)
-    deadline = None if time_budget is None else started + time_budget
-    options = {
-        "device": device,
-        "checkpoint_root": None if checkpoint_root is None else str(checkpoint_root),
-        "data_root": None if data_root is None else str(data_root),
-        "deadline": deadline,
-    }
-    loop = _Loop(todo, store, _Estimate(store, device), options, report, partial, rerun)
-    with tqdm(total=len(todo), disable=not progress or not todo, unit="run") as bar:
+    if time_budget is not None:
+        deadlines = [started + time_budget, *([] if machine.deadline is None else [machine.deadline])]
+        machine = dataclasses.replace(machine, deadline=min(deadlines))
+    loop = _Loop(todo, store, _Estimate(store, machine.device), machine, report, partial)
+    with tqdm(total=len(todo), disable=not machine.progress or not todo, unit="run") as bar:
         if executor is not None:
             loop.through(executor, workers, bar)
             report.left += [spec.hash for spec in loop.todo]  # the executor broke
         elif workers > 1 and todo:
             loop.through_pool(workers, bar)
         else:
-            loop.here(bar, progress)
+            loop.here(bar)
     report.wall_s = time.time() - started
     return report
 
@@ -161,17 +155,16 @@ class _Loop:
         todo: list[RunSpec],
         store: Store | None,
         estimate: _Estimate,
-        options: dict[str, Any],
+        machine: Machine,
         report: SweepReport,
         partial: bool,
-        rerun: bool,
     ) -> None:
-        self.todo, self.store, self.estimate, self.options = todo, store, estimate, options
-        self.report, self.partial, self.rerun = report, partial, rerun
+        self.todo, self.store, self.estimate, self.machine = todo, store, estimate, machine
+        self.report, self.partial = report, partial
         self.attempts: dict[str, int] = {}
 
     def _stored(self, spec: RunSpec) -> bool:
-        return self.store is not None and not self.rerun and find(self.store, spec) is not None
+        return self.store is not None and not self.machine.rerun and find(self.store, spec) is not None
 
     def _next(self, bar: tqdm) -> RunSpec | None:
         """The first run that fits into the time left; those that do not are counted as left."""
@@ -181,7 +174,7 @@ class _Loop:
                 self.report.stored.append(spec.hash)
                 bar.update()
                 continue
-            deadline = self.options["deadline"]
+            deadline = self.machine.deadline
             remaining = float("inf") if deadline is None else deadline - time.time()
             if remaining > (0.0 if self.partial else self.estimate.of(spec)):
                 return spec
@@ -192,11 +185,9 @@ class _Loop:
     def _path(self) -> Path | None:
         return None if self.store is None else self.store.path.absolute()
 
-    def here(self, bar: tqdm, progress: bool) -> None:
+    def here(self, bar: tqdm) -> None:
         while (spec := self._next(bar)) is not None:
-            self._settle(
-                spec, functools.partial(_execute, spec, self._path, self.rerun, self.options, progress), bar
-            )
+            self._settle(spec, functools.partial(_execute, spec, self._path, self.machine), bar)
 
     def through_pool(self, workers: int, bar: tqdm) -> None:
         """Run everything in pools of processes, a new one whenever a process dies (of memory, say)."""
@@ -217,12 +208,13 @@ class _Loop:
     def through(self, executor: Executor, workers: int, bar: tqdm) -> None:
         """Keep `workers` runs under way until nothing is left to begin, or the executor breaks."""
         running: dict[Future, RunSpec] = {}
+        quiet = dataclasses.replace(self.machine, progress=False)
         broken = False
         try:
             while True:
                 while not broken and len(running) < workers and (spec := self._next(bar)) is not None:
                     try:
-                        job = executor.submit(_execute, spec, self._path, self.rerun, self.options, False)
+                        job = executor.submit(_execute, spec, self._path, quiet)
                     except BrokenProcessPool:
                         self.todo.insert(0, spec)
                         broken = True
@@ -254,7 +246,7 @@ class _Loop:
             tqdm.write(f"run {spec.hash} failed: {type(error).__name__}: {error}", file=sys.stderr)
         else:
             result = RunResult.from_dict(record)
-            folder = run_folder(spec, self.options["device"], self.options["checkpoint_root"])
+            folder = run_folder(spec, self.machine)
             with locked(folder):
                 stored = self._stored(spec)  # another sweep was faster
                 if self.store is not None and not stored:
@@ -269,14 +261,12 @@ class _Loop:
         bar.set_postfix(failed=len(self.report.failed), refresh=False)
 
 
-def _execute(
-    spec: RunSpec, path: Path | None, rerun: bool, options: dict[str, Any], progress: bool
-) -> dict[str, Any]:
+def _execute(spec: RunSpec, path: Path | None, machine: Machine) -> dict[str, Any]:
     """Train one run, in whatever process, unless the store at `path` got it; the checkpoint stays until it is
     stored.
     """
     store = None if path is None else Store(path)
-    return run(spec, store, rerun=rerun, progress=progress, append=False, **options).to_dict()
+    return run(spec, store, machine, append=False).to_dict()
 
 
 def start_worker() -> None:

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from vtg_lib.data import cast_like
 from vtg_lib.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vtg_lib.experiments.machine import CPU, Machine
 from vtg_lib.models.inference import PRECISIONS, autocast, evaluate_model, forward, predict
 
 __all__ = ["NonFiniteLossError", "TrainConfig", "TrainOutcome", "evaluate_model", "predict", "train"]
@@ -159,12 +160,10 @@ def train(
     config: TrainConfig,
     *,
     seed: int,
-    device: torch.device | str = "cpu",
-    checkpoint_dir: Path | str | None = None,
+    machine: Machine = CPU,
+    checkpoint_dir: Path | None = None,
     checkpoint_every_s: float = 60.0,
-    progress: bool = True,
     stop_after: int | None = None,
-    deadline: float | None = None,
     identity: str = "",
     observe: Callable[[nn.Module], Any] | None = None,
 ) -> TrainOutcome:
@@ -175,10 +174,10 @@ def train(
             terms.
         data_val: selects the epoch; nothing else does.
         seed: of the data order and of dropout.
+        machine: at the first end of an epoch after its deadline training stops, with a checkpoint.
         checkpoint_dir: where `checkpoint.pt` is kept, at the ends of epochs, at most every
             `checkpoint_every_s` seconds. A checkpoint that is there is continued.
         stop_after: stop, with a checkpoint, after this many epochs (counted from the start of the training).
-        deadline: stop, with a checkpoint, at the first end of an epoch after this `time.time()`.
         identity: belongs to the checkpoint; another value is refused (a run's hash).
         observe: looks at the model after every evaluation, without drawing random numbers; the curves keep
             what it returns as `observed`.
@@ -198,12 +197,12 @@ def train(
         data_val,
         config,
         seed,
-        torch.device(device),
+        torch.device(machine.device),
         checkpoint_dir,
         checkpoint_every_s,
         identity,
         observe,
-    ).fit(progress, stop_after, deadline)
+    ).fit(machine, stop_after)
 
 
 class _Trainer:
@@ -217,7 +216,7 @@ class _Trainer:
         config: TrainConfig,
         seed: int,
         device: torch.device,
-        checkpoint_dir: Path | str | None,
+        checkpoint_dir: Path | None,
         checkpoint_every_s: float,
         identity: str,
         observe: Callable[[nn.Module], Any] | None = None,
@@ -232,7 +231,7 @@ class _Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.order = torch.Generator().manual_seed(seed)
         self.steps_per_epoch = math.ceil(len(data_train) / config.batch_size)
-        self.checkpoint = Path(checkpoint_dir) / "checkpoint.pt" if checkpoint_dir is not None else None
+        self.checkpoint = checkpoint_dir / "checkpoint.pt" if checkpoint_dir is not None else None
         self.checkpoint_every_s, self.observe = checkpoint_every_s, observe
         self.outcome = TrainOutcome()
         self.epoch = 0
@@ -240,7 +239,7 @@ class _Trainer:
         self.best_state: dict[str, Tensor] = {}
         self.seconds = {"train_s": 0.0, "evaluate_s": 0.0}
 
-    def fit(self, progress: bool, stop_after: int | None, deadline: float | None) -> TrainOutcome:
+    def fit(self, machine: Machine, stop_after: int | None) -> TrainOutcome:
         torch.manual_seed(self.seed)  # dropout; the model is initialised already
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -252,7 +251,7 @@ class _Trainer:
         with tqdm(
             total=total,
             initial=self.epoch * self.steps_per_epoch,
-            disable=not progress,
+            disable=not machine.progress,
             unit="step",
             leave=False,
         ) as bar:
@@ -264,7 +263,7 @@ class _Trainer:
                     if self.observe is not None:
                         record["observed"] = self.observe(self.model)
                 outcome.curves.append(record)
-                late = deadline is not None and time.time() > deadline
+                late = machine.deadline is not None and time.time() > machine.deadline
                 due = time.perf_counter() - saved_at >= self.checkpoint_every_s
                 if self.checkpoint is not None and (due or late or self.epoch == last):
                     self._save()

@@ -27,6 +27,7 @@ def accuracy(model: str, device: str, seeds: int = 3, profile: str = "sim") -> d
         ValueError: the table has no row of this model.
     """
     from vtg_lib.evaluation.statistics import paired_difference
+    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.run import run
     from vtg_lib.papers import load_paper, row_spec
 
@@ -48,7 +49,8 @@ def accuracy(model: str, device: str, seeds: int = 3, profile: str = "sim") -> d
         for name, (patch, precision) in variants.items():
             trained = dataclasses.replace(spec, train=dataclasses.replace(spec.train, precision=precision))
             with patch():
-                values[name][seed] = run(trained, None, device=device, progress=False).metrics["val"][COLUMN]
+                result = run(trained, None, Machine(device=device, progress=False))
+                values[name][seed] = result.metrics["val"][COLUMN]
     found: dict[str, Any] = {name: list(by_seed.values()) for name, by_seed in values.items()}
     for name, base in (("fast", "pytorch"), ("bfloat16", "fast")):
         if name in values:
