@@ -4,7 +4,7 @@ The public names, imported when they are first used; the page "The library" of t
 
 - `evaluate`: score predictions by the QVHighlights protocol; `load_data`: the splits of a data set;
 - `build`: a method with its weights drawn; `train`: train it;
-- `RunSpec`, `TrainConfig`: what to train, as a value; `run`: train it, or take it from a store (`Store`);
+- `RunSpec`, `TrainConfig`: what to train, as a value; `run`: train it, or take it from a store (`Store`), on a `Machine`;
 - `load_paper`: a paper's tables; `compare`: a table beside stored runs, with verdicts.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vtg_lib.data import load_data
     from vtg_lib.evaluation.protocol import evaluate
+    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.run import run
     from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Machine",
     "RunSpec",
     "Store",
     "TrainConfig",
@@ -38,6 +40,7 @@ __all__ = [
 _HOMES = {
     "data": ("load_data",),
     "evaluation.protocol": ("evaluate",),
+    "experiments.machine": ("Machine",),
     "experiments.run": ("run",),
     "experiments.spec": ("RunSpec",),
     "experiments.store": ("Store",),

@@ -1,7 +1,4 @@
-"""The map of the house on the page "Architecture", drawn from the imports.
-
-`python -m vtg_lib.book.map` writes it.
-"""
+"""The map of the house on the page "Architecture", drawn from the imports whenever the book is rendered."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ import html
 import math
 from collections import Counter
 
-from vtg_lib.files import PACKAGE, ROOT
+from vtg_lib.files import PACKAGE
 
-TARGET = ROOT / "book" / "static" / "map.svg"
 LEVELS = (  # a room imports from the rooms below it: (name, what it holds) by level, from the top
     (("cli", "the command line, `vtg`"),),
     (("book", "chapters: tables, figures, views, widgets, build"),),
@@ -108,7 +104,3 @@ def svg() -> str:
         f'aria-label="{told}" style="max-width:100%;height:auto"><style>{style}</style>'
         f"{''.join(arcs)}{''.join(boxes)}{''.join(stops)}</svg>\n"
     )
-
-
-if __name__ == "__main__":
-    TARGET.write_text(svg(), encoding="utf-8")
