@@ -12,6 +12,7 @@ from vtg_lib.layers.pooling import ClipPooling, TokenPooling, WordPool
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
 from vtg_lib.layers.pyramid_scores import AdaptiveScore
 from vtg_lib.layers.suppression_scores import best_spans, lower_scores, snap
+from vtg_lib.losses.contrastive import sampled_nce
 from vtg_lib.losses.points import (
     PointTargets,
     at_least_one_clip,
@@ -24,7 +25,6 @@ from vtg_lib.losses.saliency import (
     above_median,
     clip_cross_entropy,
     extreme_pair,
-    own_video_nce,
     rescaled_error,
 )
 from vtg_lib.spans import cw_to_se, iou
@@ -296,7 +296,7 @@ def test_losses_of_highlights():
         unit.append((logits[b, :length], own))
     valid = torch.ones(3, dtype=torch.bool)
     torch.testing.assert_close(
-        own_video_nce(similarity, saliency, mask, positive, valid), torch.stack(nce).mean()
+        sampled_nce(similarity, saliency, mask, positive, valid, across=False), torch.stack(nce).mean()
     )
     torch.testing.assert_close(clip_cross_entropy(logits, saliency, mask), torch.cat(entropy).mean())
     first, second = (torch.cat(x) for x in zip(*unit, strict=True))

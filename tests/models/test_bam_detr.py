@@ -12,7 +12,7 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, w
 
 from vtg_lib.data.batches import Output
 from vtg_lib.layers.boundary_decoder import POINTS, BorderAttention, BorderFeatures, BoundaryDecoder, borders
-from vtg_lib.losses.set_prediction import saliency_pairs
+from vtg_lib.losses.saliency import saliency_pairs
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.bam_detr import BAMDETR, Config
 from vtg_lib.models.inference import autocast

@@ -15,7 +15,7 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_paddi
 from vtg_lib.layers.conv_transformer import LocalPyramid, local_attend
 from vtg_lib.layers.convolution import DepthwiseConv, TemporalConv, max_pool
 from vtg_lib.layers.suppression_greedy import vote
-from vtg_lib.losses.regression import diou_loss, open_targets
+from vtg_lib.losses.points import diou_loss, point_targets
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.inference import autocast
 from vtg_lib.models.snag import PRESETS, Config, SnAG, level_ranges, resample, scores_by_clip
@@ -186,7 +186,7 @@ def test_targets_and_losses_are_the_slow_ones():
     points = output.extras["points"]
     length = batch.video_mask.sum(1)
     borders = cw_to_se(batch.spans) * length[:, None, None] - 0.5
-    targets = open_targets(points, borders, batch.span_mask, 1.5)
+    targets = point_targets(points, borders, batch.span_mask, 1.5, strict=True)
     focal = regression = 0.0
     places = [
         (level, t) for level in range(3) for t in range(24 // 2**level + 1)
@@ -233,7 +233,9 @@ def test_losses_are_divided_by_a_running_count_of_positive_points():
     output = model(batch)
     length = output.extras["length"][:, None, None]
     borders = cw_to_se(batch.spans) * length - 0.5
-    positive = open_targets(output.extras["points"], borders, batch.span_mask, 1.5).positive.sum()
+    positive = point_targets(
+        output.extras["points"], borders, batch.span_mask, 1.5, strict=True
+    ).positive.sum()
     first, second = model.loss(output, batch), model.loss(output, batch)
     norm = 0.9 * 7 + 0.1 * float(positive)
     assert second["class"].item() == pytest.approx(first["class"].item() * 7 / norm, rel=1e-4)

@@ -12,7 +12,7 @@ from ragged import moved as shift
 
 from vtg_lib.layers.suppression_greedy import gaussian, greedy_nms, hard
 from vtg_lib.losses.contrastive import choose_positive
-from vtg_lib.losses.dense import assign_moments, clip_points
+from vtg_lib.losses.points import assign_moments, clip_points
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.inference import autocast
 from vtg_lib.models.univtg import Config, UniVTG

@@ -22,6 +22,7 @@ from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import DetrConfig, xavier_
+from vtg_lib.losses import masked_mean
 from vtg_lib.losses.correlation import (
     distillation,
     guided_saliency,
@@ -31,14 +32,8 @@ from vtg_lib.losses.correlation import (
     relevance,
     same_video,
 )
-from vtg_lib.losses.matching import MatchCost
-from vtg_lib.losses.set_prediction import (
-    SetLossWeights,
-    hinge_saliency,
-    masked_mean,
-    saliency_pairs,
-    set_losses,
-)
+from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
+from vtg_lib.losses.set_prediction import set_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,11 +291,7 @@ class CGDETR(nn.Module):
         Weighted.
         """
         c, extras, mask = self.config, output.extras, batch.video_mask
-        losses = {}
-        if not c.highlights_only:
-            losses = set_losses(
-                output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights()
-            )
+        losses = {} if c.highlights_only else set_losses(output.layers, batch)
         pairs = saliency_pairs(batch.saliency, mask)
         if "attention" not in extras:
             return losses | {

@@ -33,11 +33,11 @@ from vtg_lib.layers.projections import InputProjection, append_endpoints, last_l
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points
 from vtg_lib.layers.pyramid_scores import AdaptiveScore
 from vtg_lib.layers.suppression_scores import Suppression
+from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.correlation import guided_saliency, relevance, same_video
 from vtg_lib.losses.points import clip_borders, point_class_loss, point_distance_loss, point_targets
-from vtg_lib.losses.saliency import clip_cross_entropy, extreme_pair, own_video_nce, rescaled_error
-from vtg_lib.losses.set_prediction import masked_mean, saliency_pairs
+from vtg_lib.losses.saliency import clip_cross_entropy, extreme_pair, rescaled_error, saliency_pairs
 
 Choice = tuple[Tensor, Tensor]  # of `choose_positive`
 _INTERNVIDEO2 = {"video_dim": 768, "text_dim": 4096}
@@ -184,7 +184,7 @@ class HighlightTask(nn.Module):
         mask = batch.video_mask
         return {
             "class": clip_cross_entropy(extras["logits"][:, : mask.shape[1]], saliency, mask),
-            "nce": own_video_nce(extras["similarity"], saliency, mask, *chosen),
+            "nce": sampled_nce(extras["similarity"], saliency, mask, *chosen, across=False),
         }
 
     pairs = staticmethod(extreme_pair)

@@ -45,7 +45,7 @@ from vtg_lib.losses.points import (
     point_distance_loss,
     point_targets,
 )
-from vtg_lib.losses.saliency import above_median, clip_cross_entropy, own_video_nce
+from vtg_lib.losses.saliency import above_median, clip_cross_entropy
 
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -168,7 +168,9 @@ class HighlightTask(nn.Module):
         saliency, mask = batch.saliency * self.config.saliency_scale, batch.video_mask
         return {
             "class": clip_cross_entropy(output.extras["logits"], saliency, mask),
-            "saliency": own_video_nce(output.extras["similarity"], saliency, mask, positive, valid),
+            "saliency": sampled_nce(
+                output.extras["similarity"], saliency, mask, positive, valid, across=False
+            ),
         }
 
 

@@ -28,7 +28,7 @@ from vtg_lib.layers.projections import last_level
 from vtg_lib.layers.pyramid import Points
 from vtg_lib.layers.suppression_greedy import gaussian, greedy_nms, vote
 from vtg_lib.layers.text_encoders import ModulationLayer, TextPool, TextTransformer
-from vtg_lib.losses.regression import REGRESSION, open_targets, smooth_focal_loss
+from vtg_lib.losses.points import REGRESSION, point_targets, smooth_focal_loss
 from vtg_lib.models.config import Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
@@ -284,7 +284,7 @@ class SnAG(nn.Module):
         """
         c, points = self.config, output.extras["points"]
         borders = cw_to_se(batch.spans) * output.extras["length"][:, None, None] - 0.5
-        targets = open_targets(points, borders, batch.span_mask, c.radius)
+        targets = point_targets(points, borders, batch.span_mask, c.radius, strict=True)
         focal = smooth_focal_loss(output.layers["logits"][0], targets.positive) * points.valid
         # A point that is not positive may have negative distances to its moment.
         distances = targets.distances.clamp(min=0)

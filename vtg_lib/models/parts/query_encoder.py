@@ -19,7 +19,7 @@ from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
-from vtg_lib.losses.set_prediction import (
+from vtg_lib.losses.saliency import (
     hinge_saliency,
     negative_pair_saliency,
     rank_contrastive_saliency,
