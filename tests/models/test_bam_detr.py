@@ -49,7 +49,7 @@ def test_size_is_that_of_the_public_code_without_what_it_never_uses():
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="ranking: expected one of quality, class; got 'iou'"):
         Config(ranking="iou")
-    with pytest.raises(ValueError, match="multiple of 4 and of 8 heads, got 20"):
+    with pytest.raises(ValueError, match="multiple of 4 and of 8 heads; got 20"):
         Config(width=20)
     with pytest.raises(ValueError, match="got 'tacos'"):
         Config.paper("tacos")

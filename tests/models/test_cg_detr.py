@@ -55,9 +55,9 @@ def test_presets():
     assert Config.paper("tvsum").highlights_only and not Config.paper().highlights_only
     with pytest.raises(ValueError, match="expected data set qvhighlights, .*got 'activitynet'"):
         Config.paper("activitynet")
-    with pytest.raises(ValueError, match="at most the 3 prompts, got 4"):
+    with pytest.raises(ValueError, match="at most the 3 prompts; got 4"):
         Config(prompts=3, chosen_prompts=4)
-    with pytest.raises(ValueError, match="dummies: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="dummies: expected at least 1; got 0"):
         Config(dummies=0)
 
 

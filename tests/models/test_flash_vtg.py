@@ -86,7 +86,7 @@ def test_presets_and_refusals():
     for name in ("task", "nms"):
         with pytest.raises(ValueError, match=f"flash_vtg.{name}: expected one of .*got 'other'"):
             Config(**{name: "other"})
-    with pytest.raises(ValueError, match="dummies: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="dummies: expected at least 1; got 0"):
         Config(dummies=0)
 
 

@@ -14,7 +14,6 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_paddi
 
 from vtg_lib.layers.conv_transformer import LocalPyramid, local_attend
 from vtg_lib.layers.convolution import DepthwiseConv, TemporalConv, max_pool
-from vtg_lib.layers.suppression_greedy import vote
 from vtg_lib.losses.points import diou_loss, point_targets
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.inference import autocast
@@ -264,15 +263,6 @@ def test_saliency_is_the_best_class_score_of_any_level_at_the_clip():
         for t in range(0, int(batch.video_mask[b].sum()), 8):  # a point of every level is here
             here = probability[b][points.valid[b] & (points.position == t)]
             assert output.saliency[b, t].item() == pytest.approx(here.max().item(), rel=1e-5)
-
-
-def test_votes_move_a_span_to_its_neighbours():
-    spans = torch.tensor([[[0.5, 0.4], [0.51, 0.4], [0.2, 0.1]]])
-    scores = torch.tensor([[0.6, 0.2, 0.9]])
-    chosen = torch.tensor([[[0.5, 0.4], [0.0, 0.0]]])
-    voted = vote(chosen, spans, scores, 0.9)
-    assert voted[0, 0].tolist() == pytest.approx([(0.5 * 0.6 + 0.51 * 0.2) / 0.8, 0.4])
-    assert voted[0, 1].tolist() == [0.0, 0.0]
 
 
 def test_predictions_are_few_and_inside_the_video():

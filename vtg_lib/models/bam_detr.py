@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.boundary_decoder import BoundaryDecoder, borders
 from vtg_lib.layers.projections import MLP
-from vtg_lib.layers.suppression_greedy import greedy_nms
+from vtg_lib.layers.suppression import gaussian, greedy_nms
 from vtg_lib.losses.boundary import border_feature_loss, inside_video, match_borders, quality_loss
 from vtg_lib.losses.matching import MatchCost, Matches
 from vtg_lib.losses.set_prediction import loss_giou, loss_l1, loss_label
@@ -46,12 +46,8 @@ class Config(QueryEncoderConfig):
     nms_sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.ranking not in RANKING:
-            raise ValueError(f"bam_detr.ranking: expected one of {', '.join(RANKING)}; got {self.ranking!r}")
-        if self.width % 4 or self.width % self.heads:
-            raise ValueError(
-                f"bam_detr.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}"
-            )
+        self.expect_choice(ranking=RANKING)
+        self.expect_width(4)
 
 
 class QualityRanking(nn.Module):
@@ -150,11 +146,7 @@ class BAMDETR(QueryEncoder):
         """Gaussian soft-NMS among moments that overlap by more than the threshold; the spans come by falling
         score.
         """
-        c = self.config
-
-        def decay(overlap: Tensor) -> Tensor:
-            return torch.where(overlap > c.nms_threshold, (overlap.square() / -c.nms_sigma).exp(), 1.0)
-
+        decay = gaussian(self.config.nms_sigma, self.config.nms_threshold)
         spans, scores = greedy_nms(output.spans, output.scores, output.scores.shape[1], decay)
         return dataclasses.replace(output, spans=spans, scores=scores)
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, Decoder, DetrConfig, xavier_
+from vtg_lib.layers.transformer import AttentionLayer, Decoder, xavier_
 from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
 from vtg_lib.losses.set_prediction import set_losses
+from vtg_lib.models.config import DetrConfig
 
 
 @dataclass(frozen=True, kw_only=True)

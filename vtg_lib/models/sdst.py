@@ -31,7 +31,7 @@ from vtg_lib.layers.sparse_stream import (
     class_head,
     span_head,
 )
-from vtg_lib.layers.suppression import soft_nms
+from vtg_lib.layers.suppression import gaussian, lower_scores
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.losses.set_prediction import best_overlap, focal_loss
@@ -92,29 +92,13 @@ class Config(Published):
     nms_sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("attention", ATTENTION),
-            ("sampling", SAMPLING),
-            ("conditioning", CONDITIONING),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"sdst.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}"
-                )
+        self.expect_choice(attention=ATTENTION, sampling=SAMPLING, conditioning=CONDITIONING)
         unknown = [name for name in self.modules if name not in BRANCHES]
         if unknown or len(set(self.modules)) != len(self.modules) or not self.modules:
-            raise ValueError(
-                f"sdst.modules: expected distinct names among {', '.join(BRANCHES)}; got {self.modules!r}"
-            )
-        if self.width % self.heads or self.width % 4:
-            raise ValueError(
-                f"sdst.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}"
-            )
-        for name in ("queries", "levels", "level_stride", "points", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"sdst.{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.droppath < 1:
-            raise ValueError(f"sdst.droppath: expected a probability in [0, 1), got {self.droppath}")
+            self.refuse("modules", f"distinct names among {', '.join(BRANCHES)}")
+        self.expect_positive("queries", "levels", "level_stride", "points", "heads")
+        self.expect_width(4)
+        self.expect_probability("droppath")
 
 
 def detection_losses(output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -323,7 +307,7 @@ class SDST(nn.Module):
     def post_process(self, output: Output) -> Output:
         """Soft-NMS (App. C.4): the same spans with lowered scores."""
         return dataclasses.replace(
-            output, scores=soft_nms(output.spans, output.scores, self.config.nms_sigma)
+            output, scores=lower_scores(output.spans, output.scores, gaussian(self.config.nms_sigma))
         )
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from vtg_lib.layers.context_query import ContextQueryAttention
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
+from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import clip_sentence_alignment, info_nce
 from vtg_lib.losses.saliency import (
@@ -36,6 +36,7 @@ from vtg_lib.losses.saliency import (
     saliency_pairs,
 )
 from vtg_lib.losses.set_prediction import focal_loss, set_losses
+from vtg_lib.models.config import DetrConfig
 from vtg_lib.spans import cw_to_se
 
 VOTE_SCALE = 3.0  # from TVSum's mean vote, 0..4, to QVHighlights' sum, 0..12

@@ -20,7 +20,7 @@ from vtg_lib.layers.adaptive_attention import PathLayer
 from vtg_lib.layers.convolution import ConvHead
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
-from vtg_lib.layers.suppression_greedy import greedy_nms, hard
+from vtg_lib.layers.suppression import greedy_nms, hard
 from vtg_lib.layers.transformer import xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import choose_positive, info_nce, intra_video_nce
