@@ -11,6 +11,31 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # the checkout
 RESULTS = ROOT / "results"  # run stores and records
+# Annotations below the data root by data set and split, as `vtg data fetch` lays them.
+ANNOTATIONS: dict[str, dict[str, str]] = {
+    "qvhighlights": {
+        "train": "qvhighlights/highlight_train_release.jsonl",
+        "val": "qvhighlights/highlight_val_release.jsonl",
+        "test": "qvhighlights/highlight_test_with_gt.jsonl",
+    },
+    "charades_sta": {
+        "train": "charades_sta/charades_train_release.jsonl",
+        "test": "charades_sta/charades_test_release.jsonl",
+    },
+    "tacos": {
+        "train": "tacos/tacos_train_release.jsonl",
+        "val": "tacos/tacos_val_release.jsonl",
+        "test": "tacos/tacos_test_release.jsonl",
+    },
+    "tvsum": {
+        "train": "tvsum/tvsum_train_release.jsonl",
+        "val": "tvsum/tvsum_val_release.jsonl",
+    },
+    "youtube_highlights": {
+        "train": "youtube_highlights/youtube_highlight_train_release.jsonl",
+        "val": "youtube_highlights/youtube_highlight_val_release.jsonl",
+    },
+}
 
 
 def cache_root() -> Path:

@@ -19,7 +19,7 @@ from vtg_lib.book.parameters import Parameters, check_names, executed_cells, inj
 from vtg_lib.experiments.machine import Machine
 from vtg_lib.experiments.pool import process_pool
 from vtg_lib.experiments.provenance import usable_cores
-from vtg_lib.files import RESULTS
+from vtg_lib.files import ANNOTATIONS, RESULTS
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -328,10 +328,7 @@ def _annotated(root: Path | None) -> set[str]:
 
     if root is None:
         return set()
-    files = {
-        name: [pattern.format(part) for part in parts[:2] if part]
-        for name, (pattern, parts, _) in REAL.items()
-    }
+    files = {name: [f for split, f in ANNOTATIONS[name].items() if split != "test"] for name in REAL}
     return {name for name, needed in files.items() if all((root / file).is_file() for file in needed)}
 
 

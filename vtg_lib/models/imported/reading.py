@@ -131,7 +131,7 @@ def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, Any]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            notes, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+            notes, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointImportError(_damaged(path, error)) from error
     if "vtg_model" in notes:
