@@ -43,8 +43,9 @@ book: env ## execute the chapters, render the book, print the page to open
 render: env ## render the executed chapters as they are, training nothing
 	$(BIN)/python -m vtg_lib.book.build render
 
-lint: env ## style and types
+lint: env ## style, format and types
 	$(BIN)/python -m ruff check vtg_lib tests
+	$(BIN)/python -m ruff format --check vtg_lib tests
 	$(BIN)/python -m mypy vtg_lib
 
 lock: env ## rewrite requirements.lock from the present environment

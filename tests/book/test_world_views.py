@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from vtg_lib.book.views import world as world_views
-from vtg_lib.data import Output, load_data
+from vtg_lib.data import load_data
+from vtg_lib.data.batches import Output
 from vtg_lib.experiments import provenance
 
 pytest.importorskip("matplotlib")

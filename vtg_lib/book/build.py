@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from vtg_lib.book import map as house
 from vtg_lib.files import ROOT
 
 PROVENANCE = "vtg_provenance"  # the key of a chapter footer's record in the metadata of its output
@@ -248,6 +249,7 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
                 f"{path.name} holds a failed cell: {errors(path)[0]}; execute it again with `make book`"
             )
     (target / "status.md").write_text(status_page(chapters), encoding="utf-8")
+    (target / "map.svg").write_text(house.svg(), encoding="utf-8")
     return target
 
 

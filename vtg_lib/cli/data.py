@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vtg_lib import files
 from vtg_lib.cli.options import DataRoot, PaperStore, Reply, knobs, pairs, store_of, without_nan
 
 
@@ -23,10 +26,14 @@ def evaluate(
     ] = False,
 ) -> Reply:
     """`vtg eval`."""
+    from vtg_lib.data.annotations import SCORED, read_annotations
     from vtg_lib.evaluation import protocol as metrics
-    from vtg_lib.evaluation.submission import read_jsonl, read_submission
+    from vtg_lib.evaluation.submission import read_submission
 
-    truth = read_jsonl(gt)
+    with warnings.catch_warnings(record=True) as notes:
+        truth = read_annotations(gt, SCORED)
+    for note in notes:
+        print(f"vtg: {note.message}", file=sys.stderr)
     predictions = read_submission(pred, truth)
     nested = metrics.evaluate(predictions, truth)
     if recall:
@@ -157,10 +164,9 @@ def data_verify(
 
 def data_record(*, data_root: DataRoot = None) -> Reply:
     """`vtg data record`: for maintainers with the real files."""
-    from vtg_lib.data import data_root as find_root
     from vtg_lib.evaluation import released as recorded
 
-    record = recorded.make(find_root(data_root))
+    record = recorded.make(files.data_root(data_root))
     recorded.write(record)
     counts = {part: len(entries) for part, entries in record.items()}
     return Reply(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,9 @@ from vtg_lib.cli.options import (
     seeds_of,
     store_of,
 )
+
+if TYPE_CHECKING:
+    from vtg_lib.experiments.spec import RunSpec
 
 
 def run(
@@ -220,8 +223,8 @@ def replay(
     data_root: DataRoot = None,
 ) -> Reply:
     """`vtg replay`: exit code 1 if a number changed."""
-    from vtg_lib.experiments.provenance import usable_cores
-    from vtg_lib.experiments.replay import RECORD, due, replay_all
+    from vtg_lib.experiments.provenance import REPLAYS, usable_cores
+    from vtg_lib.experiments.replay import due, replay_all
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers import load_paper
 
@@ -235,7 +238,7 @@ def replay(
         return Reply(value=[r["hash"] for r in records], text="\n".join(lines))
     machine = machine_of(data_root=data_root)
     value, lines = [], []
-    for found in replay_all(records, Store(RECORD), machine, workers=workers or usable_cores()):
+    for found in replay_all(records, Store(REPLAYS), machine, workers=workers or usable_cores()):
         value.append(dataclasses.asdict(found))
         differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
         lines.append(
@@ -250,10 +253,16 @@ def bench(
     *,
     only: Annotated[
         str | None,
-        typer.Option(metavar="PARTS", help="comma-separated: evaluator, loading, step, dropout, inference"),
+        typer.Option(
+            metavar="PARTS", help="comma-separated: evaluator, loading, step, inference; default: all"
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="for the parts that train; default: the first of `vtg models`")
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="comma-separated, for the parts that train; default: the first of `vtg models`",
+        ),
     ] = None,
     size: Annotated[
         Literal["sim", "paper"] | None,
@@ -276,28 +285,57 @@ def bench(
     data_root: DataRoot = None,
 ) -> Reply:
     """`vtg bench`."""
-    from vtg_lib.experiments.bench import describe, memory, run_benchmarks
+    from vtg_lib.experiments.bench import describe, run_benchmarks
+    from vtg_lib.experiments.bench.memory import RECORD, measure, save
     from vtg_lib.models import MODELS
 
-    model = model or next(iter(MODELS))
-    if record:
-        if size == "sim" or only or reference:
+    where, models = device_of(device), names(model) or [next(iter(MODELS))]
+    if not record:
+        if precision is not None:
             raise ValueError(
-                "--record measures a training step at paper size: leave out --size sim, --only, --reference"
+                "--precision goes with --record; the parts measure every precision that they are about"
             )
-        measured = memory.measure(model, device_of(device), precision)
-        memory.save(measured)
-        return Reply(value=measured, text=f"{describe({model: measured})}\nwritten to {memory.RECORD}")
-    if precision is not None:
+        specs = [_bench_spec(name, size or "sim") for name in models]
+        value = run_benchmarks(specs, names(only), device=where, data_root=data_root, reference=reference)
+        return Reply(value=value, text=describe(value))
+    if size == "sim" or only or reference:
         raise ValueError(
-            "--precision goes with --record; the parts measure every precision that they are about"
+            "--record measures a training step at paper size: leave out --size sim, --only, --reference"
         )
-    value = run_benchmarks(
-        names(only),
-        model=model,
-        size=size or "sim",
-        device=device_of(device),
-        data_root=data_root,
-        reference=reference,
-    )
-    return Reply(value=value, text=describe(value))
+    # as papers train on a GPU; a CPU has no float16
+    precision = precision or ("float16" if where.startswith("cuda") else "float32")
+    value = {name: measure(_bench_spec(name, "paper", precision), where) for name in models}
+    for measured in value.values():
+        save(measured)
+    one = len(models) == 1
+    return Reply(value=value[models[0]] if one else value, text=f"{describe(value)}\nwritten to {RECORD}")
+
+
+def _bench_spec(model: str, size: str, precision: str = "float32") -> RunSpec:
+    """`model` at the size of the first paper's profile `sim` that has rows of it, or as published ("paper").
+
+    Raises:
+        ValueError: no such model, or no paper with such a profile has a row of it.
+    """
+    from vtg_lib.experiments.bench.steps import at_paper_size
+    from vtg_lib.experiments.spec import RunSpec
+    from vtg_lib.models import entry
+    from vtg_lib.papers import load_paper, paper_keys
+
+    entry(model)  # refuses unknown names
+    name = "sim" if size == "sim" else "rendered"
+    for paper in map(load_paper, paper_keys()):
+        if name in paper.profiles and any(row.model == model for table in paper.tables for row in table.rows):
+            overrides = paper.profiles[name].overrides(model, "qvhighlights")
+            train = {"batch_size": overrides.train.get("batch_size", 32), "learning_rate": 1e-5}
+            data = {knob: v for knob, v in overrides.data.items() if knob not in ("dataset", "limit")}
+            spec = RunSpec.from_dict(
+                {
+                    "model": model,
+                    "config": dict(overrides.config),
+                    "data": data | {"kind": "sim"},
+                    "train": train | {"precision": precision},
+                }
+            )
+            return spec if size == "sim" else at_paper_size(spec)
+    raise ValueError(f"no paper has a profile {name} and a row of {model}")

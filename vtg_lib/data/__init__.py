@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from vtg_lib.data.annotations import read_annotations
+from vtg_lib.data.generate import CLIP_LENGTH, SPLITS, generate
+from vtg_lib.data.timeline import Vocabulary, from_annotations
+from vtg_lib.files import ANNOTATIONS, data_root
 
-from vtg_lib.data.batches import Batch, GroundingData, Output
-from vtg_lib.data.generate import CLIP_LENGTH, SPLITS, WorldConfig, generate
-from vtg_lib.data.render import Embeddings, RenderConfig, render
-from vtg_lib.data.timeline import TimelineConfig, Vocabulary, from_annotations
-from vtg_lib.files import ROOT
+# `vtg eval` reads annotations from here: what needs torch is imported where it is used.
+if TYPE_CHECKING:
+    from vtg_lib.data.batches import GroundingData
 
-__all__ = [
-    "Batch",
-    "GroundingData",
-    "Output",
-    "cast_like",
-    "data_root",
-    "feature_dims",
-    "load_data",
-    "real_rows",
-    "resolve",
-]
-
-# Annotation files below the data root, as `vtg data fetch` lays them, and the seconds per clip of the common
-# features. Charades-STA has no validation split: a tenth of its training videos is held out, so that no epoch
-# is chosen on test.
-REAL = {
-    "qvhighlights": (
-        "qvhighlights/highlight_{}.jsonl",
-        ("train_release", "val_release", "test_with_gt"),
-        2.0,
-    ),
-    "charades_sta": ("charades_sta/charades_{}.jsonl", ("train_release", None, "test_release"), 1.0),
-    "tacos": ("tacos/tacos_{}.jsonl", ("train_release", "val_release", "test_release"), 2.0),
-}
+# The data sets with moments, and the seconds per clip of their common features. Charades-STA has no
+# validation split: a tenth of its training videos is held out, so that no epoch is chosen on test.
+REAL = {"qvhighlights": 2.0, "charades_sta": 1.0, "tacos": 2.0}
 MAX_WORDS = {"qvhighlights": 32}  # tokens of a query that the public loaders keep (max_q_l)
-_KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
 
 
 def feature_dims(spec: Mapping[str, Any]) -> tuple[int, int]:
     """Channels of video and text that `load_data(spec)` gives."""
-    config = _configs(resolve(spec))[2]
+    from vtg_lib.data.knobs import configs, resolve
+
+    config = configs(resolve(spec))[2]
     return config.semantic_dim + (config.motion_dim if config.layout == "clips" else 0), config.semantic_dim
 
 
@@ -64,18 +43,21 @@ def load_data(
             `WorldConfig`, with `dataset` for a world like that data set; `seed` of the world (0); `limit`:
             rows kept of each real split; `train_scene_action`: the scene-action correlation in train, where
             it differs from val's.
-        root: see `data_root`.
+        root: see `vtg_lib.files.data_root`.
 
     Raises:
         ValueError: unknown kind, data set or knob.
         FileNotFoundError: the annotations of a real data set are missing; says how to get them.
     """
+    from vtg_lib.data.knobs import configs, resolve
+    from vtg_lib.data.render import Embeddings, render
+
     spec = resolve(spec)
     kind = spec["kind"]
     if kind == "official":
         return _official(spec, root)
     seed = spec["seed"]
-    world, timeline, config = _configs(spec)
+    world, timeline, config = configs(spec)
     vocabulary = Vocabulary()
     parts = {}
     real = {} if kind == "sim" else real_rows(spec["dataset"], root, spec.get("limit"))
@@ -86,7 +68,7 @@ def load_data(
         if kind == "sim":
             parts[split] = (*generate(world, own, vocabulary, split, seed), CLIP_LENGTH)
         else:
-            clip_length = REAL[spec["dataset"]][2]
+            clip_length = REAL[spec["dataset"]]
             made = from_annotations(real[split], vocabulary, clip_length, own, seed * len(SPLITS) + number)
             parts[split] = (real[split], *made, clip_length)
     embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
@@ -122,18 +104,14 @@ def real_rows(
     Raises:
         ValueError: unknown data set. FileNotFoundError: training or validation annotations are missing.
     """
-    from vtg_lib.data.annotations import read_annotations
-
     if dataset not in REAL:
         raise ValueError(f"data: expected data set {', '.join(REAL)}; got {dataset!r}")
-    pattern, names, _ = REAL[dataset]
     rows: dict[str, list[dict[str, Any]]] = {}
-    for split, name in zip(SPLITS, names, strict=True):
-        path = data_root(root) / pattern.format(name)
-        if name is None:
+    for split in SPLITS:
+        if split not in ANNOTATIONS[dataset]:
             rows["val"] = [row for row in rows["train"] if _held_out(row["vid"])]
             rows["train"] = [row for row in rows["train"] if not _held_out(row["vid"])]
-        elif path.exists():
+        elif (path := data_root(root) / ANNOTATIONS[dataset][split]).exists():
             rows[split] = read_annotations(path)
         elif split != "test":
             raise FileNotFoundError(

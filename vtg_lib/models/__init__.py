@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from vtg_lib.data import cast_like
+from vtg_lib.data.knobs import cast_like
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,7 @@ class Config(SideTuningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("bottleneck", "rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"e3va.{name}: expected at least 1, got {getattr(self, name)}")
+        self.expect_positive("bottleneck", "rank")
 
 
 class LowRankLinear(nn.Sequential):

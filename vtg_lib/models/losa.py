@@ -29,11 +29,9 @@ class Config(SideTuningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bottleneck < 1 or self.width % self.bottleneck:
-            raise ValueError(
-                f"losa.bottleneck: expected a divisor of the width {self.width}, got {self.bottleneck}"
-            )
+            self.refuse("bottleneck", f"a divisor of the width {self.width}")
         if self.kernel < 1 or self.kernel % 2 == 0:
-            raise ValueError(f"losa.kernel: expected an odd number of clips, got {self.kernel}")
+            self.refuse("kernel", "an odd number of clips")
 
 
 class ShortRange(nn.Module):

@@ -31,9 +31,8 @@ class Config(SideTuningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.reduction < 1 or self.width % (self.reduction * self.heads):
-            raise ValueError(
-                f"lst.reduction: expected a side width (width / reduction) that {self.heads} heads divide, got "
-                f"{self.width} / {self.reduction}"
+            self.refuse(
+                "reduction", f"a divisor of {self.width} that leaves {self.heads} heads a whole width"
             )
 
 
