@@ -33,15 +33,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from vtg_lib.data.forms import check
 from vtg_lib.files import locked
 
 FORMAT = 1
 EPSILON = 1e-5  # added to norms, as the public Moment-DETR loader does
-_AXES = ("d", "td", "ktd", "tkd", "tkpd")
 
 
 class FeatureError(ValueError):
@@ -68,47 +68,49 @@ class FeatureSpec:
     """
 
     name: str
-    kind: str
+    kind: Literal["video", "text"]
     extractor: str
     dims: int
     clip_length: float | None
     files: tuple[str, ...] = ("{id}.npz",)
     key: str | None = "features"
-    axes: str = "td"
+    axes: Literal["d", "td", "ktd", "tkd", "tkpd"] = "td"
     levels: int = 1
-    tokens: str | None = None
-    normalise: str = "l2"
-    dtype: str = "float16"
+    tokens: Literal["cls", "mean"] | None = None
+    normalise: Literal["l2", "none"] = "l2"
+    dtype: Literal["float16", "float32"] = "float16"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(self.files))
         rules = [
-            ("kind", self.kind in ("video", "text"), "video or text"),
-            ("axes", self.axes in _AXES, f"one of {_AXES}"),
             ("levels", self.levels >= 1 and (self.levels == 1 or "k" in self.axes), "1, or axes with k"),
-            (
-                "tokens",
-                (self.tokens in ("cls", "mean")) == ("p" in self.axes),
-                "cls or mean exactly for axes tkpd",
-            ),
-            ("normalise", self.normalise in ("l2", "none"), "l2 or none"),
-            ("dtype", self.dtype in ("float16", "float32"), "float16 or float32"),
+            ("tokens", bool(self.tokens) == ("p" in self.axes), "cls or mean exactly for axes tkpd"),
             (
                 "clip_length",
-                (self.clip_length is None) == (self.kind == "text"),
+                bool(self.clip_length) == (self.kind == "video"),
                 "seconds for video, null for text",
             ),
             ("files", bool(self.files) and all("{id}" in f for f in self.files), "names with {id}"),
         ]
         for field, fine, wanted in rules:
             if not fine:
-                raise FeatureError(
-                    f"{self.name}: {field}: expected {wanted}, got {getattr(self, field)!r}. Fix: correct the manifest."
-                )
+                raise FeatureError(f"{field}: expected {wanted}, got {getattr(self, field)!r}")
 
     def paths(self, folder: Path, item: str) -> list[Path]:
         """The files that hold one video or query."""
         return [folder / name.format(id=item) for name in self.files]
+
+
+def spec_of(fields: Mapping[str, Any], where: str) -> FeatureSpec:
+    """A feature set as a file describes it.
+
+    Raises:
+        FeatureError: `where`, field, expected and got.
+    """
+    try:
+        return check(FeatureSpec, fields, where)
+    except ValueError as error:
+        raise FeatureError(f"{error}. Fix: correct the manifest.") from None
 
 
 def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
@@ -191,7 +193,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, index: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.spec = FeatureSpec(**index["spec"])
+        self.spec = spec_of(index["spec"], str(folder / "index.json"))
         self.ids: list[str] = list(index["ids"])
         self.lengths = np.asarray(index["lengths"], np.int64)
         self.digests: list[str] = list(index["sha256"])
@@ -225,7 +227,7 @@ class FeatureCache:
             raise FeatureError(
                 f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it and convert again."
             )
-        spec = FeatureSpec(**index["spec"])
+        spec = spec_of(index["spec"], str(folder / "index.json"))
         wanted = sum(index["lengths"]) * spec.levels * spec.dims * np.dtype(spec.dtype).itemsize
         if size != wanted:
             raise FeatureError(
