@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import FiniteFloat, StringConstraints
 
@@ -18,6 +18,7 @@ from vtg_lib.papers.statements import Statement
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
 Kind = Literal["official", "rendered", "sim"]
 Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
 Split = Literal["val", "test"]
@@ -25,6 +26,12 @@ Direction = Literal["grows", "falls"]
 Text = Annotated[str, StringConstraints(min_length=1)]
 EVIDENCE: tuple[str, ...] = get_args(Kind)  # kinds that runs can be, best first
 DATASETS: tuple[str, ...] = get_args(Dataset)
+
+
+def _get(known: Mapping[str, T], name: str, what: str, error: type[Exception] = ValueError) -> T:
+    if name not in known:
+        raise error(f"{what} {name!r}; it has {', '.join(known) or 'none'}")
+    return known[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +99,8 @@ class Profile(Layer):
         Raises:
             ValueError: the profile does not produce `dataset`.
         """
-        layer = next((layer for name, layer in self.datasets.items() if name == dataset), None)
-        if layer is None:
-            raise ValueError(
-                f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}"
-            )
+        layers = {str(name): layer for name, layer in self.datasets.items()}
+        layer = _get(layers, dataset, f"profile {self.name} has no data set")
         return self.of(model).then(layer.of(model))
 
 
@@ -246,10 +250,7 @@ class Table:
         Raises:
             KeyError: there is none.
         """
-        for row in self.rows:
-            if row.label == label:
-                return row
-        raise KeyError(f"{self.id} has no row {label!r}; it has {[r.label for r in self.rows]}")
+        return _get({row.label: row for row in self.rows}, label, f"{self.id} has no row", KeyError)
 
     def column(self, name: str) -> Column:
         """The column with this name.
@@ -257,10 +258,7 @@ class Table:
         Raises:
             KeyError: there is none.
         """
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(f"{self.id} has no column {name!r}; it has {[c.name for c in self.columns]}")
+        return _get({c.name: c for c in self.columns}, name, f"{self.id} has no column", KeyError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,12 +366,7 @@ class Paper:
         Raises:
             ValueError: there is none.
         """
-        for table in self.tables:
-            if table.id == table_id:
-                return table
-        raise ValueError(
-            f"{self.key} has no table {table_id!r}; it has {', '.join(t.id for t in self.tables)}"
-        )
+        return _get({table.id: table for table in self.tables}, table_id, f"{self.key} has no table")
 
     def profile(self, name: str) -> Profile:
         """The profile with this name.
@@ -381,6 +374,4 @@ class Paper:
         Raises:
             ValueError: there is none.
         """
-        if name not in self.profiles:
-            raise ValueError(f"{self.key} has no profile {name!r}; it has {', '.join(self.profiles)}")
-        return self.profiles[name]
+        return _get(self.profiles, name, f"{self.key} has no profile")
