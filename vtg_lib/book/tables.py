@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 
 from vtg_lib.evaluation import statistics as stats
-from vtg_lib.papers.evidence import COUNTED, NOT_RUN, Evidence, RowResults, TableResults
+from vtg_lib.papers.evidence import COUNTED, Evidence, RowResults, TableResults
 from vtg_lib.papers.schema import title_of
+from vtg_lib.papers.verdict import NOT_RUN
 
 SIGNS = {"same direction": "✓", "reversed": "✗", "within noise": "≈", "one seed": "·"}
 STYLE = (
