@@ -8,19 +8,16 @@ import datetime
 import functools
 import importlib.metadata
 import json
-import multiprocessing
-import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book.parameters import Parameters, check_names, executed_cells, injected_names
 from vtg_lib.experiments.machine import Machine
+from vtg_lib.experiments.pool import process_pool
 from vtg_lib.experiments.provenance import usable_cores
 from vtg_lib.files import ANNOTATIONS, RESULTS
 
@@ -163,8 +160,7 @@ class Chapter:
         lacking = [spec for spec in specs.values() if spec.hash not in self._models]
         workers = min(len(lacking), usable_cores())
         if self.profile != "smoke" and machine.device == "cpu" and workers > 1:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+            with process_pool(workers) as pool:
                 jobs = [pool.submit(_train, spec, store.path, machine) for spec in lacking]
                 results = [job.result() for job in jobs]
         else:
@@ -334,23 +330,6 @@ def _annotated(root: Path | None) -> set[str]:
         return set()
     files = {name: [f for split, f in ANNOTATIONS[name].items() if split != "test"] for name in REAL}
     return {name for name, needed in files.items() if all((root / file).is_file() for file in needed)}
-
-
-def _start_worker() -> None:
-    """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on
-    training.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(spec: RunSpec, store: Path, machine: Machine) -> RunResult:

@@ -168,8 +168,8 @@ def sweep(options: argparse.Namespace) -> Reply:
 def replay(options: argparse.Namespace) -> Reply:
     """`vtg replay`: exit code 1 if a number changed."""
     from vtg_lib.experiments.machine import Machine
-    from vtg_lib.experiments.provenance import usable_cores
-    from vtg_lib.experiments.replay import RECORD, due, replay_all
+    from vtg_lib.experiments.provenance import REPLAYS, usable_cores
+    from vtg_lib.experiments.replay import due, replay_all
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers import load_paper
 
@@ -185,7 +185,7 @@ def replay(options: argparse.Namespace) -> Reply:
     workers = options.workers or usable_cores()
     value, lines = [], []
     machine = Machine(data_root=options.data_root and Path(options.data_root))
-    for found in replay_all(records, Store(RECORD), machine, workers=workers):
+    for found in replay_all(records, Store(REPLAYS), machine, workers=workers):
         value.append(dataclasses.asdict(found))
         differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
         lines.append(
