@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
-from vtg_lib.layers.branch import BranchSizes, SparseInputs
+from vtg_lib.layers.branch import BranchInputs, BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import SAMPLING, initial_offsets
 from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
 from vtg_lib.layers.positions import clip_positions, reference_positions
@@ -269,7 +269,8 @@ class SDST(nn.Module):
                 record: dict[str, Tensor] = {}
                 position = reference_positions(references, width).to(x.dtype)
                 masks = keep[len(states)][DenseStream.BRANCHES :]
-                x = tuner.sparse(x, position, references, chunk, prepared, masks, record if trace else None)
+                read = BranchInputs(position, references, chunk, record if trace else None)
+                x = tuner.sparse(x, read, prepared, masks)
                 with full_precision(x):
                     refined = (inverse_sigmoid(references) + self.span_head(x.float())).sigmoid()
                 references = refined.detach()  # each level learns its own step only (Deformable DETR)
