@@ -35,7 +35,7 @@ from vtg_lib.layers.suppression import gaussian, lower_scores
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.losses.set_prediction import best_overlap, focal_loss
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import ModelEntry, Published
 from vtg_lib.spans import cw_to_se, inverse_sigmoid, iou
 
 CONDITIONING = ("raw", "cross", "self", "ffn")
@@ -332,3 +332,8 @@ class SDST(nn.Module):
         every = valid[:, None].expand(-1, c.levels)
         terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every)
         return {name: weight * terms[name] for name, weight in weights.items()}
+
+
+ENTRY = ModelEntry(
+    SDST, Config, published_parameters=4.1, variants=(("not shared", {"shared": False}, 12.43),)
+)
