@@ -21,6 +21,7 @@ from vtg_lib.layers.suppression import gaussian, greedy_nms
 from vtg_lib.losses.boundary import border_feature_loss, inside_video, match_borders, quality_loss
 from vtg_lib.losses.matching import MatchCost, Matches
 from vtg_lib.losses.set_prediction import loss_giou, loss_l1, loss_label
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 from vtg_lib.spans import cw_to_se, se_to_cw
 
@@ -176,3 +177,6 @@ class BAMDETR(QueryEncoder):
             borders_loss = border_feature_loss(output.extras["borders"], batch.spans, batch.span_mask, mask)
             losses["border"] = c.weight_border * borders_loss
         return losses | {"saliency": c.weight_saliency * self.saliency_loss(output, batch)}
+
+
+ENTRY = ModelEntry(BAMDETR, Config)

@@ -34,7 +34,7 @@ from vtg_lib.losses.correlation import (
 )
 from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
 from vtg_lib.losses.set_prediction import set_losses
-from vtg_lib.models.config import DetrConfig
+from vtg_lib.models.config import DetrConfig, ModelEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,3 +331,6 @@ def _lead(layers: nn.ModuleList, token: Tensor, x: Tensor, position: Tensor, mas
     for layer in layers:
         x = layer(x, position, F.pad(mask, (1, 0), value=True))
     return x
+
+
+ENTRY = ModelEntry(CGDETR, Config, published_parameters=12.0)

@@ -1,4 +1,4 @@
-"""What the configs of the methods share: published hyper-parameters, checks, fields of related methods."""
+"""What a method declares: its entry in the registry and its hyper-parameters, whose base classes are here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from torch import nn
+
 from vtg_lib.data.batches import Output
 from vtg_lib.layers.suppression import DECAYS, best_spans, lower_scores, snap
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What the registry says of a method.
+
+    Attributes:
+        model_class: built from a config; config_class: its dataclass, a `Published`.
+        published_parameters: learnable parameters in millions as published, with the features the paper used.
+        variants: further published counts, as (name, config overrides, millions).
+    """
+
+    model_class: type[nn.Module]
+    config_class: type[Any]
+    published_parameters: float | None = None
+    variants: tuple[tuple[str, Mapping[str, Any], float], ...] = ()
+
+    @property
+    def module(self) -> str:
+        """Where the method lives."""
+        return self.model_class.__module__
 
 
 class Published:

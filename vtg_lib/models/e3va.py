@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward
 from vtg_lib.layers.dense_stream import ContextAttention, PostNorm, kaiming_
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner
 
 
@@ -96,3 +97,6 @@ class E3VA(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, Highways(config))
+
+
+ENTRY = ModelEntry(E3VA, Config, published_parameters=2.57)

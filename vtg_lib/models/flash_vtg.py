@@ -37,7 +37,7 @@ from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.correlation import guided_saliency, relevance, same_video
 from vtg_lib.losses.points import clip_borders, point_class_loss, point_distance_loss, point_targets
 from vtg_lib.losses.saliency import clip_cross_entropy, extreme_pair, rescaled_error, saliency_pairs
-from vtg_lib.models.config import Suppression
+from vtg_lib.models.config import ModelEntry, Suppression
 
 Choice = tuple[Tensor, Tensor]  # of `choose_positive`
 _INTERNVIDEO2 = {"video_dim": 768, "text_dim": 4096}
@@ -336,3 +336,6 @@ class FlashVTG(nn.Module):
             guided_saliency((output.saliency, other, F.softplus(other)), *common)
             + c.weight_attention * attended
         )
+
+
+ENTRY = ModelEntry(FlashVTG, Config, variants=(("InternVideo2", PRESETS["qvhighlights+internvideo2"], 10.9),))

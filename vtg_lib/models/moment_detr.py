@@ -16,7 +16,7 @@ from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, l
 from vtg_lib.layers.transformer import AttentionLayer, Decoder, xavier_
 from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
 from vtg_lib.losses.set_prediction import set_losses
-from vtg_lib.models.config import DetrConfig
+from vtg_lib.models.config import DetrConfig, ModelEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,3 +87,6 @@ class MomentDETR(nn.Module):
         positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
         hinge = hinge_saliency(output.saliency, positive, negative, self.config.saliency_margin)
         return losses | {"saliency": self.config.weight_saliency * hinge}
+
+
+ENTRY = ModelEntry(MomentDETR, Config, published_parameters=4.8)

@@ -13,6 +13,7 @@ from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.projections import MLP
 from vtg_lib.losses.set_prediction import set_losses
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 
 
@@ -57,3 +58,6 @@ class QDDETR(QueryEncoder):
         """Set prediction and saliency losses, weighted."""
         losses = set_losses(output.layers, batch)
         return losses | {"saliency": self.config.weight_saliency * self.saliency_loss(output, batch)}
+
+
+ENTRY = ModelEntry(QDDETR, Config, published_parameters=7.6)

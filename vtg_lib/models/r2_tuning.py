@@ -45,7 +45,7 @@ from vtg_lib.losses.points import (
     point_targets,
 )
 from vtg_lib.losses.saliency import above_median, clip_cross_entropy
-from vtg_lib.models.config import Suppression
+from vtg_lib.models.config import ModelEntry, Suppression
 
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -295,3 +295,6 @@ class R2Tuning(nn.Module):
         terms["video_align"] = info_nce(chosen, text, valid) / 2
         terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every) / 2
         return {name: getattr(self.config, f"weight_{name}") * term for name, term in terms.items()}
+
+
+ENTRY = ModelEntry(R2Tuning, Config, published_parameters=2.7)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
-from vtg_lib.layers.branch import BranchSizes, SparseInputs
+from vtg_lib.layers.branch import BranchInputs, BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import SAMPLING, initial_offsets
 from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
 from vtg_lib.layers.positions import clip_positions, reference_positions
@@ -35,7 +35,7 @@ from vtg_lib.layers.suppression import gaussian, lower_scores
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.losses.set_prediction import best_overlap, focal_loss
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import ModelEntry, Published
 from vtg_lib.spans import cw_to_se, inverse_sigmoid, iou
 
 CONDITIONING = ("raw", "cross", "self", "ffn")
@@ -269,7 +269,8 @@ class SDST(nn.Module):
                 record: dict[str, Tensor] = {}
                 position = reference_positions(references, width).to(x.dtype)
                 masks = keep[len(states)][DenseStream.BRANCHES :]
-                x = tuner.sparse(x, position, references, chunk, prepared, masks, record if trace else None)
+                read = BranchInputs(position, references, chunk, record if trace else None)
+                x = tuner.sparse(x, read, prepared, masks)
                 with full_precision(x):
                     refined = (inverse_sigmoid(references) + self.span_head(x.float())).sigmoid()
                 references = refined.detach()  # each level learns its own step only (Deformable DETR)
@@ -331,3 +332,8 @@ class SDST(nn.Module):
         every = valid[:, None].expand(-1, c.levels)
         terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every)
         return {name: weight * terms[name] for name, weight in weights.items()}
+
+
+ENTRY = ModelEntry(
+    SDST, Config, published_parameters=4.1, variants=(("not shared", {"shared": False}, 12.43),)
+)

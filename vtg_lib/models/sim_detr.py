@@ -22,7 +22,7 @@ from vtg_lib.losses.boundary import quality_loss
 from vtg_lib.losses.bridge import bridging_loss, clip_similarity
 from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.models import tr_detr
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import ModelEntry, Published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,3 +155,6 @@ class SimDETR(SimParts, tr_detr.TRDETR):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.add_parts(config, config.width)
+
+
+ENTRY = ModelEntry(SimDETR, Config)

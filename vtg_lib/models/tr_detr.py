@@ -36,7 +36,7 @@ from vtg_lib.losses.saliency import (
     saliency_pairs,
 )
 from vtg_lib.losses.set_prediction import focal_loss, set_losses
-from vtg_lib.models.config import DetrConfig
+from vtg_lib.models.config import DetrConfig, ModelEntry
 from vtg_lib.spans import cw_to_se
 
 VOTE_SCALE = 3.0  # from TVSum's mean vote, 0..4, to QVHighlights' sum, 0..12
@@ -204,3 +204,6 @@ class TRDETR(nn.Module):
         losses["local"] = c.weight_local * local
         losses["global"] = c.weight_global * info_nce(video, sentence) / 2
         return losses
+
+
+ENTRY = ModelEntry(TRDETR, Config, published_parameters=7.9)

@@ -26,7 +26,7 @@ from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import choose_positive, info_nce, intra_video_nce
 from vtg_lib.losses.points import assign_moments, clip_points, foreground_loss
 from vtg_lib.losses.set_prediction import loss_giou
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import ModelEntry, Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 HEAD_DEPTH = 3  # convolutions of kernel 3
@@ -154,3 +154,6 @@ class UniVTG(nn.Module):
             "intra": c.weight_intra * intra_video_nce(similarity, batch.saliency, mask, positive, valid),
             "inter": c.weight_inter * info_nce(chosen, output.extras["text"], valid),
         }
+
+
+ENTRY = ModelEntry(UniVTG, Config, published_parameters=41.3)
