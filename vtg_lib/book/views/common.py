@@ -7,23 +7,22 @@ decides anything.
 from __future__ import annotations
 
 import dataclasses
-import html
 import inspect
+import json
 import math
-import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vtg_lib.book import PROVENANCE
 from vtg_lib.book import figures as plots
-from vtg_lib.book import markup
+from vtg_lib.book.tables import code, frame_html, record_html, render
 from vtg_lib.files import PACKAGE
 
 if TYPE_CHECKING:
     import ipywidgets
-    import pandas as pd
     from IPython.display import HTML, Markdown
     from torch import nn
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 PAPERS = PACKAGE / "papers"
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
-SENTENCE = 18  # characters from which on a cell of a table wraps
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -59,39 +57,36 @@ def overview(chapter: Chapter) -> HTML:
     return record_html(items | ({"missing": " ".join(chapter.missing)} if chapter.missing else {}))
 
 
+def footer(chapter: Chapter) -> None:
+    """Display where this page comes from, and leave the same as a record in the output's metadata."""
+    from IPython.display import display
+
+    record = chapter.provenance()
+    data = "; ".join(f"{name}: {value}" for name, value in record["data"].items())
+    items = {
+        "code": record["code_version"],
+        "profile, seeds": f"{record['profile']}; {', '.join(map(str, record['seeds']))}",
+        "device": record["device"],
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
+        "trained here": ", ".join(record["live_specs"]) or "nothing",
+        "runs in the store": str(len(record["store_specs"])),
+        "data fingerprints": data or "none read",
+    }
+    hashes = " ".join(record["store_specs"]) or "none"
+    element = (
+        f"{record_html(items).data}<details><summary>spec hashes in the store</summary>{hashes}</details>"
+    )
+    content = {"text/html": element, "text/plain": json.dumps(record)}
+    display(content, raw=True, metadata={PROVENANCE: record})
+
+
 def source(*objects: Callable[..., Any] | type) -> Markdown:
     """The source of functions or classes, as the library has it now."""
     from IPython.display import Markdown
 
     parts = [f"```python\n{textwrap.dedent(inspect.getsource(item)).rstrip()}\n```" for item in objects]
     return Markdown("\n\n".join(parts))
-
-
-def record_html(items: Mapping[str, str]) -> HTML:
-    """Names and values as a two-column table; what stands in backticks is set as code."""
-    from IPython.display import HTML
-
-    rows = "".join(
-        f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
-        f"<td style='text-align:left;white-space:normal;overflow-wrap:anywhere'>{code(value)}</td></tr>"
-        for name, value in items.items()
-    )
-    return HTML(f"<table class='vtg-record'><tbody>{rows}</tbody></table>")
-
-
-def code(text: str) -> str:
-    """Escaped; what stands between backticks as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
-
-
-def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
-    """A data frame as a `vtg_lib.book.markup.table`; columns with sentences flush left."""
-    words = [
-        name
-        for name in frame
-        if any(isinstance(value, str) and len(value) > SENTENCE for value in frame[name])
-    ]
-    return markup.table(frame.to_dict("records"), digits=digits, text=words)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -111,7 +106,6 @@ def table(
     from IPython.display import HTML
 
     from vtg_lib.papers.evidence import compare
-    from vtg_lib.papers.tables import render_table
 
     results = chapter.compared[table_id]
     if seeds is not None:
@@ -123,9 +117,7 @@ def table(
         results = dataclasses.replace(
             results, table=dataclasses.replace(results.table, caption=caption), rows=rows
         )
-    return HTML(
-        f"<div class='vtg-scroll'>{render_table(results, columns=columns, notes=seeds is None)}</div>"
-    )
+    return HTML(f"<div class='vtg-scroll'>{render(results, columns=columns, notes=seeds is None)}</div>")
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
@@ -158,7 +150,7 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     )
 
 
-def efficiency(chapter: Chapter, table_id: str = "tabD") -> HTML:
+def efficiency(chapter: Chapter, table_id: str) -> HTML:
     """Parameters, training memory and speed, paper | measured by `vtg bench --record`; see
     `vtg_lib.experiments.bench.memory`.
     """
@@ -174,10 +166,8 @@ def not_run(chapter: Chapter, what: str, options: str) -> HTML:
     """Says that something waits for runs, and which command makes them."""
     from IPython.display import HTML
 
-    command = f"vtg sweep --paper {chapter.paper.key} --profile sim {options}"
-    return HTML(
-        f"<p><em>{html.escape(what)}: not run yet. <code>{html.escape(command)}</code> makes the runs.</em></p>"
-    )
+    command = f"`vtg sweep --paper {chapter.paper.key} --profile sim {options}`"
+    return HTML(f"<p><em>{code(f'{what}: not run yet. {command} makes the runs.')}</em></p>")
 
 
 def table_explorer(chapter: Chapter) -> ipywidgets.VBox:

@@ -8,7 +8,8 @@ import math
 from typing import TYPE_CHECKING
 
 from vtg_lib.book import figures as plots
-from vtg_lib.book.views.common import code, not_run
+from vtg_lib.book.tables import code
+from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
 from vtg_lib.papers.dose import METRIC, READING, Trend, fit, response, table_points, trend
 
