@@ -88,15 +88,15 @@ class Chapter:
         annotated = _annotated(self.parameters.data_root)
         if "qvhighlights" not in annotated:
             self.missing.append(
-                "No real annotations of QVHighlights were found, so nothing could be scored anew against them: "
-                "`vtg data fetch qvhighlights` gets them, and `released_predictions` the predictions that "
-                "authors published."
+                "No real annotations of QVHighlights were found, so nothing could be scored anew against "
+                "them: `vtg data fetch qvhighlights` gets them, and `released_predictions` the predictions "
+                "that authors published."
             )
         instead = "This execution ran `quick` instead and shows the best evidence in the run store."
         if profile != "quick" and profile not in self.paper.profiles:
             self.missing.append(
-                f"Profile `{profile}` is not set up for this paper: its features have no public download that "
-                f"`vtg data list` knows. {instead}"
+                f"Profile `{profile}` is not set up for this paper: its features have no public download "
+                f"that `vtg data list` knows. {instead}"
             )
             return "quick"
         if profile not in PAPER_SIZE:

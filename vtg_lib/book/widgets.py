@@ -50,7 +50,9 @@ white-space: nowrap; }
 {% for row in rows %}<tr>
   <td><label><input type="checkbox" checked> {{ row.label }}</label></td>
   <td class="n"><span>{{ row.paper|printed }}</span></td>
-  <td class="n"><span>{% for text in row.texts %}{% if not loop.first %}<br>{% endif %}{{ text }}{% endfor %}</span></td>
+  <td class="n"><span>
+    {% for text in row.texts %}{% if not loop.first %}<br>{% endif %}{{ text }}{% endfor %}
+  </span></td>
   <td class="b">{% for kind, share, label in row.bars %}
     <div><i class="{{ kind }}" style="width:calc((100% - 5em) * {{ share|number(3) }})"></i>
     <small>{{ label }}</small></div>

@@ -121,7 +121,7 @@ def table(
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
-    """A table's rows as lines from the paper's number to ours, in its primary column unless another is named."""
+    """A table's rows as lines from the paper's number to ours, in its primary column unless one is named."""
     results = chapter.compared[table_id]
     column = column or results.table.primary or results.table.columns[0].name
     reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
@@ -195,8 +195,8 @@ def summary(chapter: Chapter) -> Markdown:
             gap = verdict.difference
             if verdict.word in (*DECIDED, NOISE) and gap is not None:
                 text += (
-                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}, 95 % {gap.low:+.2f} to "
-                    f"{gap.high:+.2f}, {verdict.evidence})"
+                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}, "
+                    f"95 % {gap.low:+.2f} to {gap.high:+.2f}, {verdict.evidence})"
                 )
             judged.setdefault(verdict.word, []).append(text)
     lines = []

@@ -65,7 +65,7 @@ def dose(chapter: Chapter, key: str) -> HTML:
 
 
 def varied(chapter: Chapter, table_id: str) -> HTML:
-    """How the methods of a table move with the setting that it varies, each held against the paper's claim."""
+    """How a table's methods move with the setting that it varies, each held against the paper's claim."""
     from IPython.display import HTML
 
     results = chapter.compared[table_id]
