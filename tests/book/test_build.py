@@ -96,8 +96,8 @@ def test_lists_of_chapters_are_those_that_the_papers_give():
 
 
 def test_lists_of_chapters_stay_between_their_markers():
-    page = f"a\n{contents.BEGIN}\nold\n{contents.END}\nb\n"
-    assert contents.between_markers(page, "| new |\n") == page.replace("old", "| new |")
+    page = f"a\n{contents.BEGIN}\n\nold\n{contents.END}\nb\n"
+    assert contents.between_markers(page, "| new |\n") == page.replace("old", "| new |\n")
     with pytest.raises(ValueError, match="expected one table of chapters between"):
         contents.between_markers("no markers", "")
 

@@ -76,7 +76,7 @@ def between_markers(text: str, table: str) -> str:
     pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.S)
     if (text.count(BEGIN), text.count(END), len(pattern.findall(text))) != (1, 1, 1):
         raise ValueError(f"expected one table of chapters between {BEGIN} and {END}")
-    return pattern.sub(lambda _: f"{BEGIN}\n{table}{END}", text)
+    return pattern.sub(lambda _: f"{BEGIN}\n\n{table}\n{END}", text)
 
 
 def written(root: Path = ROOT) -> dict[Path, str]:

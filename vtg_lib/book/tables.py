@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, Template
 from markupsafe import Markup, escape
 
-from vtg_lib.papers.evidence import COUNTED, NOT_RUN, Evidence, RowResults, TableResults
+from vtg_lib.papers.evidence import COUNTED, Evidence, RowResults, TableResults
 from vtg_lib.papers.schema import title_of
+from vtg_lib.papers.verdict import NOT_RUN
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,61 +1,27 @@
-"""A paper's table beside our numbers, as data frames, JSON and HTML.
+"""A paper's tables beside our numbers, as data frames and as JSON; as HTML, see `vtg_lib.book.tables`.
 
     paper = load_paper("sdst")
     compared = compare(paper, Store("results/03_sdst.jsonl"), released=released_scores(paper))
-    HTML(render_table(compared["tab5"]))
+    frame(compared["tab5"])
 
-What counts as evidence and how verdicts are computed: `vtg_lib.papers.evidence`.
+What counts as evidence: `vtg_lib.papers.evidence`; how verdicts are computed: `vtg_lib.papers.verdict`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation import statistics as stats
-from vtg_lib.papers.evidence import (
-    DECIDED,
-    NOISE,
-    NOT_RUN,
-    ONE_SEED,
-    REVERSED,
-    SAME,
-    Evidence,
-    RowResults,
-    TableResults,
-    Verdict,
-    compare,
-    index_runs,
-    released_scores,
-    results_for,
-    verdict,
-)
+from vtg_lib.papers.evidence import Evidence, TableResults, compare
 from vtg_lib.papers.schema import Paper
+from vtg_lib.papers.verdict import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from vtg_lib.experiments.store import Store
-
-__all__ = [
-    "Evidence",
-    "RowResults",
-    "TableResults",
-    "Verdict",
-    "agreement",
-    "agreement_table",
-    "compare",
-    "explorer_tables",
-    "frame",
-    "index_runs",
-    "released_check",
-    "released_scores",
-    "render_table",
-    "results_for",
-    "to_json",
-    "verdict",
-]
 
 
 def frame(results: TableResults) -> pd.DataFrame:
@@ -271,13 +237,6 @@ def _cell(evidence: Evidence, column: str) -> dict[str, Any]:
     s = evidence.summary(column)
     seeds = None if evidence.profile is None else s.n  # only runs have seeds
     return {"mean": s.mean, "sd": None if math.isnan(s.sd) else s.sd, "n": seeds, "evidence": evidence.kind}
-
-
-def render_table(results: TableResults, *, columns: Sequence[str] | None = None, notes: bool = True) -> str:
-    """The table as HTML, paper | ours; see `vtg_lib.book.tables`."""
-    from vtg_lib.book.tables import render
-
-    return render(results, columns=columns, notes=notes)
 
 
 def _nan(value: float | None) -> float:

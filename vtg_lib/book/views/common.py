@@ -1,6 +1,6 @@
 """What chapters display: tables, charts, source code, summaries. Each returns an object that notebooks show.
 
-Words that judge (same direction, reversed, within noise) come from `vtg_lib.papers.tables`; nothing here
+Words that judge (same direction, reversed, within noise) come from `vtg_lib.papers.verdict`; nothing here
 decides anything.
 """
 
@@ -19,7 +19,6 @@ import numpy as np
 from vtg_lib.book import PROVENANCE
 from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import code, frame_html, record_html, render
-from vtg_lib.files import PACKAGE
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
     from vtg_lib.experiments.run import RunResult
 
-PAPERS = PACKAGE / "papers"
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
 
 
@@ -182,7 +180,7 @@ def summary(chapter: Chapter) -> Markdown:
     """What agreed and what did not: computed verdicts on every table's primary column."""
     from IPython.display import Markdown
 
-    from vtg_lib.papers.evidence import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
+    from vtg_lib.papers.verdict import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
 
     judged: dict[str, list[str]] = {}
     for results in chapter.compared.values():
@@ -210,32 +208,14 @@ def summary(chapter: Chapter) -> Markdown:
 
 def deviations(chapter: Chapter) -> Markdown:
     """The numbered list of what the text leaves open and what was chosen."""
-    import yaml
-
-    path = PAPERS / f"{chapter.paper.key}_deviations.yaml"
-    return numbered(yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else [])
-
-
-def numbered(items: Sequence[Mapping[str, Any]]) -> Markdown:
-    """A numbered list of deviations: {number, place, text_says, we_do, reason} each.
-
-    Raises:
-        ValueError: an item lacks one of these, or the numbers do not run from 1.
-    """
     from IPython.display import Markdown
 
     lines = []
-    for number, item in enumerate(items, 1):
-        missing = [key for key in ("place", "text_says", "we_do", "reason") if not item.get(key)]
-        if missing or item.get("number") != number:
-            wrong = f"{', '.join(missing)} missing" if missing else f"it has the number {item.get('number')}"
-            raise ValueError(
-                f"deviation {number}: expected number, place, text_says, we_do and reason; {wrong}"
-            )
+    for item in chapter.paper.deviations:
         lines += [
-            f"{number}. **{item['place']}.** {item['text_says']}",
-            f"    *We do:* {item['we_do']}",  # four spaces belong to items of one and of two digits
-            f"    *Reason:* {item['reason']}",
+            f"{item.number}. **{item.place}.** {item.text_says}",
+            f"    *We do:* {item.we_do}",  # four spaces belong to items of one and of two digits
+            f"    *Reason:* {item.reason}",
         ]
     return Markdown("\n\n".join(lines) or "None recorded.")
 
