@@ -6,7 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from vtg_lib.book.chapter import PROVENANCE, Chapter
+from vtg_lib.book import PROVENANCE
+from vtg_lib.book.chapter import Chapter
 from vtg_lib.book.parameters import Parameters
 from vtg_lib.book.views import common as views
 from vtg_lib.book.views import dose as dose_views
@@ -121,7 +122,7 @@ def test_live_runs_stay_out_of_the_store(chapter):
 def test_footer_leaves_a_record_for_the_status_page(chapter, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, **keywords: shown.append((data, keywords)))
-    chapter.footer()
+    views.footer(chapter)
     ((data, keywords),) = shown
     record = keywords["metadata"][PROVENANCE]
     assert {"profile", "device", "code_version", "versions", "seeds", "started", "duration_s"} <= set(record)
@@ -141,4 +142,4 @@ def test_frames_and_records_are_escaped():
 
 
 def test_source_shows_the_code_that_runs():
-    assert "def record_html(" in views.source(views.record_html).data
+    assert "def headline(" in views.source(views.headline).data

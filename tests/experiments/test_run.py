@@ -32,7 +32,6 @@ from vtg_lib.experiments.run import (
 )
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
-from vtg_lib.experiments.training import TrainConfig
 from vtg_lib.models import MODELS, initialisation
 from vtg_lib.models.config import ModelEntry
 from vtg_lib.papers import load_paper, paper_keys, row_spec

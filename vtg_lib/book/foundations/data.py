@@ -12,8 +12,7 @@ from vtg_lib.book.foundations import figures
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.page import items, joined, paragraph, part, percent, wrapped
 from vtg_lib.book.foundations.parts import NEEDS
-from vtg_lib.book.markup import table
-from vtg_lib.book.views.common import record_html
+from vtg_lib.book.tables import record_html, table
 from vtg_lib.data.statistics import GENERATED, distance, generated, profile
 
 if TYPE_CHECKING:

@@ -7,22 +7,21 @@ decides anything.
 from __future__ import annotations
 
 import dataclasses
-import html
 import inspect
+import json
 import math
-import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vtg_lib.book import PROVENANCE
 from vtg_lib.book import figures as plots
-from vtg_lib.book import markup
+from vtg_lib.book.tables import code, frame_html, record_html, render
 
 if TYPE_CHECKING:
     import ipywidgets
-    import pandas as pd
     from IPython.display import HTML, Markdown
     from torch import nn
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from vtg_lib.experiments.run import RunResult
 
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
-SENTENCE = 18  # characters from which on a cell of a table wraps
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -57,39 +55,36 @@ def overview(chapter: Chapter) -> HTML:
     return record_html(items | ({"missing": " ".join(chapter.missing)} if chapter.missing else {}))
 
 
+def footer(chapter: Chapter) -> None:
+    """Display where this page comes from, and leave the same as a record in the output's metadata."""
+    from IPython.display import display
+
+    record = chapter.provenance()
+    data = "; ".join(f"{name}: {value}" for name, value in record["data"].items())
+    items = {
+        "code": record["code_version"],
+        "profile, seeds": f"{record['profile']}; {', '.join(map(str, record['seeds']))}",
+        "device": record["device"],
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
+        "trained here": ", ".join(record["live_specs"]) or "nothing",
+        "runs in the store": str(len(record["store_specs"])),
+        "data fingerprints": data or "none read",
+    }
+    hashes = " ".join(record["store_specs"]) or "none"
+    element = (
+        f"{record_html(items).data}<details><summary>spec hashes in the store</summary>{hashes}</details>"
+    )
+    content = {"text/html": element, "text/plain": json.dumps(record)}
+    display(content, raw=True, metadata={PROVENANCE: record})
+
+
 def source(*objects: Callable[..., Any] | type) -> Markdown:
     """The source of functions or classes, as the library has it now."""
     from IPython.display import Markdown
 
     parts = [f"```python\n{textwrap.dedent(inspect.getsource(item)).rstrip()}\n```" for item in objects]
     return Markdown("\n\n".join(parts))
-
-
-def record_html(items: Mapping[str, str]) -> HTML:
-    """Names and values as a two-column table; what stands in backticks is set as code."""
-    from IPython.display import HTML
-
-    rows = "".join(
-        f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
-        f"<td style='text-align:left;white-space:normal;overflow-wrap:anywhere'>{code(value)}</td></tr>"
-        for name, value in items.items()
-    )
-    return HTML(f"<table class='vtg-record'><tbody>{rows}</tbody></table>")
-
-
-def code(text: str) -> str:
-    """Escaped; what stands between backticks as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
-
-
-def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
-    """A data frame as a `vtg_lib.book.markup.table`; columns with sentences flush left."""
-    words = [
-        name
-        for name in frame
-        if any(isinstance(value, str) and len(value) > SENTENCE for value in frame[name])
-    ]
-    return markup.table(frame.to_dict("records"), digits=digits, text=words)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -108,7 +103,6 @@ def table(
     """
     from IPython.display import HTML
 
-    from vtg_lib.book.tables import render
     from vtg_lib.papers.evidence import compare
 
     results = chapter.compared[table_id]
@@ -125,7 +119,7 @@ def table(
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
-    """A table's rows as lines from the paper's number to ours, in its primary column unless another is named."""
+    """A table's rows as lines from the paper's number to ours, in its primary column unless one is named."""
     results = chapter.compared[table_id]
     column = column or results.table.primary or results.table.columns[0].name
     reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
@@ -158,10 +152,8 @@ def not_run(chapter: Chapter, what: str, options: str) -> HTML:
     """Says that something waits for runs, and which command makes them."""
     from IPython.display import HTML
 
-    command = f"vtg sweep --paper {chapter.paper.key} --profile sim {options}"
-    return HTML(
-        f"<p><em>{html.escape(what)}: not run yet. <code>{html.escape(command)}</code> makes the runs.</em></p>"
-    )
+    command = f"`vtg sweep --paper {chapter.paper.key} --profile sim {options}`"
+    return HTML(f"<p><em>{code(f'{what}: not run yet. {command} makes the runs.')}</em></p>")
 
 
 def table_explorer(chapter: Chapter) -> ipywidgets.VBox:
@@ -189,8 +181,8 @@ def summary(chapter: Chapter) -> Markdown:
             gap = verdict.difference
             if verdict.word in (*DECIDED, NOISE) and gap is not None:
                 text += (
-                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}, 95 % {gap.low:+.2f} to "
-                    f"{gap.high:+.2f}, {verdict.evidence})"
+                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}, "
+                    f"95 % {gap.low:+.2f} to {gap.high:+.2f}, {verdict.evidence})"
                 )
             judged.setdefault(verdict.word, []).append(text)
     lines = []

@@ -8,7 +8,8 @@ import math
 from typing import TYPE_CHECKING
 
 from vtg_lib.book import figures as plots
-from vtg_lib.book.views.common import code, not_run
+from vtg_lib.book.tables import code
+from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
 from vtg_lib.papers.dose import METRIC, READING, Trend, fit, response, table_points, trend
 
@@ -64,7 +65,7 @@ def dose(chapter: Chapter, key: str) -> HTML:
 
 
 def varied(chapter: Chapter, table_id: str) -> HTML:
-    """How the methods of a table move with the setting that it varies, each held against the paper's claim."""
+    """How a table's methods move with the setting that it varies, each held against the paper's claim."""
     from IPython.display import HTML
 
     results = chapter.compared[table_id]
