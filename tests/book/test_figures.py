@@ -24,16 +24,12 @@ SAMPLE = plots.Timeline(
 
 
 def figures():
-    edges = np.linspace(-2, 2, 41)
-    offsets = {"a": RNG.integers(0, 9, (4, 8, 40)), "b": RNG.integers(0, 9, (4, 8, 40)), "no trace": []}
     yield "timeline", plots.timeline(SAMPLE)
     yield (
         "slope",
         plots.slope_chart(["x", "y", "z"], [1, 2, None], [3, 3, 4], metric="mAP", ours_sd=[0.1, None, 1]),
     )
     yield "slope with nothing", plots.slope_chart(["x"], [1], [None], metric="mAP")
-    yield "offsets", plots.offset_histograms(offsets, edges, initial={"a": np.linspace(-1, 1, 8)})
-    yield "no offsets", plots.offset_histograms({}, edges)
     yield (
         "curves",
         plots.curves(

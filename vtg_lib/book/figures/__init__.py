@@ -7,7 +7,7 @@ truth, orange a prediction.
 
 from __future__ import annotations
 
-from vtg_lib.book.figures.charts import curves, dose_response, offset_histograms, slope_chart
+from vtg_lib.book.figures.charts import curves, dose_response, slope_chart
 from vtg_lib.book.figures.style import (
     BLACK,
     GREY,
@@ -40,7 +40,6 @@ __all__ = [
     "curves",
     "dose_response",
     "figure_html",
-    "offset_histograms",
     "png",
     "show",
     "slope_chart",
