@@ -75,11 +75,12 @@ def tables(options: argparse.Namespace) -> Reply:
     """`vtg tables`."""
     from vtg_lib.papers import load_paper, paper_keys
     from vtg_lib.papers import tables as tables_module
+    from vtg_lib.papers.evidence import released_scores
 
     found = []
     for key in [options.paper] if options.paper else paper_keys():
         paper = load_paper(key)
-        released = tables_module.released_scores(paper, options.data_root)
+        released = released_scores(paper, options.data_root)
         found += tables_module.to_json(paper, store_of(options, paper), released)
     return Reply(value=found, text="\n\n".join(_table_text(table) for table in found))
 

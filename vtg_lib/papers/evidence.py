@@ -235,7 +235,8 @@ def _released_evidence(
 ) -> Evidence | None:
     values: dict[str, dict[int, float]] = {}
     for column in table.columns:
-        brief = released.get(row.released.get(column.split or "", ""), {})
+        files: Mapping[str, str] = {**row.released}
+        brief = released.get(files.get(column.split or "", ""), {})
         if column.metric is not None and column.metric in brief:
             values[column.name] = {0: float(brief[column.metric])}
     return Evidence(kind=RELEASED, values=values) if values else None

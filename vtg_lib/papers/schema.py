@@ -87,7 +87,7 @@ class Profile(Layer):
         Raises:
             ValueError: the profile does not produce `dataset`.
         """
-        layers: Mapping[str, Layer] = {**self.datasets}
+        layers: dict[str, Layer] = {name: layer for name, layer in self.datasets.items()}
         if dataset not in layers:
             raise ValueError(
                 f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}"

@@ -12,7 +12,8 @@ import numpy as np
 
 from vtg_lib.book import figures as plots
 from vtg_lib.book.figures import diagnostics as pictures
-from vtg_lib.book.views.common import frame_html, not_run
+from vtg_lib.book.tables import frame_html
+from vtg_lib.book.views.common import not_run
 from vtg_lib.book.views.training import stored_runs
 from vtg_lib.diagnostics import DIAGNOSTICS, VIEWS
 from vtg_lib.diagnostics.kinds import Flow, Histograms, Lines, Record, known_mean
