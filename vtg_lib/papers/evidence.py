@@ -272,9 +272,9 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
     from the files where they are there, else as `vtg_lib.evaluation.released` has them.
 
     Args:
-        data_root: the folder of real data; default as `vtg_lib.data.data_root`.
+        data_root: the folder of real data; default as `vtg_lib.files.data_root`.
     """
-    from vtg_lib.data import data_root as default_root
+    from vtg_lib.files import data_root as default_root
 
     root = default_root(data_root)
     names = {(name, split) for t in paper.tables for row in t.rows for split, name in row.released.items()}
