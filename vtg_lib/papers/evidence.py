@@ -235,8 +235,7 @@ def _released_evidence(
 ) -> Evidence | None:
     values: dict[str, dict[int, float]] = {}
     for column in table.columns:
-        files: Mapping[str, str] = {**row.released}
-        brief = released.get(files.get(column.split or "", ""), {})
+        brief = released.get(row.released.get(column.split or "val", ""), {})
         if column.metric is not None and column.metric in brief:
             values[column.name] = {0: float(brief[column.metric])}
     return Evidence(kind=RELEASED, values=values) if values else None
