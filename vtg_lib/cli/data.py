@@ -159,7 +159,7 @@ def data_verify(
     """`vtg data verify`: exit code 1 if a file is wrong (not if one is missing)."""
     from vtg_lib.data.sources.fetch import verify
 
-    wanted: list[str | None] = [*(sets or [None])]
+    wanted: Sequence[str | None] = sets or [None]
     return _checked([row for name in wanted for row in verify(name, data_root)])
 
 

@@ -134,9 +134,7 @@ class SimParts:
             iou = quality_loss(output.layers["iou"], spans, batch.spans, batch.span_mask)
             losses["iou"] = self.parts.weight_iou * iou.sum()
         if self.bridge_scale is not None:
-            matches = output.extras.get("matches") or match(
-                spans, class_score(output.layers), batch.spans, batch.span_mask, MatchCost()
-            )
+            matches = match(spans, class_score(output.layers), batch.spans, batch.span_mask, MatchCost())
             bridge = bridging_loss(output.extras["clip_similarity"], matches, batch.spans, batch.video_mask)
             losses["bridge"] = self.parts.weight_bridge * bridge.mean()
         return losses

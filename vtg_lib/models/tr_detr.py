@@ -127,7 +127,7 @@ class TRDETR(nn.Module):
         """See `Batch` and `Output`.
 
         extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; projected `clips [B, T, D]`
-        and `words [B, L, D]`; after `loss` also its `matches`. trace: see `Decoded`; and
+        and `words [B, L, D]`. trace: see `Decoded`; and
         `first_saliency [B, T]`, which the decoder's memory is weighed with.
         """
         video = last_level(batch.video)
@@ -205,16 +205,5 @@ class TRDETR(nn.Module):
         losses["global"] = c.weight_global * info_nce(video, sentence) / 2
         return losses
 
-    def _set_losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        spans, logits, weights = output.layers["spans"], output.layers["logits"], SetLossWeights()
-        matches = match(spans, logits.softmax(-1)[..., 0], batch.spans, batch.span_mask, MatchCost())
-        output.extras["matches"] = matches
-        l1, giou = span_losses(spans, batch.spans, matches)
-        label = focal_loss(logits, torch.stack((matches.positive, ~matches.positive), -1)).mean((-1, -2, -3))
-        return {
-            "l1": weights.l1 * l1.sum(),
-            "giou": weights.giou * giou.sum(),
-            "label": weights.label * label.sum(),
-        }
 
 ENTRY = ModelEntry(TRDETR, Config, published_parameters=7.9)
