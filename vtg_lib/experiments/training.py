@@ -272,8 +272,8 @@ class _Trainer:
 
     def _diverged(self, step: int, what: str) -> NonFiniteLossError:
         message = (
-            f"training diverged at step {step + 1} (epoch {self.epoch + 1}): {what}. Try a smaller learning rate "
-            f"(now {self.config.learning_rate:g}), a longer warm-up, or precision float32 (now "
+            f"training diverged at step {step + 1} (epoch {self.epoch + 1}): {what}. Try a smaller learning "
+            f"rate (now {self.config.learning_rate:g}), a longer warm-up, or precision float32 (now "
             f"{self.config.precision})."
         )
         if self.checkpoint is not None:
