@@ -5,8 +5,7 @@ displays. Colours keep their meaning through the book: grey is the paper, blue i
 truth, orange a prediction.
 """
 
-from __future__ import annotations
-
+# ruff: noqa: F401  (one namespace for those who draw)
 from vtg_lib.book.figures.charts import curves, dose_response, offset_histograms, slope_chart
 from vtg_lib.book.figures.style import (
     BLACK,
@@ -25,27 +24,3 @@ from vtg_lib.book.figures.style import (
     subplots,
 )
 from vtg_lib.book.figures.timelines import Timeline, timeline, timeline_alt
-
-__all__ = [
-    "BLACK",
-    "GREY",
-    "MARKERS",
-    "MAX_BYTES",
-    "OURS",
-    "PAPER",
-    "PREDICTION",
-    "SERIES",
-    "TRUTH",
-    "Timeline",
-    "curves",
-    "dose_response",
-    "figure_html",
-    "offset_histograms",
-    "png",
-    "show",
-    "slope_chart",
-    "styled",
-    "subplots",
-    "timeline",
-    "timeline_alt",
-]
