@@ -46,8 +46,9 @@ render: env ## render the executed chapters as they are, training nothing
 contents: env ## write the lists of chapters (README, contents, first page) from the papers' files
 	$(BIN)/python -m vtg_lib.book.build contents
 
-lint: env ## style and types
+lint: env ## style, format and types
 	$(BIN)/python -m ruff check vtg_lib tests
+	$(BIN)/python -m ruff format --check vtg_lib tests
 	$(BIN)/python -m mypy vtg_lib
 
 lock: env ## rewrite requirements.lock from the present environment

@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from vtg_lib.cli import data as commands
 from vtg_lib.cli.main import main
+from vtg_lib.cli.runs import _bench_spec
 from vtg_lib.experiments import bench
-from vtg_lib.experiments.bench import accuracy as bench_accuracy
 from vtg_lib.experiments.bench import steps as bench_steps
 from vtg_lib.experiments.store import Store
-from vtg_lib.layers.dropout import Dropout
 from vtg_lib.papers import load_paper
 
 SMALL = [
@@ -266,56 +264,43 @@ def test_bench_evaluator_and_description(tmp_path: Path):
     assert "reference_recorded_s" in bench.describe({"evaluator": found})
 
 
-def test_bench_of_dropout_and_accuracy(monkeypatch: pytest.MonkeyPatch):
-    found = bench_accuracy.accuracy("sdst", "cpu", seeds=2, profile="smoke")
-    assert len(found["pytorch"]) == len(found["fast"]) == 2
-    differences = [fast - slow for fast, slow in zip(found["fast"], found["pytorch"], strict=True)]
-    mean, low, high = found["fast_minus_pytorch"]
-    assert mean == pytest.approx(sum(differences) / 2) and low <= mean <= high
-    with pytest.raises(ValueError, match=r"a row in SDST's Tab. 1, got 'nobody'"):
-        bench_accuracy.accuracy("nobody", "cpu")
-    monkeypatch.setattr("torch.nn.functional.dropout", lambda x, p: x * 0)
-    with bench_steps.pytorch_dropout():  # else a comparison would compare nothing
-        assert not Dropout(0.5)(torch.ones(64)).any()
-
-
 def test_a_method_is_timed_at_the_size_that_its_own_paper_gives_it() -> None:
-    timed = bench_steps.prepare("sim_detr", "sim", "cpu")
-    assert (
-        timed.model.config.width
-        == load_paper("simdetr").profiles["sim"].overrides("sim_detr", "qvhighlights").config["width"]
-    )
+    profile = load_paper("simdetr").profiles["sim"].overrides("sim_detr", "qvhighlights")
+    timed = bench_steps.Step(_bench_spec("sim_detr", "sim"), "cpu")
+    assert timed.model.config.width == profile.config["width"]
 
 
 def test_a_method_is_timed_on_features_as_wide_as_published() -> None:
-    batch = bench_steps.prepare("r2_tuning", "paper", "cpu").batch()
-    assert (batch.video.shape[-1], batch.text.shape[-1]) == (768, 512)
+    step = bench_steps.Step(_bench_spec("r2_tuning", "paper"), "cpu")
+    assert (step.data.video.shape[-1], step.data.text.shape[-1]) == (768, 512)
 
 
-def test_bench_splits_a_step(monkeypatch: pytest.MonkeyPatch):
-    from vtg_lib import data, models
+def test_bench_splits_the_steps_of_several_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from vtg_lib.experiments.spec import RunSpec
 
-    knobs = {"train": 8, "val": 4, "clips": 8, "semantic_dim": 8, "motion_dim": 4}
-    config = {"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8}
+    value = {
+        "config": {"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8},
+        "data": {"clips": 8, "semantic_dim": 8, "motion_dim": 4},
+        "train": {"batch_size": 4},
+    }
     monkeypatch.setattr(
-        bench_steps,
-        "prepare",
-        lambda model, size, device: bench_steps.Bench(
-            model=models.build("moment_detr", config),
-            data=data.load_data(knobs)["train"],
-            batch_size=4,
-            device="cpu",
-        ),
+        "vtg_lib.cli.runs._bench_spec", lambda model, size: RunSpec.from_dict(value | {"model": model})
     )
     monkeypatch.setattr(bench_steps, "REPEATS", 3)
-    found = bench_steps.step("moment_detr", "sim", "cpu")
-    for precision in ("float32", "bfloat16"):
-        assert (precision in found) == (precision in bench_steps.precisions("cpu"))
     monkeypatch.setattr(bench_steps, "precisions", lambda device: ("float32", "bfloat16"))
-    found = bench_steps.step("moment_detr", "sim", "cpu")
-    for precision in ("float32", "bfloat16"):
-        parts = found[precision]
+    ask = ["bench", "--only", "step,inference", "--model", "moment_detr,qd_detr"]
+    assert main([*ask, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = found["step"]
+    assert [(row["model"], row["precision"]) for row in rows] == [
+        (model, precision) for model in ("moment_detr", "qd_detr") for precision in ("float32", "bfloat16")
+    ]
+    for row in rows:
         names = ("batch", "forward", "matching", "loss", "backward", "optimizer")
-        assert parts["step_ms"] == pytest.approx(sum(parts[f"{name}_ms"] for name in names))
-        assert parts["matching_ms"] > 0 and 0 < parts["matching_and_loss_share"] < 1
-    assert bench_steps.inference("moment_detr", "sim", "cpu")["predict_ms_per_query"] > 0
+        assert row["step_ms"] == pytest.approx(sum(row[f"{name}_ms"] for name in names))
+        assert row["matching_ms"] > 0 and row["loss_ms"] > 0 and 0 < row["matching_and_loss_share"] < 1
+    assert [row["predict_ms_per_query"] > 0 for row in found["inference"]] == [True, True]
+    text = bench.describe(found).splitlines()
+    assert sum(line.split()[:1] == ["qd_detr"] for line in text) == 3  # two precisions, and inference

@@ -187,7 +187,9 @@ def test_a_world_may_have_a_test_split():
 def test_worlds_like_other_data_sets():
     assert resolve({"kind": "sim", "dataset": "qvhighlights"}) == resolve({"kind": "sim"})
     charades, tacos = (
-        load_data({"kind": "sim", "train": 400, "val": 2, "dataset": name})["train"]
+        load_data(
+            {"kind": "sim", "train": 400, "val": 2, "dataset": name, "semantic_dim": 8, "motion_dim": 4}
+        )["train"]
         for name in ("charades_sta", "tacos")
     )
     for split, share in ((charades, 0.25), (tacos, 0.06)):  # of the video, in the median

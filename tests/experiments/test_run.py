@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import shutil
+from collections import ChainMap
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from vtg_lib import models
 from vtg_lib.experiments import provenance
 from vtg_lib.experiments import run as runs
 from vtg_lib.experiments.checkpoint import load_checkpoint
+from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.run import (
     PausedError,
     build_model,
@@ -30,8 +32,8 @@ from vtg_lib.experiments.run import (
 )
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
-from vtg_lib.experiments.training import TrainConfig
-from vtg_lib.models import MODELS, ModelEntry, initialisation
+from vtg_lib.models import MODELS, initialisation
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.papers import load_paper, paper_keys, row_spec
 
 THIN = {"semantic_dim": 8, "motion_dim": 4}
@@ -41,8 +43,8 @@ TRAIN = TrainConfig(epochs=2, batch_size=8, learning_rate=1e-2)
 @pytest.fixture
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     """A spec of the tests' own model on the tests' own data."""
-    entry = ModelEntry(module="tiny", class_name="TinyModel", published_parameters=None)
-    monkeypatch.setitem(models.MODELS, "tiny", entry)
+    entry = ModelEntry(tiny.TinyModel, tiny.Config)
+    monkeypatch.setattr(models, "MODELS", ChainMap({"tiny": entry}, models.MODELS))
     splits = {"train": tiny.tiny_data(24), "val": tiny.tiny_data(12, 1)}
     monkeypatch.setattr(runs, "_load_data", lambda data, root: splits)
     return RunSpec(model="tiny", train=TRAIN)
@@ -100,7 +102,7 @@ def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Pa
         "layers/suppression",
         "evaluation/average_precision",
         "evaluation/arrays",
-        "losses/focal",
+        "losses/set_prediction",
         "models/inference",
         "layers/deformable",
         "models/sdst",
@@ -134,9 +136,15 @@ def test_spec_survives_json_and_pickle():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"seed": 0}, "model is required"),
-        ({"model": "moment_detr", "sead": 1}, "unknown fields .'sead'"),
-        ({"model": "moment_detr", "train": {"epoch": 1}}, "unknown fields .'epoch'. in train"),
+        ({"seed": 0}, "run spec: expected field 'model', which is missing; got seed"),
+        ({"model": "moment_detr", "sead": 1}, "unknown field 'sead'; did you mean 'seed'"),
+        (
+            {"model": "moment_detr", "train": {"epoch": 1}},
+            "run spec, train: unknown field 'epoch'; did you mean 'epochs'",
+        ),
+        ({"model": "moment_detr", "train": {"epochs": 1.5}}, "train, epochs: expected .*, got 1.5"),
+        ({"model": "moment_detr", "seed": "1"}, "run spec, seed: expected a whole number, got '1'"),
+        ({"model": "moment_detr", "data": ["kind"]}, "run spec, data: expected a mapping, got"),
         ({"model": "moment_detr", "config": {"widht": 1}}, "widht"),
         ({"model": "nobody"}, "nobody"),
         ({"model": "moment_detr", "renderer": "render v0"}, "made for 'render v0'"),
@@ -211,7 +219,7 @@ def test_a_paused_run_goes_on_with_the_same_numbers(tmp_path: Path, tiny_model: 
 def test_a_checkpoint_of_other_code_is_not_continued(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
     with pytest.raises(PausedError):
         run(tiny_model, None, at(tmp_path, deadline=1.0))
-    monkeypatch.setattr(runs, "source_digest", lambda module: "changed")
+    monkeypatch.setattr(runs, "model_digest", lambda module: "changed")
     with pytest.warns(UserWarning, match="the code changed"):
         assert run(tiny_model, None, at(tmp_path)).provenance["resumed_from"] == 0
 
@@ -241,7 +249,7 @@ def test_weights_of_other_code_are_trained_again(tmp_path: Path, tiny_model: Run
     first = weights.read_bytes()
     trained_model(tiny_model, at(tmp_path))
     assert weights.read_bytes() == first
-    monkeypatch.setattr(runs, "source_digest", lambda module: "changed")
+    monkeypatch.setattr(runs, "model_digest", lambda module: "changed")
     trained_model(tiny_model, at(tmp_path))
     assert load_checkpoint(weights)["source_digest"] == "changed"
     monkeypatch.setattr(runs, "_train", None)  # training again would fail

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,10 +17,11 @@ import pytest
 import torch
 from tiny import Config, TinyModel, tiny_data, without_labels
 
-from vtg_lib.experiments import checkpoint as checkpoint_module
+from vtg_lib import files
 from vtg_lib.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.machine import Machine
-from vtg_lib.experiments.training import NonFiniteLossError, TrainConfig, TrainOutcome, train
+from vtg_lib.experiments.training import NonFiniteLossError, TrainOutcome, train
 from vtg_lib.models.inference import autocast, evaluate_model, predict, to_float32
 
 CONFIG = TrainConfig(epochs=6, batch_size=8, learning_rate=1e-2, eval_every=2)
@@ -103,7 +105,8 @@ from pathlib import Path
 from tiny import Config, TinyModel, tiny_data
 import torch
 from vtg_lib.experiments.machine import Machine
-from vtg_lib.experiments.training import TrainConfig, train
+from vtg_lib.experiments.config import TrainConfig
+from vtg_lib.experiments.training import train
 
 class Suicidal(TinyModel):
     steps = 0
@@ -170,7 +173,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: py
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CheckpointError, match="disk is full.*previous checkpoint is kept.*VTG_CACHE"):
         save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}
@@ -203,15 +206,18 @@ def test_schedules():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "train.epochs must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "must be positive"),
-        ({"clip_norm": -1.0}, "must not be negative"),
-        ({"warmup_ratio": 1.0}, r"\[0, 1\)"),
+        ({"epochs": 0}, "train.epochs: expected greater than or equal to 1, got 0"),
+        ({"learning_rate": 0.0}, "train.learning_rate: expected greater than 0, got 0"),
+        ({"learning_rate": math.inf}, "train.learning_rate: expected a finite number, got inf"),
+        ({"clip_norm": -1.0}, "train.clip_norm: expected greater than or equal to 0, got -1"),
+        ({"warmup_ratio": 1.0}, "train.warmup_ratio: expected less than 1, got 1"),
         ({"warmup_ratio": 0.1, "warmup_steps": 5}, "not both"),
-        ({"precision": "fp16"}, "float32, bfloat16, float16, got 'fp16'"),
-        ({"schedule": "linear"}, "step, cosine, constant"),
-        ({"epochs": 1.5}, "train.epochs: expected int, got 1.5"),
-        ({"learning_rate": "fast"}, "train.learning_rate: expected float, got 'fast'"),
+        ({"precision": "fp16"}, "'float32', 'bfloat16' or 'float16', got 'fp16'"),
+        ({"schedule": "linear"}, "'step', 'cosine' or 'constant'"),
+        ({"epochs": 1.5}, "train.epochs: expected a whole number, got 1.5"),
+        ({"epochs": True}, "train.epochs: expected a whole number, got True"),
+        ({"compile": "yes"}, "train.compile: expected true or false, got 'yes'"),
+        ({"learning_rate": "fast"}, "train.learning_rate: expected a number, got 'fast'"),
     ],
 )
 def test_bad_settings_say_what_was_expected(change: dict, message: str):

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from vtg_lib.book import contents
+from vtg_lib.book import map as house
 from vtg_lib.book.checks import external_files, repeated_constants
 from vtg_lib.book.status import errors, read, status_page
 from vtg_lib.files import ROOT
@@ -184,6 +185,7 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
                 f"{path.name} holds a failed cell: {failed[0]}; execute it again with `make book`"
             )
     (target / "status.md").write_text(status_page(chapters), encoding="utf-8")
+    (target / "map.svg").write_text(house.svg(), encoding="utf-8")
     return target
 
 

@@ -8,21 +8,18 @@ import dataclasses
 import datetime
 import functools
 import importlib.metadata
-import multiprocessing
-import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book.parameters import LIVE, Parameters, executed_cells, injected_names
 from vtg_lib.experiments.machine import Machine
+from vtg_lib.experiments.pool import process_pool
 from vtg_lib.experiments.provenance import usable_cores
-from vtg_lib.files import RESULTS
+from vtg_lib.files import ANNOTATIONS, RESULTS
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -160,8 +157,7 @@ class Chapter:
         lacking = [spec for spec in specs.values() if spec.hash not in self._models]
         workers = min(len(lacking), usable_cores())
         if self.profile != "smoke" and machine.device == "cpu" and workers > 1:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+            with process_pool(workers) as pool:
                 jobs = [pool.submit(_train, spec, store.path, machine) for spec in lacking]
                 results = [job.result() for job in jobs]
         else:
@@ -303,28 +299,8 @@ def _annotated(root: Path | None) -> set[str]:
 
     if root is None:
         return set()
-    files = {
-        name: [pattern.format(part) for part in parts[:2] if part]
-        for name, (pattern, parts, _) in REAL.items()
-    }
+    files = {name: [f for split, f in ANNOTATIONS[name].items() if split != "test"] for name in REAL}
     return {name for name, needed in files.items() if all((root / file).is_file() for file in needed)}
-
-
-def _start_worker() -> None:
-    """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on
-    training.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(spec: RunSpec, store: Path, machine: Machine) -> RunResult:

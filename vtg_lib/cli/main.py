@@ -229,9 +229,13 @@ def build_parser() -> argparse.ArgumentParser:
         "bench", "runs:bench", "measure this machine: evaluator, loading, training steps, inference"
     )
     command.add_argument(
-        "--only", help="parts, comma-separated: evaluator, loading, step, dropout, seeds, inference"
+        "--only", help="parts, comma-separated: evaluator, loading, step, inference (default: all)"
     )
-    command.add_argument("--model", default="sdst", help="for the parts that train (default: %(default)s)")
+    command.add_argument(
+        "--model",
+        default="sdst",
+        help="names, comma-separated, for the parts that train (default: %(default)s)",
+    )
     command.add_argument(
         "--size", choices=("sim", "paper"), help="of model and batch (default: sim; paper with --record)"
     )

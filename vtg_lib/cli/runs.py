@@ -168,8 +168,8 @@ def sweep(options: argparse.Namespace) -> Reply:
 def replay(options: argparse.Namespace) -> Reply:
     """`vtg replay`: exit code 1 if a number changed."""
     from vtg_lib.experiments.machine import Machine
-    from vtg_lib.experiments.provenance import usable_cores
-    from vtg_lib.experiments.replay import RECORD, due, replay_all
+    from vtg_lib.experiments.provenance import REPLAYS, usable_cores
+    from vtg_lib.experiments.replay import due, replay_all
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers import load_paper
 
@@ -185,7 +185,7 @@ def replay(options: argparse.Namespace) -> Reply:
     workers = options.workers or usable_cores()
     value, lines = [], []
     machine = Machine(data_root=options.data_root and Path(options.data_root))
-    for found in replay_all(records, Store(RECORD), machine, workers=workers):
+    for found in replay_all(records, Store(REPLAYS), machine, workers=workers):
         value.append(dataclasses.asdict(found))
         differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
         lines.append(
@@ -202,32 +202,57 @@ def replay(options: argparse.Namespace) -> Reply:
 def bench(options: argparse.Namespace) -> Reply:
     """`vtg bench`."""
     from vtg_lib.experiments.bench import describe, run_benchmarks
+    from vtg_lib.experiments.bench.memory import RECORD, measure, save
 
-    if options.record:
-        return _record_efficiency(options)
-    if options.precision is not None:
-        raise ValueError(
-            "--precision goes with --record; the parts measure every precision that they are about"
-        )
-    value = run_benchmarks(
-        options.only.split(",") if options.only else None,
-        model=options.model,
-        size=options.size or "sim",
-        device=device_of(options.device),
-        data_root=options.data_root,
-        reference=options.reference,
-    )
-    return Reply(value=value, text=describe(value))
-
-
-def _record_efficiency(options: argparse.Namespace) -> Reply:
-    from vtg_lib.experiments.bench import describe
-    from vtg_lib.experiments.bench import memory as efficiency
-
+    device, models = device_of(options.device), options.model.split(",")
+    if not options.record:
+        if options.precision is not None:
+            raise ValueError(
+                "--precision goes with --record; the parts measure every precision that they are about"
+            )
+        only = options.only.split(",") if options.only else None
+        specs = [_bench_spec(model, options.size or "sim") for model in models]
+        where = {"device": device, "data_root": options.data_root, "reference": options.reference}
+        value = run_benchmarks(specs, only, **where)
+        return Reply(value=value, text=describe(value))
     if options.size == "sim" or options.only or options.reference:
         raise ValueError(
             "--record measures a training step at paper size: leave out --size sim, --only and --reference"
         )
-    value = efficiency.measure(options.model, device_of(options.device), options.precision)
-    efficiency.save(value)
-    return Reply(value=value, text=f"{describe({options.model: value})}\nwritten to {efficiency.RECORD}")
+    # as papers train on a GPU; a CPU has no float16
+    precision = options.precision or ("float16" if device.startswith("cuda") else "float32")
+    value = {model: measure(_bench_spec(model, "paper", precision), device) for model in models}
+    for record in value.values():
+        save(record)
+    one = len(models) == 1
+    return Reply(value=value[models[0]] if one else value, text=f"{describe(value)}\nwritten to {RECORD}")
+
+
+def _bench_spec(model: str, size: str, precision: str = "float32") -> RunSpec:
+    """`model` at the size of the first paper's profile `sim` that has rows of it, or as published ("paper").
+
+    Raises:
+        ValueError: no such model, or no paper with such a profile has a row of it.
+    """
+    from vtg_lib.experiments.bench.steps import at_paper_size
+    from vtg_lib.experiments.spec import RunSpec
+    from vtg_lib.models import entry
+    from vtg_lib.papers import load_paper, paper_keys
+
+    entry(model)  # refuses unknown names
+    name = "sim" if size == "sim" else "rendered"
+    for paper in map(load_paper, paper_keys()):
+        if name in paper.profiles and any(row.model == model for table in paper.tables for row in table.rows):
+            overrides = paper.profiles[name].overrides(model, "qvhighlights")
+            train = {"batch_size": overrides.train.get("batch_size", 32), "learning_rate": 1e-5}
+            data = {knob: v for knob, v in overrides.data.items() if knob not in ("dataset", "limit")}
+            spec = RunSpec.from_dict(
+                {
+                    "model": model,
+                    "config": dict(overrides.config),
+                    "data": data | {"kind": "sim"},
+                    "train": train | {"precision": precision},
+                }
+            )
+            return spec if size == "sim" else at_paper_size(spec)
+    raise ValueError(f"no paper has a profile {name} and a row of {model}")

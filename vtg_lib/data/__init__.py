@@ -16,7 +16,7 @@ from vtg_lib.data.batches import Batch, GroundingData, Output
 from vtg_lib.data.generate import CLIP_LENGTH, SPLITS, WorldConfig, generate
 from vtg_lib.data.render import Embeddings, RenderConfig, render
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, from_annotations
-from vtg_lib.files import ROOT
+from vtg_lib.files import ANNOTATIONS, ROOT
 
 __all__ = [
     "Batch",
@@ -30,18 +30,9 @@ __all__ = [
     "resolve",
 ]
 
-# Annotation files below the data root, as `vtg data fetch` lays them, and the seconds per clip of the common
-# features. Charades-STA has no validation split: a tenth of its training videos is held out, so that no epoch
-# is chosen on test.
-REAL = {
-    "qvhighlights": (
-        "qvhighlights/highlight_{}.jsonl",
-        ("train_release", "val_release", "test_with_gt"),
-        2.0,
-    ),
-    "charades_sta": ("charades_sta/charades_{}.jsonl", ("train_release", None, "test_release"), 1.0),
-    "tacos": ("tacos/tacos_{}.jsonl", ("train_release", "val_release", "test_release"), 2.0),
-}
+# The data sets with moments, and the seconds per clip of their common features. Charades-STA has no
+# validation split: a tenth of its training videos is held out, so that no epoch is chosen on test.
+REAL = {"qvhighlights": 2.0, "charades_sta": 1.0, "tacos": 2.0}
 # By kind, what differs from the knobs' defaults.
 WORLDS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "worlds.yaml").read_text())
 PLAIN, LIKE = (
@@ -174,7 +165,7 @@ def load_data(
         if kind == "sim":
             parts[split] = (*generate(world, own, vocabulary, split, seed), CLIP_LENGTH)
         else:
-            clip_length = REAL[spec["dataset"]][2]
+            clip_length = REAL[spec["dataset"]]
             made = from_annotations(real[split], vocabulary, clip_length, own, seed * len(SPLITS) + number)
             parts[split] = (real[split], *made, clip_length)
     embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
@@ -214,14 +205,12 @@ def real_rows(
 
     if dataset not in REAL:
         raise ValueError(f"data: expected data set {', '.join(REAL)}; got {dataset!r}")
-    pattern, names, _ = REAL[dataset]
     rows: dict[str, list[dict[str, Any]]] = {}
-    for split, name in zip(SPLITS, names, strict=True):
-        path = data_root(root) / pattern.format(name)
-        if name is None:
+    for split in SPLITS:
+        if split not in ANNOTATIONS[dataset]:
             rows["val"] = [row for row in rows["train"] if _held_out(row["vid"])]
             rows["train"] = [row for row in rows["train"] if not _held_out(row["vid"])]
-        elif path.exists():
+        elif (path := data_root(root) / ANNOTATIONS[dataset][split]).exists():
             rows[split] = read_annotations(path)
         elif split != "test":
             raise FileNotFoundError(

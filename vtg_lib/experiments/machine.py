@@ -1,19 +1,25 @@
-"""Where and how runs are executed: all that must make no difference to their numbers' meaning."""
+"""Where runs are executed: what is no part of a run's hash."""
 
 from __future__ import annotations
 
+import resource
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a run needs to know about the computer that it runs on; no part of its hash.
+    """The computer that a run runs on, and how it is to go about it there.
 
     Attributes:
         device: of torch.
-        data_root: the folder with real data; None as `vtg_lib.data.data_root`.
-        checkpoint_root: where runs keep checkpoints and weights; None as `cache_root`.
+        data_root: the folder with real data; None for VTG_DATA_ROOT, else `data/`.
+        checkpoint_root: where runs keep checkpoints and weights; None for VTG_CACHE, else the user's
+            cache folder.
         progress: show bars where there is a terminal.
         rerun: train what is stored once more; the new line supersedes the old one.
         deadline: a `time.time()` after which runs pause, with a checkpoint.
@@ -26,5 +32,24 @@ class Machine:
     rerun: bool = False
     deadline: float | None = None
 
+    def bar(self, **options: Any) -> tqdm[Any]:
+        """A progress bar, if one is wanted and there is a terminal or a notebook to draw it in."""
+        drawn = sys.stderr.isatty() or "ipykernel" in sys.modules  # a log file would get a line an update
+        return tqdm(disable=not (self.progress and drawn), **options)
+
 
 CPU = Machine()
+
+
+def peak_memory(device: str) -> dict[str, float]:
+    """Highest memory use in MiB: `peak_memory_mb`, since the training began on a GPU, or `process_peak_mb`,
+    resident, on a CPU.
+
+    The latter is of the process since it began, with whatever it did before: an upper bound for the training.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return {"peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"process_peak_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)}

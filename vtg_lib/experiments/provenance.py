@@ -13,10 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vtg_lib.files import PACKAGE
+from vtg_lib.experiments.store import Store
+from vtg_lib.files import PACKAGE, RESULTS
 
 # what a run goes through, besides its model's own module; whatever these import counts too
 ROOTS = ("vtg_lib.data", "vtg_lib.models.initialisation", "vtg_lib.experiments.training")
+REPLAYS = (
+    RESULTS / "replays.jsonl"
+)  # what `vtg_lib.experiments.replay` found; of one run the last line counts
 
 
 def _git(*arguments: str) -> str | None:
@@ -53,6 +57,13 @@ def source_digest(model_module: str) -> str:
     for path in _imported((*ROOTS, model_module)).values():
         found |= {_dump(node) for node in ast.parse(path.read_bytes()).body if not _decides_nothing(node)}
     return hashlib.sha256("\0".join(sorted(found)).encode()).hexdigest()[:12]
+
+
+def model_digest(model: str) -> str:
+    """`source_digest` of a name of `vtg_lib.models.MODELS`."""
+    from vtg_lib.models import entry
+
+    return source_digest(entry(model).module)
 
 
 def _decides_nothing(node: ast.AST) -> bool:
@@ -143,3 +154,32 @@ def provenance(device: str) -> dict[str, Any]:
         "device": device_name(device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+class SameCode:
+    """Which versions of the code count as one: `of(digest)` is equal for them.
+
+    Two do where all replays between them agreed, also by way of a third.
+    """
+
+    def __init__(self, path: Path = REPLAYS) -> None:
+        self._parent: dict[str, str] = {}
+        links: dict[tuple[str, str], bool] = {}
+        for line in Store(path):
+            link = line["earlier"], line["now"]
+            links[link] = links.get(link, True) and not line["differs"]
+        for (earlier, now), equal in links.items():
+            if equal:
+                self._parent[self.of(earlier)] = self.of(now)
+
+    def of(self, digest: str) -> str:
+        """One digest for all versions that count as the same."""
+        while self._parent.get(digest, digest) != digest:
+            digest = self._parent[digest]
+        return digest
+
+
+@functools.cache
+def same_code() -> SameCode:
+    """What the project's own replays found."""
+    return SameCode()

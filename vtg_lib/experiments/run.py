@@ -6,24 +6,27 @@ interrupted.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
 import math
-import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtg_lib.experiments.checkpoint import (
+    discard_checkpoint,
+    discard_stale,
+    load_checkpoint,
+    save_checkpoint,
+)
 from vtg_lib.experiments.machine import CPU, Machine
-from vtg_lib.experiments.provenance import provenance, source_digest
+from vtg_lib.experiments.provenance import model_digest, provenance
 from vtg_lib.experiments.spec import RunSpec, canonical, check_features
 from vtg_lib.experiments.store import Store
+from vtg_lib.files import cache_root, locked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,13 +84,6 @@ def _current_hash(record: Mapping[str, Any]) -> str | None:
         return RunSpec.from_dict(record["spec"]).hash
     except (ValueError, TypeError, KeyError):  # a model or a field that is gone
         return None
-
-
-def cache_root() -> Path:
-    """Where checkpoints live: VTG_CACHE, else the user's cache folder."""
-    if root := os.environ.get("VTG_CACHE"):
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vtg"
 
 
 @functools.lru_cache(maxsize=2)
@@ -158,11 +154,9 @@ def trained_model(spec: RunSpec, machine: Machine = CPU) -> nn.Module:
     Where the cache has no weights that today's code trained, they are trained first; no store gets a line for
     it.
     """
-    from vtg_lib import models
-    from vtg_lib.experiments.checkpoint import load_checkpoint
 
     path = run_folder(spec, machine) / "weights.pt"
-    digest = source_digest(models.entry(spec.model).module)
+    digest = model_digest(spec.model)
     state = load_checkpoint(path)
     if state is None or state.get("source_digest") != digest:
         run(spec, None, machine, keep_weights=True)
@@ -175,8 +169,8 @@ def trained_model(spec: RunSpec, machine: Machine = CPU) -> nn.Module:
 
 def _train(spec: RunSpec, folder: Path, machine: Machine, keep_weights: bool) -> RunResult:
     from vtg_lib import models
-    from vtg_lib.experiments.checkpoint import save_checkpoint
-    from vtg_lib.experiments.training import evaluate_model, train
+    from vtg_lib.experiments.training import train
+    from vtg_lib.models.inference import evaluate_model
 
     started = time.time()
     splits = load_data(spec, machine.data_root)
@@ -184,8 +178,8 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, keep_weights: bool) ->
     check_features(spec, splits["train"])
     diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
     _diagnose(diagnostics, "before", model.to(machine.device), splits["val"])
-    digest = source_digest(models.entry(spec.model).module)
-    _discard_stale(folder, digest)
+    digest = model_digest(spec.model)
+    discard_stale(folder, digest)
     outcome = train(
         model,
         splits["train"],
@@ -254,36 +248,6 @@ def _observer(diagnostics: Mapping[str, Any], data: Any) -> Callable[[nn.Module]
 
     names = [name for name in diagnostics if name in OBSERVED]
     return (lambda model: {name: DIAGNOSTICS[name](model, data) for name in names}) if names else None
-
-
-def _discard_stale(folder: Path, digest: str) -> None:
-    """Remove a checkpoint that other code wrote: going on from it would mix two versions in one number."""
-    note, checkpoint = folder / "source_digest", folder / "checkpoint.pt"
-    if checkpoint.exists() and (not note.exists() or note.read_text() != digest):
-        warnings.warn(
-            f"the code changed since {checkpoint} was written; training from the start", stacklevel=2
-        )
-        checkpoint.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(digest)
-
-
-def discard_checkpoint(folder: Path) -> None:
-    """Leave nothing of a stored run in its folder but weights that somebody asked for."""
-    for name in ("checkpoint.pt", "source_digest"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty, or gone
-        folder.rmdir()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder, so that two processes never train or store the same run at once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(folder.name + ".lock")
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def thin_curves(curves: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[float | None]]:

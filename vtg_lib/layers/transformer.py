@@ -4,46 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
-from vtg_lib.models.config import Published
 
 # What relates a decoder's queries to each other between two layers: from the state `[B, Q, D]` after a layer
 # and the reference that belongs to it, if there are references, the bias `[B, Q, Q]` of the next layer's
 # self-attention.
 Relate = Callable[[Tensor, Tensor | None], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetrConfig(Published):
-    """Sizes and weights that Moment-DETR's descendants share; the defaults are published for QVHighlights
-    (SlowFast + CLIP).
-
-    Attributes:
-        video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
-        width, heads, hidden: of the transformer and its feed-forward networks; queries: Q of the decoder.
-        input_dropout: of the input projections; dropout: everywhere else.
-        weight_saliency, saliency_margin: of the saliency losses.
-    """
-
-    video_dim: int = 2816
-    text_dim: int = 512
-    width: int = 256
-    heads: int = 8
-    hidden: int = 1024
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    queries: int = 10
-    input_dropout: float = 0.5
-    dropout: float = 0.1
-    tef: bool = True
-    weight_saliency: float = 1.0
-    saliency_margin: float = 0.2
 
 
 def xavier_(module: nn.Module) -> None:

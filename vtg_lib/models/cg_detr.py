@@ -21,7 +21,8 @@ from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, Grou
 from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import DetrConfig, xavier_
+from vtg_lib.layers.transformer import xavier_
+from vtg_lib.losses import masked_mean
 from vtg_lib.losses.correlation import (
     distillation,
     guided_saliency,
@@ -31,14 +32,9 @@ from vtg_lib.losses.correlation import (
     relevance,
     same_video,
 )
-from vtg_lib.losses.matching import MatchCost
-from vtg_lib.losses.set_prediction import (
-    SetLossWeights,
-    hinge_saliency,
-    masked_mean,
-    saliency_pairs,
-    set_losses,
-)
+from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
+from vtg_lib.losses.set_prediction import set_losses
+from vtg_lib.models.config import DetrConfig, ModelEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,20 +93,10 @@ class Config(DetrConfig):
     highlights_only: bool = False
 
     def __post_init__(self) -> None:
-        for name in (
-            "cross_layers",
-            "dummy_layers",
-            "sentence_layers",
-            "moment_layers",
-            "dummies",
-            "chosen_prompts",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"cg_detr.{name}: expected at least 1, got {getattr(self, name)}")
+        self.expect_positive("cross_layers", "dummy_layers", "sentence_layers", "moment_layers")
+        self.expect_positive("dummies", "chosen_prompts")
         if self.chosen_prompts > self.prompts:
-            raise ValueError(
-                f"cg_detr.chosen_prompts: expected at most the {self.prompts} prompts, got {self.chosen_prompts}"
-            )
+            self.refuse("chosen_prompts", f"at most the {self.prompts} prompts")
 
 
 class CGDETR(nn.Module):
@@ -296,11 +282,7 @@ class CGDETR(nn.Module):
         Weighted.
         """
         c, extras, mask = self.config, output.extras, batch.video_mask
-        losses = {}
-        if not c.highlights_only:
-            losses = set_losses(
-                output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights()
-            )
+        losses = {} if c.highlights_only else set_losses(output.layers, batch)
         pairs = saliency_pairs(batch.saliency, mask)
         if "attention" not in extras:
             return losses | {
@@ -349,3 +331,6 @@ def _lead(layers: nn.ModuleList, token: Tensor, x: Tensor, position: Tensor, mas
     for layer in layers:
         x = layer(x, position, F.pad(mask, (1, 0), value=True))
     return x
+
+
+ENTRY = ModelEntry(CGDETR, Config, published_parameters=12.0)

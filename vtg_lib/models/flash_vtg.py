@@ -32,12 +32,12 @@ from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points
 from vtg_lib.layers.pyramid_scores import AdaptiveScore
-from vtg_lib.layers.suppression_scores import Suppression
+from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.correlation import guided_saliency, relevance, same_video
 from vtg_lib.losses.points import clip_borders, point_class_loss, point_distance_loss, point_targets
-from vtg_lib.losses.saliency import clip_cross_entropy, extreme_pair, own_video_nce, rescaled_error
-from vtg_lib.losses.set_prediction import masked_mean, saliency_pairs
+from vtg_lib.losses.saliency import clip_cross_entropy, extreme_pair, rescaled_error, saliency_pairs
+from vtg_lib.models.config import ModelEntry, Suppression
 
 Choice = tuple[Tensor, Tensor]  # of `choose_positive`
 _INTERNVIDEO2 = {"video_dim": 768, "text_dim": 4096}
@@ -128,11 +128,8 @@ class Config(Suppression):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task not in TASKS:
-            raise ValueError(f"flash_vtg.task: expected one of {', '.join(TASKS)}; got {self.task!r}")
-        for name in ("dummies", "dummy_layers", "cross_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"flash_vtg.{name}: expected at least 1, got {getattr(self, name)}")
+        self.expect_choice(task=TASKS)
+        self.expect_positive("dummies", "dummy_layers", "cross_layers")
 
 
 class MomentTask(nn.Module):
@@ -184,7 +181,7 @@ class HighlightTask(nn.Module):
         mask = batch.video_mask
         return {
             "class": clip_cross_entropy(extras["logits"][:, : mask.shape[1]], saliency, mask),
-            "nce": own_video_nce(extras["similarity"], saliency, mask, *chosen),
+            "nce": sampled_nce(extras["similarity"], saliency, mask, *chosen, across=False),
         }
 
     pairs = staticmethod(extreme_pair)
@@ -339,3 +336,6 @@ class FlashVTG(nn.Module):
             guided_saliency((output.saliency, other, F.softplus(other)), *common)
             + c.weight_attention * attended
         )
+
+
+ENTRY = ModelEntry(FlashVTG, Config, variants=(("InternVideo2", PRESETS["qvhighlights+internvideo2"], 10.9),))

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, Decoder, DetrConfig, xavier_
-from vtg_lib.losses.matching import MatchCost
-from vtg_lib.losses.set_prediction import SetLossWeights, hinge_saliency, saliency_pairs, set_losses
+from vtg_lib.layers.transformer import AttentionLayer, Decoder, xavier_
+from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
+from vtg_lib.losses.set_prediction import set_losses
+from vtg_lib.models.config import DetrConfig, ModelEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,10 @@ class MomentDETR(nn.Module):
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction losses of every decoder layer and the saliency hinge loss (Eq. 5), weighted."""
-        losses = set_losses(
-            output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights()
-        )
+        losses = set_losses(output.layers, batch)
         positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
         hinge = hinge_saliency(output.saliency, positive, negative, self.config.saliency_margin)
         return losses | {"saliency": self.config.weight_saliency * hinge}
+
+
+ENTRY = ModelEntry(MomentDETR, Config, published_parameters=4.8)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.anchors import AnchorDecoder, predictions
 from vtg_lib.layers.projections import MLP
-from vtg_lib.losses.matching import MatchCost
-from vtg_lib.losses.set_prediction import SetLossWeights, set_losses
+from vtg_lib.losses.set_prediction import set_losses
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 
 
@@ -56,7 +56,8 @@ class QDDETR(QueryEncoder):
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction and saliency losses, weighted."""
-        losses = set_losses(
-            output.layers["spans"], output.layers["logits"], batch, MatchCost(), SetLossWeights()
-        )
+        losses = set_losses(output.layers, batch)
         return losses | {"saliency": self.config.weight_saliency * self.saliency_loss(output, batch)}
+
+
+ENTRY = ModelEntry(QDDETR, Config, published_parameters=7.6)

@@ -22,10 +22,11 @@ from vtg_lib.losses.boundary import quality_loss
 from vtg_lib.losses.bridge import bridging_loss, clip_similarity
 from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.models import tr_detr
+from vtg_lib.models.config import ModelEntry, Published
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartsConfig:
+class PartsConfig(Published):
     """Which parts there are.
 
     Attributes:
@@ -51,15 +52,9 @@ class PartsConfig:
     weight_bridge: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, known in (("distance", DISTANCES), ("ranking", RANKINGS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"sim_detr.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}"
-                )
+        self.expect_choice(distance=DISTANCES, ranking=RANKINGS)
         if self.grouping and not self.iou_head and self.ranking != "class":
-            raise ValueError(
-                f"sim_detr.ranking: {self.ranking!r} needs the IoU head; set iou_head, or ranking to 'class'"
-            )
+            self.refuse("ranking", "'class' without the IoU head, which the others need: set iou_head")
 
 
 class SimParts:
@@ -160,3 +155,6 @@ class SimDETR(SimParts, tr_detr.TRDETR):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.add_parts(config, config.width)
+
+
+ENTRY = ModelEntry(SimDETR, Config)

@@ -25,20 +25,18 @@ from vtg_lib.layers.context_query import ContextQueryAttention
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
-from vtg_lib.losses.alignment import clip_sentence_alignment
-from vtg_lib.losses.contrastive import info_nce
-from vtg_lib.losses.focal import focal_loss
-from vtg_lib.losses.matching import MatchCost, match
-from vtg_lib.losses.saliency import above_median, extreme_pair
-from vtg_lib.losses.set_prediction import (
-    SetLossWeights,
+from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, xavier_
+from vtg_lib.losses import masked_mean
+from vtg_lib.losses.contrastive import clip_sentence_alignment, info_nce
+from vtg_lib.losses.saliency import (
+    above_median,
+    extreme_pair,
     hinge_saliency,
-    masked_mean,
     rank_contrastive_saliency,
     saliency_pairs,
-    span_losses,
 )
+from vtg_lib.losses.set_prediction import focal_loss, set_losses
+from vtg_lib.models.config import DetrConfig, ModelEntry
 from vtg_lib.spans import cw_to_se
 
 VOTE_SCALE = 3.0  # from TVSum's mean vote, 0..4, to QVHighlights' sum, 0..12
@@ -93,6 +91,11 @@ class MomentReader(nn.Module):
         with full_precision(clips):
             states, _ = self.gru(torch.where(inside, clips.float().gather(1, index), 0.0))
         return states[torch.arange(len(states), device=states.device), length - 1]
+
+
+def loss_label(logits: Tensor, positive: Tensor) -> Tensor:
+    """Focal loss of both classes, class 0 = foreground: logits `[S, B, Q, 2]`, positive `[S, B, Q]` -> `[S]`."""
+    return focal_loss(logits, torch.stack((positive, ~positive), -1)).mean((-1, -2, -3))
 
 
 class TRDETR(nn.Module):
@@ -186,7 +189,7 @@ class TRDETR(nn.Module):
         alignment. Weighted.
         """
         c, mask = self.config, batch.video_mask
-        losses = {} if c.highlights_only else self._set_losses(output, batch)
+        losses = {} if c.highlights_only else set_losses(output.layers, batch, loss_label)
         target, relevant, pairs = batch.saliency, batch.saliency > 0, saliency_pairs
         if c.highlights_only:
             target, relevant, pairs = VOTE_SCALE * target, above_median(target, mask) > 0, extreme_pair
@@ -202,13 +205,5 @@ class TRDETR(nn.Module):
         losses["global"] = c.weight_global * info_nce(video, sentence) / 2
         return losses
 
-    def _set_losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        spans, logits, weights = output.layers["spans"], output.layers["logits"], SetLossWeights()
-        matches = match(spans, logits.softmax(-1)[..., 0], batch.spans, batch.span_mask, MatchCost())
-        l1, giou = span_losses(spans, batch.spans, matches)
-        label = focal_loss(logits, torch.stack((matches.positive, ~matches.positive), -1)).mean((-1, -2, -3))
-        return {
-            "l1": weights.l1 * l1.sum(),
-            "giou": weights.giou * giou.sum(),
-            "label": weights.label * label.sum(),
-        }
+
+ENTRY = ModelEntry(TRDETR, Config, published_parameters=7.9)

@@ -20,11 +20,13 @@ from vtg_lib.layers.adaptive_attention import PathLayer
 from vtg_lib.layers.convolution import ConvHead
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
-from vtg_lib.layers.suppression_greedy import greedy_nms, hard
+from vtg_lib.layers.suppression import greedy_nms, hard
 from vtg_lib.layers.transformer import xavier_
-from vtg_lib.losses.contrastive import choose_positive, info_nce
-from vtg_lib.losses.dense import assign_moments, border_losses, clip_points, foreground_loss, intra_video_nce
-from vtg_lib.models.config import Published
+from vtg_lib.losses import masked_mean
+from vtg_lib.losses.contrastive import choose_positive, info_nce, intra_video_nce
+from vtg_lib.losses.points import assign_moments, clip_points, foreground_loss
+from vtg_lib.losses.set_prediction import loss_giou
+from vtg_lib.models.config import ModelEntry, Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 HEAD_DEPTH = 3  # convolutions of kernel 3
@@ -139,15 +141,19 @@ class UniVTG(nn.Module):
         target, foreground = assign_moments(
             clip_points(mask, c.point_offset), mask, batch.spans, batch.span_mask
         )
-        l1, overlap = border_losses(cw_to_se(output.layers["spans"][0]), target, foreground)
+        borders = cw_to_se(output.layers["spans"][0])
+        smooth_l1 = F.smooth_l1_loss(borders, target, reduction="none").sum(-1)
         positive, valid = choose_positive(batch.saliency, mask, self.training)
         clips, similarity = output.extras["clips"], output.extras["similarity"]
         chosen = clips[torch.arange(len(batch), device=clips.device), positive]
         return {
-            "l1": c.weight_l1 * l1,
-            "iou": c.weight_iou * overlap,
+            "l1": c.weight_l1 * masked_mean(smooth_l1, foreground, (0, 1)),
+            "iou": c.weight_iou * loss_giou(borders, target, foreground),
             "foreground": c.weight_foreground
             * foreground_loss(output.layers["logits"][0], foreground, mask, c.background_weight),
             "intra": c.weight_intra * intra_video_nce(similarity, batch.saliency, mask, positive, valid),
             "inter": c.weight_inter * info_nce(chosen, output.extras["text"], valid),
         }
+
+
+ENTRY = ModelEntry(UniVTG, Config, published_parameters=41.3)

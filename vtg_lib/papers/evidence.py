@@ -215,7 +215,7 @@ def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[
 
 def origin_of(record: Mapping[str, Any]) -> Origin:
     """Where a line of a store comes from."""
-    from vtg_lib.experiments.replay import same_code
+    from vtg_lib.experiments.provenance import same_code
 
     known = record.get("provenance", {})
     device, digest = known.get("device"), known.get("source_digest")

@@ -144,8 +144,7 @@ def _shown(rows: Sequence[Mapping[str, Any]], command: str) -> HTML:
 
 def _code(record: Mapping[str, Any]) -> str:
     """Whether a run's code is today's, for the model's modules and all that training goes through."""
-    from vtg_lib.experiments.provenance import source_digest
-    from vtg_lib.experiments.replay import same_code
+    from vtg_lib.experiments.provenance import same_code, source_digest
     from vtg_lib.models import entry
 
     code = same_code()

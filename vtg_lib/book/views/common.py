@@ -149,18 +149,6 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     return plots.show(figure, alt, caption)
 
 
-def efficiency(chapter: Chapter, table_id: str) -> HTML:
-    """Parameters, training memory and speed, paper | measured by `vtg bench --record`; see
-    `vtg_lib.experiments.bench.memory`.
-    """
-    from IPython.display import HTML
-
-    from vtg_lib.experiments.bench.memory import RECORD, load, table_html
-
-    records = load(chapter.store.path.parent / RECORD.name)
-    return HTML(table_html(chapter.compared[table_id], records))
-
-
 def not_run(chapter: Chapter, what: str, options: str) -> HTML:
     """Says that something waits for runs, and which command makes them."""
     from IPython.display import HTML

@@ -7,21 +7,20 @@ removed afterwards; what they held is recorded as one hash over the folder.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import errno
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vtg_lib.data import data_root as resolve_root
 from vtg_lib.data.manifests import DataSet, FileEntry, get, load_manifests
 from vtg_lib.data.sources.archives import ArchiveError, unpack
-from vtg_lib.data.sources.download import FetchError, download, sha256
+from vtg_lib.data.sources.download import FetchError, download
+from vtg_lib.files import atomic_write, locked, sha256
 
 LOCK = ".vtg-hashes.json"
 __all__ = ["ArchiveError", "FetchError", "fetch", "list_rows", "status", "verify"]
@@ -262,27 +261,11 @@ def _record(root: Path, path: str, target: Path, address: str, digest: str) -> b
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
     try:
-        with _exclusive(root):
+        with locked(root / LOCK):
             content = _read_lock(root) | {path: entry}
-            handle, temporary = tempfile.mkstemp(dir=root, prefix=LOCK)
-            with os.fdopen(handle, "w") as file:
-                json.dump(content, file, indent=1, sort_keys=True)
-            os.chmod(temporary, 0o644)  # mkstemp gives it to its owner alone
-            os.replace(temporary, root / LOCK)
+            atomic_write(root / LOCK, json.dumps(content, indent=1, sort_keys=True).encode())
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return False
         raise
     return True
-
-
-@contextlib.contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (root / (LOCK + ".lock")).open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -18,13 +18,14 @@ from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
-from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, DetrConfig, xavier_
-from vtg_lib.losses.set_prediction import (
+from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, xavier_
+from vtg_lib.losses.saliency import (
     hinge_saliency,
     negative_pair_saliency,
     rank_contrastive_saliency,
     saliency_pairs,
 )
+from vtg_lib.models.config import DetrConfig
 
 
 @dataclass(frozen=True, kw_only=True)
