@@ -121,29 +121,30 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     results = chapter.compared[table_id]
     column = column or results.table.primary or results.table.columns[0].name
     reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
-    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else None
-    labels, paper, ours, sd = [], [], [], []
-    for result in results.rows:
-        summary = result.runs[kind].summary(column) if kind is not None and kind in result.runs else None
-        labels.append(result.row.label)
-        paper.append(result.row.paper[column])
-        ours.append(summary.mean if summary is not None and summary.n else None)
-        sd.append(summary.sd if summary is not None and summary.n > 1 else None)
+    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else ""
+    rows = [
+        (result.row.label, printed, ours)
+        for result in results.rows
+        if kind in result.runs
+        and (printed := result.row.paper[column]) is not None
+        and (ours := result.runs[kind].summary(column)).n
+    ]
     title = f"{results.table.title}, {column}"
-    if not any(p is not None and o is not None for p, o in zip(paper, ours, strict=True)):
+    if not rows:
         return not_run(chapter, f"Slope chart of {title}", f"--tables {table_id}")
-    figure = plots.slope_chart(labels, paper, ours, metric=column, ours_sd=sd, evidence=kind or "")
-    told = "; ".join(
-        f"{label}: paper {p:.2f}, ours {o:.2f}"
-        for label, p, o in zip(labels, paper, ours, strict=True)
-        if p is not None and o is not None
+    labels, paper, summaries = zip(*rows, strict=True)
+    figure = plots.slope_chart(
+        labels,
+        paper,
+        [ours.mean for ours in summaries],
+        metric=column,
+        ours_sd=[ours.sd for ours in summaries],
+        evidence=kind,
     )
+    told = "; ".join(f"{label}: paper {printed:.2f}, ours {ours.mean:.2f}" for label, printed, ours in rows)
     alt = f"Slope chart of {title}, each side on its own scale. {told}"
-    return plots.show(
-        figure,
-        alt,
-        f"{title}: the paper's order of rows beside ours; the two sides have scales of their own.",
-    )
+    caption = f"{title}: the paper's order of rows beside ours; the two sides have scales of their own."
+    return plots.show(figure, alt, caption)
 
 
 def not_run(chapter: Chapter, what: str, options: str) -> HTML:
