@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, GroundingData, Output
+from vtg_lib.experiments.machine import Machine
 
 CLIPS, WORDS, DIM, CLIP_LENGTH = 12, 4, 8, 2.0
 
@@ -97,3 +100,8 @@ def without_labels(data: GroundingData, name: str) -> GroundingData:
     """`data` with the annotation field `name` removed from every row."""
     rows = [{key: value for key, value in row.items() if key != name} for row in data.annotations]
     return dataclasses.replace(data, annotations=rows)
+
+
+def at(folder: Path, **options: Any) -> Machine:
+    """A machine that keeps its checkpoints in `folder` and shows no progress."""
+    return Machine(checkpoint_root=folder, progress=False, **options)

@@ -43,12 +43,6 @@ def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
     return overlap - (hull - union) / hull.clamp(min=1e-6)
 
 
-def coverage(first: Tensor, second: Tensor) -> Tensor:
-    """Share of `second` that `first` covers; 0 for an empty `second`. Both (start, end) `[..., 2]`."""
-    intersection = torch.minimum(first[..., 1], second[..., 1]) - torch.maximum(first[..., 0], second[..., 0])
-    return intersection.clamp(min=0) / (second[..., 1] - second[..., 0]).clamp(min=1e-6)
-
-
 def inverse_sigmoid(value: Tensor, eps: float = 1e-3) -> Tensor:
     """Logit of `value` clamped to `[eps, 1 - eps]` (1e-3 as in wjun0830/QD-DETR @ 56c63b2)."""
     return value.clamp(eps, 1 - eps).logit()

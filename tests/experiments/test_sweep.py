@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny import at
 
+from vtg_lib.experiments import pool
+from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
 from vtg_lib.experiments.sweep import sweep
-from vtg_lib.experiments.training import TrainConfig
 
 # a real model, because worker processes know no others, as small as it can be
 SMALL = RunSpec(
@@ -35,8 +37,8 @@ def seeds(number: int) -> list[RunSpec]:
     return [dataclasses.replace(SMALL, seed=seed) for seed in range(number)]
 
 
-def go(specs, store, tmp_path: Path, **options):
-    return sweep(specs, store, checkpoint_root=tmp_path / "cache", progress=False, **options)
+def go(specs, store, tmp_path: Path, *, rerun: bool = False, **options):
+    return sweep(specs, store, at(tmp_path / "cache", rerun=rerun), **options)
 
 
 def test_trains_what_is_missing_once_and_skips_what_is_stored(tmp_path: Path):
@@ -130,13 +132,11 @@ def _die(*arguments, **options):
 
 
 def test_a_worker_that_dies_takes_no_neighbour_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from vtg_lib.experiments import sweep as sweep_module
-
     class Pool(concurrent.futures.ProcessPoolExecutor):
         def submit(self, function, spec, *rest):
             return super().submit(_die if spec.seed == 0 else function, spec, *rest)
 
-    monkeypatch.setattr(sweep_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Pool)
     report = go(seeds(2), None, tmp_path, workers=2)
     assert list(report.failed) == [SMALL.hash] and [result.spec["seed"] for result in report.done] == [1]
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from vtg_lib.layers.pooling import ClipPooling, TokenPooling, WordPool
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
 from vtg_lib.layers.pyramid_scores import AdaptiveScore
-from vtg_lib.layers.suppression_scores import best_spans, lower_scores, snap
+from vtg_lib.losses.contrastive import sampled_nce
 from vtg_lib.losses.points import (
     PointTargets,
     at_least_one_clip,
@@ -24,10 +24,9 @@ from vtg_lib.losses.saliency import (
     above_median,
     clip_cross_entropy,
     extreme_pair,
-    own_video_nce,
     rescaled_error,
 )
-from vtg_lib.spans import cw_to_se, iou
+from vtg_lib.spans import cw_to_se
 
 LENGTHS = (21, 13, 4)
 STRIDES = (1, 2, 4, 8)
@@ -233,48 +232,6 @@ def test_pooling():
     )
 
 
-@pytest.mark.parametrize("kind", ["hard", "linear"])
-def test_lowered_scores_against_a_loop(kind):
-    torch.manual_seed(0)
-    spans, scores = torch.rand(3, 12, 2) * torch.tensor([1.0, 0.5]), torch.rand(3, 12)
-    found = lower_scores(spans, scores, kind, 0.4)
-    for b in range(3):
-        left, rest = scores[b].tolist(), set(range(12))
-        while rest:
-            best = max(rest, key=lambda q: left[q])
-            rest.remove(best)
-            for q in rest:
-                overlap = float(iou(cw_to_se(spans[b, best]), cw_to_se(spans[b, q])))
-                left[q] *= 1 - overlap if kind == "linear" else float(overlap < 0.4)
-        assert found[b].tolist() == pytest.approx(left, abs=1e-6)
-    assert (found < scores).any() and (kind == "linear" or (found == 0).any())
-
-
-def test_an_overlap_of_exactly_the_threshold_is_too_much():
-    borders = torch.tensor([[66.0, 106.0], [78.0, 106.0], [66.0, 93.0]]) / 150
-    spans = torch.stack((borders.mean(-1), borders[:, 1] - borders[:, 0]), -1)[None]
-    assert lower_scores(spans, torch.tensor([[0.9, 0.8, 0.7]]), "hard", 0.7)[0].tolist() == pytest.approx(
-        [0.9, 0, 0.7]
-    )
-
-
-def test_best_spans_and_snapping():
-    spans, scores = torch.rand(2, 5, 2), torch.tensor([[0.1, 0.5, 0.3, 0.2, 0.4], [0.5, 0.4, 0.3, 0.2, 0.1]])
-    kept, best = best_spans(spans, scores, 2)
-    torch.testing.assert_close(kept, torch.stack((spans[0, [1, 4]], spans[1, [0, 1]])))
-    torch.testing.assert_close(best, torch.tensor([[0.5, 0.4], [0.5, 0.4]]))
-    assert best_spans(spans, scores, 9)[0].shape == (2, 5, 2)
-    borders = torch.tensor([[[-1.0, 3.4], [2.6, 7.2], [4.4, 12.0]]]) / 10
-    given = torch.stack((borders.mean(-1), borders[..., 1] - borders[..., 0]), -1)
-    for grid, open_ended, expected in (
-        (1.0, False, [[0, 3], [3, 7], [4.4, 10]]),
-        (1.0, True, [[0, 3], [3, 7], [4, 10]]),
-        (0.0, False, [[0, 3.4], [2.6, 7.2], [4.4, 10]]),
-    ):
-        found = cw_to_se(snap(given, torch.tensor([10]), grid, open_ended)) * 10
-        torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float32))
-
-
 def test_losses_of_highlights():
     torch.manual_seed(0)
     _, mask = clips()
@@ -296,7 +253,7 @@ def test_losses_of_highlights():
         unit.append((logits[b, :length], own))
     valid = torch.ones(3, dtype=torch.bool)
     torch.testing.assert_close(
-        own_video_nce(similarity, saliency, mask, positive, valid), torch.stack(nce).mean()
+        sampled_nce(similarity, saliency, mask, positive, valid, across=False), torch.stack(nce).mean()
     )
     torch.testing.assert_close(clip_cross_entropy(logits, saliency, mask), torch.cat(entropy).mean())
     first, second = (torch.cat(x) for x in zip(*unit, strict=True))

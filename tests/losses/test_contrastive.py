@@ -1,16 +1,20 @@
-"""Contrastive and focal losses against loops over samples, clips and levels."""
+"""Contrastive and focal losses, and those of SDST's moments, against loops over samples, clips and levels."""
 
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from vtg_lib.data.batches import Output
 from vtg_lib.losses.contrastive import TEMPERATURE, choose_positive, info_nce, sampled_nce
-from vtg_lib.losses.focal import best_overlap, boundary_losses, focal_loss
-from vtg_lib.losses.matching import MatchCost, match
+from vtg_lib.losses.matching import match
+from vtg_lib.losses.set_prediction import best_overlap, focal_loss
+from vtg_lib.models.sdst import MATCH_COST, detection_losses
+from vtg_lib.spans import cw_to_se
 
 
 @pytest.fixture
@@ -101,14 +105,17 @@ def test_focal_loss_equals_its_formula():
             assert value == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_boundary_losses_and_best_overlap_equal_the_loop():
+def test_detection_losses_and_best_overlap_equal_the_loop():
     generator = torch.Generator().manual_seed(2)
     spans = torch.rand(2, 3, 5, 2, generator=generator)
     target = torch.rand(3, 4, 2, generator=generator)
     mask = torch.arange(4) < torch.tensor([2, 0, 4])[:, None]
-    matches = match(spans, torch.rand(2, 3, 5, generator=generator), target, mask, MatchCost())
-    l1, overlap = boundary_losses(spans, target, matches)
-    quality = best_overlap(spans, target, mask)
+    logits = torch.randn(2, 3, 5, generator=generator)
+    matches = match(spans, logits.sigmoid(), target, mask, MATCH_COST)
+    layers = {"spans": spans, "logits": logits, "actionness": logits}
+    output = Output(spans=spans[-1], scores=logits[-1].sigmoid(), saliency=torch.zeros(3, 1), layers=layers)
+    found = detection_losses(output, SimpleNamespace(spans=target, span_mask=mask))
+    quality = best_overlap(cw_to_se(spans), cw_to_se(target), mask)
 
     def iou(a, b):
         low = max(a[0] - a[1] / 2, b[0] - b[1] / 2)
@@ -129,5 +136,7 @@ def test_boundary_losses_and_best_overlap_equal_the_loop():
                     (iou(spans[level, b, q], target[b, m]) for m in range(4) if mask[b, m]), default=0.0
                 )
                 assert float(quality[level, b, q]) == pytest.approx(best, abs=1e-5)
-    assert float(l1) == pytest.approx(expected_l1, rel=1e-4)
-    assert float(overlap) == pytest.approx(expected_iou, rel=1e-4)
+    assert float(found["l1"]) == pytest.approx(expected_l1 / 6, rel=1e-4)  # six moments
+    assert float(found["iou"]) == pytest.approx(expected_iou / 6, rel=1e-4)
+    error = (logits.sigmoid() - quality).abs().sum((1, 2)) / 15
+    torch.testing.assert_close(found["actionness"], error.sum())

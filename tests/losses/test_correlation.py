@@ -14,7 +14,7 @@ from vtg_lib.losses.correlation import (
     orthogonality,
     relevance,
 )
-from vtg_lib.losses.set_prediction import hinge_saliency, saliency_pairs
+from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
 
 
 def test_guided_saliency_against_a_loop_over_samples():

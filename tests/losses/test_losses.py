@@ -5,8 +5,19 @@ import math
 import pytest
 import torch
 
-from vtg_lib.losses import set_prediction as losses
+from vtg_lib.data.batches import Batch
+from vtg_lib.losses import saliency as losses
 from vtg_lib.losses.matching import Matches
+from vtg_lib.losses.set_prediction import loss_giou, loss_l1, loss_label, set_losses
+from vtg_lib.spans import cw_to_se
+
+
+def span_losses(spans: torch.Tensor, target: torch.Tensor, matches: Matches) -> tuple[torch.Tensor, ...]:
+    """L1 and gIoU loss of matched predictions."""
+    predicted = matches.gather(spans)
+    target = target.expand_as(predicted)
+    giou = loss_giou(cw_to_se(predicted), cw_to_se(target), matches.valid)
+    return loss_l1(predicted, target, matches.valid), giou
 
 
 def test_span_losses_average_over_moments() -> None:
@@ -17,7 +28,7 @@ def test_span_losses_average_over_moments() -> None:
         valid=torch.tensor([[[True, True], [True, False]]]),
         positive=torch.tensor([[[True, True], [True, False]]]),
     )
-    l1, giou = losses.span_losses(spans, target, matches)
+    l1, giou = span_losses(spans, target, matches)
     assert l1.item() == pytest.approx((0.1 + 0 + 0) / 3)  # |0.2 - 0.4| / 2 coordinates, over three moments
     assert giou.item() == pytest.approx((0.5 + 0 + 0) / 3)
 
@@ -29,7 +40,7 @@ def test_no_moment_gives_zero_and_a_gradient() -> None:
         valid=torch.zeros(1, 2, 1, dtype=torch.bool),
         positive=torch.zeros(1, 2, 3, dtype=torch.bool),
     )
-    l1, giou = losses.span_losses(spans, torch.zeros(2, 1, 2), empty)
+    l1, giou = span_losses(spans, torch.zeros(2, 1, 2), empty)
     (l1 + giou).sum().backward()
     assert l1.item() == giou.item() == 0
     assert spans.grad is not None and spans.grad.isfinite().all()
@@ -39,7 +50,31 @@ def test_cross_entropy_weights_the_background() -> None:
     logits = torch.tensor([[[[2.0, 0.0], [0.0, 1.0]]]])
     positive = torch.tensor([[[True, False]]])
     expected = (math.log(1 + math.exp(-2)) + 0.1 * math.log(1 + math.exp(-1))) / 2
-    assert losses.foreground_cross_entropy(logits, positive, 0.1).item() == pytest.approx(expected, rel=1e-5)
+    assert loss_label(logits, positive).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_set_losses_are_weighted_sums_over_layers() -> None:
+    torch.manual_seed(0)
+    layers = {"spans": torch.rand(2, 3, 4, 2), "logits": torch.randn(2, 3, 4, 2)}
+    nothing = torch.zeros(3, 1)
+    batch = Batch(
+        video=nothing,
+        video_mask=nothing,
+        text=nothing,
+        text_mask=nothing,
+        spans=torch.rand(3, 2, 2),
+        span_mask=torch.tensor([[True, True], [True, False], [False, False]]),
+        saliency=nothing,
+        duration=nothing,
+        index=nothing,
+    )
+    whole = set_losses(layers, batch)
+    single = [set_losses({name: x[s : s + 1] for name, x in layers.items()}, batch) for s in range(2)]
+    assert set(whole) == {"l1", "giou", "label"}
+    for name, value in whole.items():
+        torch.testing.assert_close(value, single[0][name] + single[1][name])
+    counted = set_losses(layers, batch, label=lambda logits, positive: positive.sum((1, 2)).float())
+    assert counted["label"] == 4 * 2 * 3  # weight, layers, moments
 
 
 def test_rank_contrastive_equals_the_loop_over_ranks() -> None:

@@ -12,7 +12,7 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, w
 
 from vtg_lib.data.batches import Output
 from vtg_lib.layers.boundary_decoder import POINTS, BorderAttention, BorderFeatures, BoundaryDecoder, borders
-from vtg_lib.losses.set_prediction import saliency_pairs
+from vtg_lib.losses.saliency import saliency_pairs
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.bam_detr import BAMDETR, Config
 from vtg_lib.models.inference import autocast
@@ -49,7 +49,7 @@ def test_size_is_that_of_the_public_code_without_what_it_never_uses():
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="ranking: expected one of quality, class; got 'iou'"):
         Config(ranking="iou")
-    with pytest.raises(ValueError, match="multiple of 4 and of 8 heads, got 20"):
+    with pytest.raises(ValueError, match="multiple of 4 and of 8 heads; got 20"):
         Config(width=20)
     with pytest.raises(ValueError, match="got 'tacos'"):
         Config.paper("tacos")

@@ -13,7 +13,7 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, losses_of, moved, ragged_batch, w
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer
 from vtg_lib.layers.attention import attend
 from vtg_lib.losses.correlation import same_video
-from vtg_lib.losses.set_prediction import saliency_pairs
+from vtg_lib.losses.saliency import saliency_pairs
 from vtg_lib.models import MODELS, cg_detr, count_parameters
 from vtg_lib.models.cg_detr import CGDETR, Config
 from vtg_lib.models.inference import autocast
@@ -55,9 +55,9 @@ def test_presets():
     assert Config.paper("tvsum").highlights_only and not Config.paper().highlights_only
     with pytest.raises(ValueError, match="expected data set qvhighlights, .*got 'activitynet'"):
         Config.paper("activitynet")
-    with pytest.raises(ValueError, match="at most the 3 prompts, got 4"):
+    with pytest.raises(ValueError, match="at most the 3 prompts; got 4"):
         Config(prompts=3, chosen_prompts=4)
-    with pytest.raises(ValueError, match="dummies: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="dummies: expected at least 1; got 0"):
         Config(dummies=0)
 
 

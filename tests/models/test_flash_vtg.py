@@ -22,7 +22,7 @@ from vtg_lib.data import load_data
 from vtg_lib.losses import correlation
 from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.points import clip_borders, point_targets
-from vtg_lib.losses.set_prediction import (
+from vtg_lib.losses.saliency import (
     hinge_saliency,
     negative_pair_saliency,
     rank_contrastive_saliency,
@@ -86,7 +86,7 @@ def test_presets_and_refusals():
     for name in ("task", "nms"):
         with pytest.raises(ValueError, match=f"flash_vtg.{name}: expected one of .*got 'other'"):
             Config(**{name: "other"})
-    with pytest.raises(ValueError, match="dummies: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="dummies: expected at least 1; got 0"):
         Config(dummies=0)
 
 

@@ -82,7 +82,7 @@ def test_presets_and_refusals():
     for name in ("pooling", "task", "positive", "nms"):
         with pytest.raises(ValueError, match=f"r2_tuning.{name}: expected one of .*got 'other'"):
             Config(**{name: "other"})
-    with pytest.raises(ValueError, match="levels: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="levels: expected at least 1; got 0"):
         Config(levels=0)
 
 

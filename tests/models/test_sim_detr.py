@@ -232,7 +232,7 @@ def test_sizes_and_refusals():
     for field in ("distance", "ranking"):
         with pytest.raises(ValueError, match=rf"sim_detr.{field}: expected one of .*; got 'other'"):
             Config(**{field: "other"})
-    with pytest.raises(ValueError, match="needs the IoU head"):
+    with pytest.raises(ValueError, match="without the IoU head, which the others need"):
         PartsConfig(iou_head=False)
     PartsConfig(iou_head=False, ranking="class")
     PartsConfig(iou_head=False, grouping=False)

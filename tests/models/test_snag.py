@@ -14,8 +14,7 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_paddi
 
 from vtg_lib.layers.conv_transformer import LocalPyramid, local_attend
 from vtg_lib.layers.convolution import DepthwiseConv, TemporalConv, max_pool
-from vtg_lib.layers.suppression_greedy import vote
-from vtg_lib.losses.regression import diou_loss, open_targets
+from vtg_lib.losses.points import diou_loss, point_targets
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.inference import autocast
 from vtg_lib.models.snag import PRESETS, Config, SnAG, level_ranges, resample, scores_by_clip
@@ -186,7 +185,7 @@ def test_targets_and_losses_are_the_slow_ones():
     points = output.extras["points"]
     length = batch.video_mask.sum(1)
     borders = cw_to_se(batch.spans) * length[:, None, None] - 0.5
-    targets = open_targets(points, borders, batch.span_mask, 1.5)
+    targets = point_targets(points, borders, batch.span_mask, 1.5, strict=True)
     focal = regression = 0.0
     places = [
         (level, t) for level in range(3) for t in range(24 // 2**level + 1)
@@ -233,7 +232,9 @@ def test_losses_are_divided_by_a_running_count_of_positive_points():
     output = model(batch)
     length = output.extras["length"][:, None, None]
     borders = cw_to_se(batch.spans) * length - 0.5
-    positive = open_targets(output.extras["points"], borders, batch.span_mask, 1.5).positive.sum()
+    positive = point_targets(
+        output.extras["points"], borders, batch.span_mask, 1.5, strict=True
+    ).positive.sum()
     first, second = model.loss(output, batch), model.loss(output, batch)
     norm = 0.9 * 7 + 0.1 * float(positive)
     assert second["class"].item() == pytest.approx(first["class"].item() * 7 / norm, rel=1e-4)
@@ -262,15 +263,6 @@ def test_saliency_is_the_best_class_score_of_any_level_at_the_clip():
         for t in range(0, int(batch.video_mask[b].sum()), 8):  # a point of every level is here
             here = probability[b][points.valid[b] & (points.position == t)]
             assert output.saliency[b, t].item() == pytest.approx(here.max().item(), rel=1e-5)
-
-
-def test_votes_move_a_span_to_its_neighbours():
-    spans = torch.tensor([[[0.5, 0.4], [0.51, 0.4], [0.2, 0.1]]])
-    scores = torch.tensor([[0.6, 0.2, 0.9]])
-    chosen = torch.tensor([[[0.5, 0.4], [0.0, 0.0]]])
-    voted = vote(chosen, spans, scores, 0.9)
-    assert voted[0, 0].tolist() == pytest.approx([(0.5 * 0.6 + 0.51 * 0.2) / 0.8, 0.4])
-    assert voted[0, 1].tolist() == [0.0, 0.0]
 
 
 def test_predictions_are_few_and_inside_the_video():

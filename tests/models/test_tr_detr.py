@@ -14,10 +14,9 @@ from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_paddi
 from ragged import moved as shift
 
 from vtg_lib.layers.context_query import ContextQueryAttention
-from vtg_lib.losses.alignment import clip_sentence_alignment
-from vtg_lib.losses.contrastive import TEMPERATURE
+from vtg_lib.losses.contrastive import TEMPERATURE, clip_sentence_alignment
 from vtg_lib.losses.matching import MatchCost, match
-from vtg_lib.losses.set_prediction import hinge_saliency
+from vtg_lib.losses.saliency import hinge_saliency
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.inference import autocast
 from vtg_lib.models.tr_detr import TRDETR, Config, MomentReader
@@ -211,7 +210,7 @@ def test_losses_against_loops(highlights_only):
         middle = [v.median() for _, v in rows]
         batch.saliency = torch.stack([v * (v > m) for v, m in zip(batch.saliency, middle, strict=True)])
     else:
-        from vtg_lib.losses.set_prediction import saliency_pairs
+        from vtg_lib.losses.saliency import saliency_pairs
 
         torch.manual_seed(1)
         hinge = hinge_saliency(output.saliency, *saliency_pairs(batch.saliency, batch.video_mask), 0.2).item()

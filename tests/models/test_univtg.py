@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from ragged import TEXT_DIM, VIDEO_DIM, alone, ragged_batch, with_noise_in_padding
 from ragged import moved as shift
 
-from vtg_lib.layers.suppression_greedy import gaussian, greedy_nms, hard
 from vtg_lib.losses.contrastive import choose_positive
-from vtg_lib.losses.dense import assign_moments, clip_points
+from vtg_lib.losses.points import assign_moments, clip_points
 from vtg_lib.models import MODELS, count_parameters
 from vtg_lib.models.inference import autocast
 from vtg_lib.models.univtg import Config, UniVTG
@@ -140,30 +139,6 @@ def test_losses_are_the_slow_ones():
     logits = chosen @ F.normalize(output.extras["text"][1:], dim=-1).T / 0.07
     inter = F.cross_entropy(logits, torch.arange(6)) + F.cross_entropy(logits.T, torch.arange(6))
     assert losses["inter"].item() == pytest.approx(0.01 * inter.item(), rel=1e-4)
-
-
-@pytest.mark.parametrize("decay", [hard(0.5), gaussian(0.4)])
-def test_suppression_is_the_greedy_one(decay):
-    torch.manual_seed(0)
-    spans = torch.rand(4, 30, 2) * 0.5 + 0.1
-    scores = torch.rand(4, 30)
-    scores[:, 20:] = 0  # padding
-    chosen, kept = greedy_nms(spans, scores, 25, decay, least=0.05)
-    for b in range(4):
-        waiting = {q: scores[b, q] for q in range(30)}
-        expected = []
-        while (
-            len(expected) < 25
-            and (best := max(waiting, key=waiting.get)) is not None
-            and waiting[best] > 0.05
-        ):
-            expected.append((spans[b, best], waiting.pop(best)))
-            for q in waiting:
-                waiting[q] = waiting[q] * decay(iou(cw_to_se(spans[b, best]), cw_to_se(spans[b, q])))
-        assert 0 < len(expected) <= 20
-        torch.testing.assert_close(chosen[b, : len(expected)], torch.stack([span for span, _ in expected]))
-        torch.testing.assert_close(kept[b, : len(expected)], torch.stack([score for _, score in expected]))
-        assert not chosen[b, len(expected) :].any() and not kept[b, len(expected) :].any()
 
 
 def test_predictions_are_few_inside_the_video_and_falling():

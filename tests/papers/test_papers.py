@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from vtg_lib import models
-from vtg_lib.experiments.training import TrainConfig
+from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.papers import load_paper, paper_keys, plan, row_spec, specs
 from vtg_lib.papers.loader import read_paper
 from vtg_lib.papers.plan import row_datasets

@@ -7,20 +7,23 @@ T clips.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtg_lib.losses.matching import MatchCost, Matches, assign
-from vtg_lib.losses.set_prediction import masked_mean
-from vtg_lib.spans import cw_to_se, generalised_iou, iou
+from vtg_lib.losses import masked_mean
+from vtg_lib.losses.matching import MatchCost, Matches, hungarian
+from vtg_lib.losses.set_prediction import best_overlap
+from vtg_lib.spans import cw_to_se, generalised_iou
 
-REACH_IN, REACH_OUT = (
-    0.1,
-    0.25,
-)  # of a moment's length: how far its border reaches into the moment, and out of it
+# Of a moment's length: how far its border reaches into the moment, and out of it.
+REACH_IN, REACH_OUT = 0.1, 0.25
 QUALITY_BINS = (0.3, 0.7)  # overlaps of low, middle and high quality
+
+
+def inside_video(spans: Tensor) -> Tensor:
+    """(center, width) `[..., 2]`, normalised, as (start, end) cut to the video."""
+    return cw_to_se(spans.float()).clamp(0, 1)
 
 
 @torch.no_grad()
@@ -36,42 +39,9 @@ def match_borders(
     Raises:
         FloatingPointError: predictions are not finite.
     """
-    first, second = (
-        cw_to_se(spans.float()).clamp(0, 1).unsqueeze(-3),
-        cw_to_se(target).clamp(0, 1).unsqueeze(-2),
-    )
+    first, second = inside_video(spans).unsqueeze(-3), inside_video(target).unsqueeze(-2)
     total = cost.l1 * (first - second).abs().sum(-1) - cost.giou * generalised_iou(first, second)
-    total = total - cost.score * scores.float().unsqueeze(-2)
-    values = total.flatten(0, -3).cpu().numpy()
-    if not np.isfinite(values).all():
-        raise FloatingPointError(
-            "matching: expected finite predictions, got NaN or infinite values; lower the learning rate or train in float32"
-        )
-    mask = target_mask.expand(total.shape[:-1])
-    chosen = (
-        torch.from_numpy(assign(values, mask.flatten(0, -2).cpu().numpy())).view(mask.shape).to(spans.device)
-    )
-    valid, query = chosen >= 0, chosen.clamp(min=0)
-    positive = torch.zeros(scores.shape, dtype=torch.int8, device=spans.device)
-    positive.scatter_reduce_(-1, query, valid.to(torch.int8), "amax")
-    return Matches(query=query, valid=valid, positive=positive.bool())
-
-
-def border_losses(spans: Tensor, target: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
-    """L1 between starts and ends (mean of both) and 1 - gIoU of matched predictions, each averaged over
-    moments.
-
-    Args:
-        spans: `[S, B, Q, 2]` (center, width), not cut to the video; target: `[B, M, 2]`; matches: of all S
-            layers.
-
-    Returns:
-        Two tensors `[S]`.
-    """
-    predicted = cw_to_se(matches.gather(spans.float()))
-    target = cw_to_se(target).clamp(0, 1).expand_as(predicted)
-    l1, giou = (predicted - target).abs().mean(-1), 1 - generalised_iou(predicted, target)
-    return masked_mean(l1, matches.valid, (-1, -2)), masked_mean(giou, matches.valid, (-1, -2))
+    return hungarian(total - cost.score * scores.float().unsqueeze(-2), target_mask)
 
 
 def quality_loss(quality: Tensor, spans: Tensor, target: Tensor, target_mask: Tensor) -> Tensor:
@@ -85,10 +55,7 @@ def quality_loss(quality: Tensor, spans: Tensor, target: Tensor, target_mask: Te
     Returns:
         `[S]`; a bin without predictions counts 0.
     """
-    predicted = cw_to_se(spans.detach().float()).clamp(0, 1).unsqueeze(-2)
-    overlap = (iou(predicted, cw_to_se(target).clamp(0, 1).unsqueeze(-3)) * target_mask.unsqueeze(-2)).amax(
-        -1
-    )
+    overlap = best_overlap(inside_video(spans), inside_video(target), target_mask)
     error = (quality.float() - overlap).abs()
     low, high = QUALITY_BINS
     bins = (overlap <= low, (overlap > low) & (overlap <= high), overlap > high)
@@ -103,7 +70,7 @@ def border_targets(target: Tensor, target_mask: Tensor, mask: Tensor) -> Tensor:
     Args:
         target: `[B, M, 2]` (center, width); target_mask: `[B, M]`; mask: `[B, T]`.
     """
-    span = cw_to_se(target).clamp(0, 1) * mask.sum(1)[:, None, None]
+    span = inside_video(target) * mask.sum(1)[:, None, None]
     start, end = span.unbind(-1)
     size = end - start
     low = torch.stack((start - REACH_OUT * size, end - REACH_IN * size))[..., None]  # [2, B, M, 1]

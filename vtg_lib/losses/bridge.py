@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vtg_lib.losses import masked_mean
 from vtg_lib.losses.matching import Matches
-from vtg_lib.losses.set_prediction import masked_mean
 from vtg_lib.spans import cw_to_se
 
 

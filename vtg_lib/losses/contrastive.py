@@ -1,4 +1,8 @@
-"""Contrastive losses between clips and text (SDST, App. C.1 and C.3; facts from yeliudev/R2-Tuning)."""
+"""Contrastive losses between clips and text, and their alignment before they meet.
+
+Equations are those of SDST (App. C.1 and C.3); facts from yeliudev/R2-Tuning. Axes: B samples, T clips, L
+words, D channels.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtg_lib.losses.set_prediction import masked_mean
+from vtg_lib.losses import masked_mean
 
 TEMPERATURE = 0.07  # yeliudev/R2-Tuning, not learned
 
@@ -33,7 +37,7 @@ def sampled_nce(
     mask: Tensor,
     positive: Tensor,
     valid: Tensor,
-    temperature: float = TEMPERATURE,
+    across: bool = True,
 ) -> Tensor:
     """SampledNCE of the saliency scores (Eq. 12): the chosen clip against clips that are not more salient.
 
@@ -43,20 +47,35 @@ def sampled_nce(
     Args:
         similarity: `[B, T]` cosine of clip and text; saliency: `[B, T]` targets; mask: `[B, T]` real clips.
         positive: `[B]` index of the chosen clip; valid: `[B]` False where a video has none.
+        across: contrast with the other videos, too.
 
     Returns:
         Scalar: mean over the valid videos, both directions summed.
     """
     limit = saliency.gather(1, positive[:, None])
-    logits = (similarity.float() / temperature).masked_fill((saliency > limit) | ~mask, -torch.inf)
-    row = logits.log_softmax(1).gather(1, positive[:, None]).squeeze(1)
-    column = logits[:, positive].log_softmax(0).diagonal()  # [other video, chosen clip]
-    return masked_mean(torch.where(valid, -(row + column), 0.0), valid, (0,))
+    logits = (similarity.float() / TEMPERATURE).masked_fill((saliency > limit) | ~mask, -torch.inf)
+    loss = -logits.log_softmax(1).gather(1, positive[:, None]).squeeze(1)
+    if across:
+        loss = loss - logits[:, positive].log_softmax(0).diagonal()  # [other video, chosen clip]
+    return masked_mean(torch.where(valid, loss, 0.0), valid, (0,))
 
 
-def info_nce(
-    first: Tensor, second: Tensor, valid: Tensor | None = None, temperature: float = TEMPERATURE
+def intra_video_nce(
+    similarity: Tensor, saliency: Tensor, mask: Tensor, positive: Tensor, valid: Tensor
 ) -> Tensor:
+    """Intra-video contrastive saliency: a relevant clip against the less salient ones of its video.
+
+    As `sampled_nce`, also contrasted with the clips at the same place in the other videos, but equally
+    salient clips are no negatives.
+
+    Args: see `sampled_nce`.
+    """
+    clip = torch.arange(saliency.shape[1], device=saliency.device)
+    tied = (saliency == saliency.gather(1, positive[:, None])) & (clip != positive[:, None])
+    return sampled_nce(similarity, saliency + tied, mask, positive, valid)
+
+
+def info_nce(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
     """InfoNCE between matching rows, in both directions (Eq. 21 over the batch, Eq. 22 over the levels).
 
     Args:
@@ -69,7 +88,7 @@ def info_nce(
     logits = (
         F.normalize(first.float(), dim=-1)
         @ F.normalize(second.float(), dim=-1).transpose(-1, -2)
-        / temperature
+        / TEMPERATURE
     )
     target = logits.diagonal(dim1=-2, dim2=-1)
     if valid is None:
@@ -79,3 +98,27 @@ def info_nce(
     column = logits.masked_fill(~(valid[..., None] | own), -torch.inf).logsumexp(-2)
     loss, valid = row + column - 2 * target, valid.expand(target.shape)
     return masked_mean(loss, valid, tuple(range(loss.dim())))
+
+
+def clip_sentence_alignment(
+    clips: Tensor,
+    mask: Tensor,
+    words: Tensor,
+    text_mask: Tensor,
+    positive: Tensor,
+) -> Tensor:
+    """TR-DETR's local regulator: cross-entropy of the cosine between a clip and the mean normalised word.
+
+    The public code also averages over padded clips, as pairs of similarity 0 (mingyao1120/TR-DETR @ fca43a9).
+
+    Args:
+        clips: `[B, T, D]`; mask: `[B, T]` real clips; words: `[B, L, D]`; text_mask: `[B, L]`.
+        positive: `[B, T]` relevant clips.
+
+    Returns:
+        Scalar: mean over the real clips of the batch.
+    """
+    sentence = masked_mean(F.normalize(words.float(), dim=-1), text_mask[..., None], (1,))
+    similarity = (F.normalize(clips.float(), dim=-1) @ sentence[..., None]).squeeze(-1)
+    loss = F.binary_cross_entropy_with_logits(similarity / TEMPERATURE, positive.float(), reduction="none")
+    return masked_mean(loss, mask, (0, 1))

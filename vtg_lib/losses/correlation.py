@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtg_lib.losses.set_prediction import hinge_saliency, masked_mean, rank_contrastive_saliency
+from vtg_lib.losses import masked_mean
+from vtg_lib.losses.saliency import hinge_saliency, rank_contrastive_saliency
 
 
 def same_video(video: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Hungarian matching of predictions to moments on padded batches (DETR, Sec. 3.1)."""
+"""Hungarian matching of predictions to moments on padded batches (DETR, Sec. 3.1).
+
+Axes: S decoder layers, B samples, Q queries, M moments (padded).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vtg_lib.spans import cw_to_se, generalised_iou
@@ -27,9 +29,9 @@ class Matches:
     """Which query each moment was given, and the reverse.
 
     Attributes:
-        query: `[..., B, M]` index of the query matched to each moment; 0 where `valid` is False.
-        valid: `[..., B, M]` True where the moment exists and got a query.
-        positive: `[..., B, Q]` True on matched queries.
+        query: `[..., B, M]` int64, the query matched to each moment; 0 where `valid` is False.
+        valid: `[..., B, M]` bool, True where the moment exists and got a query.
+        positive: `[..., B, Q]` bool, True on matched queries.
     """
 
     query: Tensor
@@ -37,18 +39,13 @@ class Matches:
     positive: Tensor
 
     def gather(self, values: Tensor) -> Tensor:
-        """Values `[..., B, Q, D]` of the matched queries: `[..., B, M, D]`; rows where `valid` is False are
-        arbitrary.
-        """
+        """Values `[..., B, Q, D]` of the matched queries: `[..., B, M, D]`, arbitrary where not `valid`."""
         index = self.query.unsqueeze(-1).expand(*self.query.shape, values.shape[-1])
         return values.gather(-2, index)
 
 
 def assign(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Exact minimum-cost assignment of many independent small problems in one call.
-
-    The problems are the blocks of one sparse bipartite graph, which is solved as a whole; the optimum of a
-    block-diagonal problem is the optimum of each block.
+    """Exact minimum-cost assignment of many independent small problems.
 
     Args:
         cost: `[P, M, Q]` finite costs.
@@ -58,31 +55,45 @@ def assign(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
         `[P, M]` int64 column of each row, -1 for rows that take no part or, where a problem has more rows
         than columns, for the rows left over in the cheapest assignment.
     """
-    problems, rows, columns = cost.shape
-    result = np.full((problems, rows), -1, np.int64)
-    problem, row = np.nonzero(valid)
-    if len(problem) == 0:
+    result = np.full(valid.shape, -1, np.int64)
+    if not valid.any():
         return result
-    # A problem with more rows than columns gets costly dummy columns, so that a full matching of the rows
-    # exists.
-    dummies = max(0, int(valid.sum(1).max()) - columns)
-    weights = cost[problem, row]
-    span = weights.max() - weights.min() + 1.0
-    weights = weights - weights.min() + span  # strictly positive: an explicit zero would drop the edge
-    if dummies:
-        weights = np.concatenate([weights, np.full((len(weights), dummies), span * 1e3)], 1)
-    width = columns + dummies
-    graph = csr_matrix(
-        (
-            weights.ravel(),
-            (problem[:, None] * width + np.arange(width)).ravel(),
-            np.arange(0, weights.size + 1, width),
-        ),
-        shape=(len(problem), problems * width),
-    )
-    chosen = min_weight_full_bipartite_matching(graph)[1] % width
-    result[problem, row] = np.where(chosen < columns, chosen, -1)
+    cost = cost.astype(np.float64)
+    # Rows that take no part cost the same wherever they go, and so much that they are left over first.
+    padded = np.where(valid[..., None], cost, cost.max() + np.ptp(cost) * cost.shape[2] + 1)
+    row, column = np.array([linear_sum_assignment(problem) for problem in padded]).swapaxes(0, 1)
+    np.put_along_axis(result, row, column, 1)
+    result[~valid] = -1
     return result
+
+
+@torch.no_grad()
+def hungarian(cost: Tensor, target_mask: Tensor) -> Matches:
+    """The cheapest assignment of moments to queries, all layers and samples at once.
+
+    Args:
+        cost: `[..., B, M, Q]` of giving query q to moment m; target_mask: `[B, M]` real moments.
+
+    Returns:
+        See `Matches`. In every problem min(Q, number of moments) moments are matched, each to another query:
+        `positive` has as many True as `valid`.
+
+    Raises:
+        FloatingPointError: costs are not finite, so that no assignment exists.
+    """
+    values = cost.flatten(0, -3).cpu().numpy()
+    if not np.isfinite(values).all():
+        raise FloatingPointError(
+            "matching: expected finite predictions, got NaN or infinite values; lower the learning rate or "
+            "train in float32"
+        )
+    mask = target_mask.expand(cost.shape[:-1])
+    chosen = torch.from_numpy(assign(values, mask.flatten(0, -2).cpu().numpy()))
+    chosen = chosen.view(mask.shape).to(cost.device)
+    valid, query = chosen >= 0, chosen.clamp(min=0)
+    positive = torch.zeros((*cost.shape[:-2], cost.shape[-1]), dtype=torch.int8, device=cost.device)
+    positive.scatter_reduce_(-1, query, valid.to(torch.int8), "amax")
+    return Matches(query=query, valid=valid, positive=positive.bool())
 
 
 @torch.no_grad()
@@ -95,27 +106,16 @@ def match(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, co
     Args:
         spans: `[..., B, Q, 2]` predicted (center, width); leading axes are decoder layers.
         scores: `[..., B, Q]` foreground probability.
-        target: `[B, M, 2]` (center, width); target_mask: `[B, M]`.
+        target: `[B, M, 2]` (center, width); target_mask: `[B, M]` real moments.
         cost: the weights.
 
+    Returns:
+        `Matches` with `query` and `valid` `[..., B, M]` and `positive [..., B, Q]`, each layer matched on its
+        own: no query is given to two moments, and every moment gets one as long as there are queries left.
+
     Raises:
-        FloatingPointError: predictions are not finite, so that no assignment exists.
+        FloatingPointError: predictions are not finite.
     """
-    queries, moments = spans.shape[-2], target.shape[-2]
-    spans, scores = spans.float(), scores.float()
-    first, second = spans.unsqueeze(-3), target.unsqueeze(-2)
-    total = cost.l1 * (first - second).abs().sum(-1) - cost.score * scores.unsqueeze(-2)
-    total = total - cost.giou * generalised_iou(cw_to_se(first), cw_to_se(second))
-    values = total.reshape(-1, moments, queries).cpu().numpy()
-    if not np.isfinite(values).all():
-        raise FloatingPointError(
-            "matching: expected finite predictions, got NaN or infinite values; lower the learning rate or train in float32"
-        )
-    mask = target_mask.expand(*total.shape[:-1])
-    chosen = torch.from_numpy(assign(values, mask.reshape(-1, moments).cpu().numpy()))
-    chosen = chosen.reshape(mask.shape).to(spans.device)
-    valid = chosen >= 0
-    query = chosen.clamp(min=0)
-    positive = torch.zeros(scores.shape, dtype=torch.int8, device=spans.device)
-    positive.scatter_reduce_(-1, query, valid.to(torch.int8), "amax")
-    return Matches(query=query, valid=valid, positive=positive.bool())
+    first, second = spans.float().unsqueeze(-3), target.unsqueeze(-2)
+    total = cost.l1 * (first - second).abs().sum(-1) - cost.score * scores.float().unsqueeze(-2)
+    return hungarian(total - cost.giou * generalised_iou(cw_to_se(first), cw_to_se(second)), target_mask)

@@ -1,5 +1,6 @@
-"""Losses clip by clip, and choices of clips, of methods for highlight data sets without moments (TVSum,
-YouTube Highlights).
+"""Saliency losses, clip by clip, and the choices of clips that they compare.
+
+Axes: B samples, T clips, P pairs of clips.
 """
 
 from __future__ import annotations
@@ -8,8 +9,76 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtg_lib.losses.contrastive import TEMPERATURE
-from vtg_lib.losses.set_prediction import masked_mean
+from vtg_lib.losses import masked_mean
+
+
+def hinge_saliency(saliency: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Hinge loss on pairs of clips (Moment-DETR, Eq. 5): mean over samples of the mean over pairs, times 2.
+
+    Args:
+        saliency: `[B, T]`; positive, negative: `[B, P]` clip indices with the positive one more salient.
+    """
+    saliency = saliency.float()
+    gap = margin + saliency.gather(1, negative) - saliency.gather(1, positive)
+    return 2 * gap.clamp(min=0).mean()
+
+
+def saliency_pairs(saliency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Two (positive, negative) pairs of clips per sample: hard inside the moments, easy across their border.
+
+    The hard pair is the highest and the lowest scored relevant clip; the easy one a random relevant and a
+    random irrelevant clip (jayleicn/moment_detr @ b7e553a). Where there is no irrelevant clip the hard pair
+    stands twice.
+
+    Args:
+        saliency: `[B, T]` targets; mask: `[B, T]` real clips.
+
+    Returns:
+        positive and negative clip indices, each `[B, 2]`.
+    """
+    relevant, irrelevant = (saliency > 0) & mask, (saliency <= 0) & mask
+    # One draw for both choices; a relevant clip never competes with an irrelevant one.
+    noise = torch.rand(saliency.shape, device=saliency.device)
+    hard = torch.where(relevant, saliency, saliency.new_tensor(-1.0)).argmax(1)
+    low = torch.where(relevant, saliency, saliency.new_tensor(1e4)).argmin(1)
+    easy = torch.where(relevant, noise, -1.0).argmax(1)
+    outside = torch.where(irrelevant, noise, -1.0).argmax(1)
+    has_outside = irrelevant.any(1)
+    positive = torch.stack([hard, torch.where(has_outside, easy, hard)], 1)
+    negative = torch.stack([low, torch.where(has_outside, outside, low)], 1)
+    return positive, negative
+
+
+def rank_contrastive_saliency(
+    saliency: Tensor, target: Tensor, mask: Tensor, temperature: float = 0.5
+) -> Tensor:
+    """Rank-contrastive saliency loss (QD-DETR, Eq. 5-6): for each rank r, clips scored >= r against all
+    clips.
+
+    Loop-free over the 11 ranks: the mean log-probability of the clips at or above each rank is a weighted sum
+    over clips whose weights depend on the targets only.
+
+    Args:
+        saliency: `[B, T]` predicted, already with the negative pair's clips appended; target: `[B, T]`
+            (0..12); mask: `[B, T]`.
+
+    Returns:
+        Scalar: the sum over ranks divided by 12, as in wjun0830/QD-DETR @ 56c63b2.
+    """
+    ranks = torch.arange(1, 12, device=target.device)[:, None, None]
+    above = ((target >= ranks) & mask).float()
+    weight = (above / (above.sum(-1, keepdim=True) + 1e-6)).sum(0)
+    log_probability = F.log_softmax((saliency.float() / temperature).masked_fill(~mask, -1e3), -1)
+    return -(weight * log_probability).sum(-1).mean() / 12
+
+
+def negative_pair_saliency(saliency: Tensor, mask: Tensor) -> Tensor:
+    """Saliency of a video with another video's text is pushed to zero (QD-DETR, Eq. 4): -log(1 - sigmoid(s)).
+
+    Args:
+        saliency: `[B, T]` scores of the mismatched pairs; mask: `[B, T]`.
+    """
+    return (F.softplus(saliency.float()) * mask).sum(1).mean()
 
 
 def above_median(saliency: Tensor, mask: Tensor) -> Tensor:
@@ -39,25 +108,6 @@ def clip_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Binary cross-entropy with soft targets, mean over the real clips of the batch; all `[B, T]`."""
     loss = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
     return masked_mean(loss, mask, (0, 1))
-
-
-def own_video_nce(
-    similarity: Tensor,
-    saliency: Tensor,
-    mask: Tensor,
-    positive: Tensor,
-    valid: Tensor,
-    temperature: float = TEMPERATURE,
-) -> Tensor:
-    """The first half of `sampled_nce`: the chosen clip against the clips of its own video that are not more
-    salient.
-
-    Args: see `sampled_nce`.
-    """
-    limit = saliency.gather(1, positive[:, None])
-    logits = (similarity.float() / temperature).masked_fill((saliency > limit) | ~mask, -torch.inf)
-    loss = -logits.log_softmax(1).gather(1, positive[:, None]).squeeze(1)
-    return masked_mean(torch.where(valid, loss, 0.0), valid, (0,))
 
 
 def rescaled_error(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:

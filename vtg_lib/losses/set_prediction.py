@@ -1,45 +1,51 @@
-"""Losses that several methods share, on padded targets: span regression, classification, saliency."""
+"""Set prediction: L1, generalised IoU and class of predictions that are matched to moments; their quality.
+
+Axes: S decoder layers, each matched on its own; B samples, Q queries, M moments (padded).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vtg_lib.data.batches import Batch
-from vtg_lib.losses.matching import MatchCost, Matches, match
-from vtg_lib.spans import cw_to_se, generalised_iou
+from vtg_lib.losses import masked_mean
+from vtg_lib.losses.matching import MatchCost, match
+from vtg_lib.spans import cw_to_se, generalised_iou, iou
+
+WEIGHTS = {"l1": 10.0, "giou": 1.0, "label": 4.0}  # Moment-DETR's, which its descendants kept
+BACKGROUND_WEIGHT = 0.1
 
 
-def masked_mean(values: Tensor, mask: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Mean of `values` over `axes` where `mask` holds; 0 where nothing does."""
-    weight = mask.to(values.dtype)
-    return (values * weight).sum(axes) / weight.sum(axes).clamp(min=1)
-
-
-def span_losses(spans: Tensor, target: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
-    """L1 and 1 - gIoU between matched predictions and moments (Moment-DETR, Eq. 4), each averaged over
-    moments.
+def loss_l1(spans: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """L1 between matched predictions and moments, averaged over the two numbers of a span and over moments.
 
     Args:
-        spans: `[S, B, Q, 2]` predicted (center, width) of S layers; target: `[B, M, 2]`; matches: of all S
-            layers.
+        spans, target: `[..., B, M, 2]`, both (center, width) or both (start, end); valid: `[..., B, M]`.
 
     Returns:
-        Two tensors `[S]`. L1 is averaged over the two coordinates, as in jayleicn/moment_detr @ b7e553a.
+        `[...]`. The mean over two numbers is that of jayleicn/moment_detr @ b7e553a.
     """
-    predicted = matches.gather(spans.float())
-    target = target.expand_as(predicted)
-    l1 = (predicted - target).abs().mean(-1)
-    giou = 1 - generalised_iou(cw_to_se(predicted), cw_to_se(target))
-    return masked_mean(l1, matches.valid, (-1, -2)), masked_mean(giou, matches.valid, (-1, -2))
+    return masked_mean((spans - target).abs().mean(-1), valid, (-1, -2))
 
 
-def foreground_cross_entropy(logits: Tensor, positive: Tensor, background_weight: float) -> Tensor:
-    """Two-class cross-entropy, class 0 = foreground, background terms down-weighted; mean over queries and
-    samples.
+def loss_giou(spans: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """1 - generalised IoU of matched predictions and moments (Moment-DETR, Eq. 4), averaged over moments.
+
+    Args:
+        spans, target: `[..., B, M, 2]` (start, end); valid: `[..., B, M]`.
+
+    Returns:
+        `[...]`.
+    """
+    return masked_mean(1 - generalised_iou(spans, target), valid, (-1, -2))
+
+
+def loss_label(logits: Tensor, positive: Tensor) -> Tensor:
+    """Two-class cross-entropy, class 0 = foreground, the background weighing less; mean over queries, samples.
 
     Args:
         logits: `[S, B, Q, 2]`; positive: `[S, B, Q]` matched queries.
@@ -48,106 +54,57 @@ def foreground_cross_entropy(logits: Tensor, positive: Tensor, background_weight
         `[S]`. The mean is over all queries, not over the sum of weights (jayleicn/moment_detr @ b7e553a).
     """
     log_probability = F.log_softmax(logits.float(), -1)
-    loss = torch.where(positive, -log_probability[..., 0], -background_weight * log_probability[..., 1])
+    loss = torch.where(positive, -log_probability[..., 0], -BACKGROUND_WEIGHT * log_probability[..., 1])
     return loss.mean((-1, -2))
 
 
-def hinge_saliency(saliency: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Hinge loss on pairs of clips (Moment-DETR, Eq. 5): mean over samples of the mean over pairs, times 2.
+def focal_loss(logits: Tensor, positive: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Sigmoid focal loss per element (Eq. 17; Lin et al. 2017, Eq. 5).
 
     Args:
-        saliency: `[B, T]`; positive, negative: `[B, P]` clip indices with the positive one more salient.
+        logits: any shape; positive: the same shape, bool.
     """
-    saliency = saliency.float()
-    gap = margin + saliency.gather(1, negative) - saliency.gather(1, positive)
-    return 2 * gap.clamp(min=0).mean()
+    logits = logits.float()
+    sign = positive.to(logits.dtype) * 2 - 1
+    miss = F.softplus(-sign * logits)  # -log of the probability of the right class
+    weight = 0.5 + sign * (alpha - 0.5)
+    return weight * (-sign * logits).sigmoid() ** gamma * miss
 
 
-def saliency_pairs(saliency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Two (positive, negative) pairs of clips per sample: hard inside the moments, easy across their border.
-
-    The hard pair is the highest and the lowest scored relevant clip; the easy one a random relevant and a
-    random irrelevant clip (jayleicn/moment_detr @ b7e553a). Where there is no irrelevant clip the hard pair
-    stands twice.
+def best_overlap(spans: Tensor, target: Tensor, target_mask: Tensor) -> Tensor:
+    """Highest IoU of every prediction with any moment of its video; 0 without moments. Without gradient.
 
     Args:
-        saliency: `[B, T]` targets; mask: `[B, T]` real clips.
+        spans: `[S, B, Q, 2]` (start, end); target: `[B, M, 2]` (start, end); target_mask: `[B, M]`.
 
     Returns:
-        positive and negative clip indices, each `[B, 2]`.
+        `[S, B, Q]`.
     """
-    relevant, irrelevant = (saliency > 0) & mask, (saliency <= 0) & mask
-    # One draw for both choices; a relevant clip never competes with an irrelevant one.
-    noise = torch.rand(saliency.shape, device=saliency.device)
-    hard = torch.where(relevant, saliency, saliency.new_tensor(-1.0)).argmax(1)
-    low = torch.where(relevant, saliency, saliency.new_tensor(1e4)).argmin(1)
-    easy = torch.where(relevant, noise, -1.0).argmax(1)
-    outside = torch.where(irrelevant, noise, -1.0).argmax(1)
-    has_outside = irrelevant.any(1)
-    positive = torch.stack([hard, torch.where(has_outside, easy, hard)], 1)
-    negative = torch.stack([low, torch.where(has_outside, outside, low)], 1)
-    return positive, negative
-
-
-def rank_contrastive_saliency(
-    saliency: Tensor, target: Tensor, mask: Tensor, temperature: float = 0.5
-) -> Tensor:
-    """Rank-contrastive saliency loss (QD-DETR, Eq. 5-6): for each rank r, clips scored >= r against all
-    clips.
-
-    Loop-free over the 11 ranks: the mean log-probability of the clips at or above each rank is a weighted sum
-    over clips whose weights depend on the targets only.
-
-    Args:
-        saliency: `[B, T]` predicted, already with the negative pair's clips appended; target: `[B, T]`
-            (0..12); mask: `[B, T]`.
-
-    Returns:
-        Scalar: the sum over ranks divided by 12, as in wjun0830/QD-DETR @ 56c63b2.
-    """
-    ranks = torch.arange(1, 12, device=target.device)[:, None, None]
-    above = ((target >= ranks) & mask).float()
-    weight = (above / (above.sum(-1, keepdim=True) + 1e-6)).sum(0)
-    log_probability = F.log_softmax((saliency.float() / temperature).masked_fill(~mask, -1e3), -1)
-    return -(weight * log_probability).sum(-1).mean() / 12
-
-
-def negative_pair_saliency(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Saliency of a video with another video's text is pushed to zero (QD-DETR, Eq. 4): -log(1 - sigmoid(s)).
-
-    Args:
-        saliency: `[B, T]` scores of the mismatched pairs; mask: `[B, T]`.
-    """
-    return (F.softplus(saliency.float()) * mask).sum(1).mean()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetLossWeights:
-    """Weights of the set prediction losses (Moment-DETR's and QD-DETR's defaults)."""
-
-    l1: float = 10.0
-    giou: float = 1.0
-    label: float = 4.0
-    background: float = 0.1
+    overlap = iou(spans.detach().unsqueeze(-2), target.unsqueeze(-3))
+    return (overlap * target_mask.unsqueeze(-2)).amax(-1)
 
 
 def set_losses(
-    spans: Tensor, logits: Tensor, batch: Batch, cost: MatchCost, weights: SetLossWeights
+    layers: Mapping[str, Tensor],
+    batch: Batch,
+    label: Callable[[Tensor, Tensor], Tensor] = loss_label,
 ) -> dict[str, Tensor]:
-    """DETR's set prediction losses, summed over decoder layers, each layer matched on its own; one matching
-    call.
+    """DETR's set prediction losses, summed over decoder layers.
 
     Args:
-        spans: `[S, B, Q, 2]`; logits: `[S, B, Q, 2]`, class 0 = foreground.
+        layers: `spans [S, B, Q, 2]` (center, width) and `logits [S, B, Q, 2]`, class 0 = foreground.
+        label: of logits and matched queries `[S, B, Q]` -> `[S]`.
 
     Returns:
-        Weighted `l1`, `giou` and `label`.
+        `l1`, `giou` and `label`, scalars, weighted by `WEIGHTS`.
     """
-    matches = match(spans, logits.float().softmax(-1)[..., 0], batch.spans, batch.span_mask, cost)
-    l1, giou = span_losses(spans, batch.spans, matches)
-    label = foreground_cross_entropy(logits, matches.positive, weights.background)
-    return {
-        "l1": weights.l1 * l1.sum(),
-        "giou": weights.giou * giou.sum(),
-        "label": weights.label * label.sum(),
+    spans, logits = layers["spans"], layers["logits"]
+    matches = match(spans, logits.float().softmax(-1)[..., 0], batch.spans, batch.span_mask, MatchCost())
+    predicted = matches.gather(spans.float())
+    target = batch.spans.expand_as(predicted)
+    losses = {
+        "l1": loss_l1(predicted, target, matches.valid),
+        "giou": loss_giou(cw_to_se(predicted), cw_to_se(target), matches.valid),
+        "label": label(logits, matches.positive),
     }
+    return {name: WEIGHTS[name] * loss.sum() for name, loss in losses.items()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward
 from vtg_lib.layers.dense_stream import ContextAttention, PostNorm, kaiming_
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner
 
 
@@ -25,9 +26,7 @@ class Config(SideTuningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("bottleneck", "rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"e3va.{name}: expected at least 1, got {getattr(self, name)}")
+        self.expect_positive("bottleneck", "rank")
 
 
 class LowRankLinear(nn.Sequential):
@@ -98,3 +97,6 @@ class E3VA(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, Highways(config))
+
+
+ENTRY = ModelEntry(E3VA, Config, published_parameters=2.57)

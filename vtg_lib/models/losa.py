@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.convolution import TemporalConv
 from vtg_lib.layers.dense_stream import DenseStream
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 
@@ -29,11 +30,9 @@ class Config(SideTuningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bottleneck < 1 or self.width % self.bottleneck:
-            raise ValueError(
-                f"losa.bottleneck: expected a divisor of the width {self.width}, got {self.bottleneck}"
-            )
+            self.refuse("bottleneck", f"a divisor of the width {self.width}")
         if self.kernel < 1 or self.kernel % 2 == 0:
-            raise ValueError(f"losa.kernel: expected an odd number of clips, got {self.kernel}")
+            self.refuse("kernel", "an odd number of clips")
 
 
 class ShortRange(nn.Module):
@@ -84,3 +83,6 @@ class LoSA(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, LongShortRange(config))
+
+
+ENTRY = ModelEntry(LoSA, Config, published_parameters=6.4)

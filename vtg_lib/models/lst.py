@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.dense_stream import DenseStream
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 TEMPERATURE = 0.1  # of the gates
@@ -31,9 +32,8 @@ class Config(SideTuningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.reduction < 1 or self.width % (self.reduction * self.heads):
-            raise ValueError(
-                f"lst.reduction: expected a side width (width / reduction) that {self.heads} heads divide, got "
-                f"{self.width} / {self.reduction}"
+            self.refuse(
+                "reduction", f"a divisor of {self.width} that leaves {self.heads} heads a whole width"
             )
 
 
@@ -69,3 +69,6 @@ class LST(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, LadderNetwork(config))
+
+
+ENTRY = ModelEntry(LST, Config, published_parameters=2.04)

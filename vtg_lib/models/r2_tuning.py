@@ -36,7 +36,6 @@ from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import temporal_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
-from vtg_lib.layers.suppression_scores import Suppression
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses.points import (
     at_least_one_clip,
@@ -45,7 +44,8 @@ from vtg_lib.losses.points import (
     point_distance_loss,
     point_targets,
 )
-from vtg_lib.losses.saliency import above_median, clip_cross_entropy, own_video_nce
+from vtg_lib.losses.saliency import above_median, clip_cross_entropy
+from vtg_lib.models.config import ModelEntry, Suppression
 
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -100,13 +100,8 @@ class Config(Suppression):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("pooling", POOLING), ("task", TASKS), ("positive", POSITIVE)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"r2_tuning.{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}"
-                )
-        if self.levels < 1:
-            raise ValueError(f"r2_tuning.levels: expected at least 1, got {self.levels}")
+        self.expect_choice(pooling=POOLING, task=TASKS, positive=POSITIVE)
+        self.expect_positive("levels")
 
 
 POSITIVE = {"relevant": lambda saliency, mask: saliency, "above median": above_median}
@@ -168,7 +163,9 @@ class HighlightTask(nn.Module):
         saliency, mask = batch.saliency * self.config.saliency_scale, batch.video_mask
         return {
             "class": clip_cross_entropy(output.extras["logits"], saliency, mask),
-            "saliency": own_video_nce(output.extras["similarity"], saliency, mask, positive, valid),
+            "saliency": sampled_nce(
+                output.extras["similarity"], saliency, mask, positive, valid, across=False
+            ),
         }
 
 
@@ -298,3 +295,6 @@ class R2Tuning(nn.Module):
         terms["video_align"] = info_nce(chosen, text, valid) / 2
         terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every) / 2
         return {name: getattr(self.config, f"weight_{name}") * term for name, term in terms.items()}
+
+
+ENTRY = ModelEntry(R2Tuning, Config, published_parameters=2.7)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
-from vtg_lib.layers.branch import BranchSizes, SparseInputs
+from vtg_lib.layers.branch import BranchInputs, BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import SAMPLING, initial_offsets
 from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
 from vtg_lib.layers.positions import clip_positions, reference_positions
@@ -31,12 +31,12 @@ from vtg_lib.layers.sparse_stream import (
     class_head,
     span_head,
 )
-from vtg_lib.layers.suppression import soft_nms
+from vtg_lib.layers.suppression import gaussian, lower_scores
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
-from vtg_lib.losses.focal import best_overlap, boundary_losses, focal_loss
 from vtg_lib.losses.matching import MatchCost, match
-from vtg_lib.models.config import Published
-from vtg_lib.spans import inverse_sigmoid
+from vtg_lib.losses.set_prediction import best_overlap, focal_loss
+from vtg_lib.models.config import ModelEntry, Published
+from vtg_lib.spans import cw_to_se, inverse_sigmoid, iou
 
 CONDITIONING = ("raw", "cross", "self", "ffn")
 ROI_BINS = 16  # Tab. A
@@ -92,29 +92,36 @@ class Config(Published):
     nms_sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("attention", ATTENTION),
-            ("sampling", SAMPLING),
-            ("conditioning", CONDITIONING),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"sdst.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}"
-                )
+        self.expect_choice(attention=ATTENTION, sampling=SAMPLING, conditioning=CONDITIONING)
         unknown = [name for name in self.modules if name not in BRANCHES]
         if unknown or len(set(self.modules)) != len(self.modules) or not self.modules:
-            raise ValueError(
-                f"sdst.modules: expected distinct names among {', '.join(BRANCHES)}; got {self.modules!r}"
-            )
-        if self.width % self.heads or self.width % 4:
-            raise ValueError(
-                f"sdst.width: expected a multiple of 4 and of {self.heads} heads, got {self.width}"
-            )
-        for name in ("queries", "levels", "level_stride", "points", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"sdst.{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.droppath < 1:
-            raise ValueError(f"sdst.droppath: expected a probability in [0, 1), got {self.droppath}")
+            self.refuse("modules", f"distinct names among {', '.join(BRANCHES)}")
+        self.expect_positive("queries", "levels", "level_stride", "points", "heads")
+        self.expect_width(4)
+        self.expect_probability("droppath")
+
+
+def detection_losses(output: Output, batch: Batch) -> dict[str, Tensor]:
+    """Focal (Eq. 17), L1 (Eq. 18), IoU (Eq. 19) and actionness losses, summed over levels; one matching.
+
+    Focal, L1 and IoU are averaged over moments, the L1 of actionness over queries. What the paper leaves to
+    its reference [24] is from xlliu7/TadTR @ 983ae14.
+    """
+    spans, logits = output.layers["spans"], output.layers["logits"].float()
+    matches = match(spans, logits.sigmoid(), batch.spans, batch.span_mask, MATCH_COST)
+    moments = batch.span_mask.sum().clamp(min=1)
+    predicted = matches.gather(spans.float())
+    target = batch.spans.expand_as(predicted)
+    l1 = (predicted - target).abs().sum(-1)
+    overlap = iou(cw_to_se(predicted), cw_to_se(target))
+    quality = best_overlap(cw_to_se(spans.float()), cw_to_se(batch.spans), batch.span_mask)
+    error = (output.layers["actionness"].float().sigmoid() - quality).abs()
+    return {
+        "class": focal_loss(logits, matches.positive).sum() / moments,
+        "l1": (l1 * matches.valid).sum() / moments,
+        "iou": ((1 - overlap) * matches.valid).sum() / moments,
+        "actionness": error.sum() / quality[0].numel(),
+    }
 
 
 class SideTuner(nn.Module):
@@ -262,7 +269,8 @@ class SDST(nn.Module):
                 record: dict[str, Tensor] = {}
                 position = reference_positions(references, width).to(x.dtype)
                 masks = keep[len(states)][DenseStream.BRANCHES :]
-                x = tuner.sparse(x, position, references, chunk, prepared, masks, record if trace else None)
+                read = BranchInputs(position, references, chunk, record if trace else None)
+                x = tuner.sparse(x, read, prepared, masks)
                 with full_precision(x):
                     refined = (inverse_sigmoid(references) + self.span_head(x.float())).sigmoid()
                 references = refined.detach()  # each level learns its own step only (Deformable DETR)
@@ -300,7 +308,7 @@ class SDST(nn.Module):
     def post_process(self, output: Output) -> Output:
         """Soft-NMS (App. C.4): the same spans with lowered scores."""
         return dataclasses.replace(
-            output, scores=soft_nms(output.spans, output.scores, self.config.nms_sigma)
+            output, scores=lower_scores(output.spans, output.scores, gaussian(self.config.nms_sigma))
         )
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -315,7 +323,7 @@ class SDST(nn.Module):
         }
         if c.last_level_only:
             weights.pop("layer_align", None)  # every level is the same: nothing to tell apart
-        terms = self._detection(output, batch)
+        terms = detection_losses(output, batch)
         positive, valid = choose_positive(batch.saliency, batch.video_mask, self.training)
         terms["saliency"] = sampled_nce(output.saliency, batch.saliency, batch.video_mask, positive, valid)
         clips, text = output.extras["clips"], output.extras["text"]
@@ -325,19 +333,7 @@ class SDST(nn.Module):
         terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every)
         return {name: weight * terms[name] for name, weight in weights.items()}
 
-    def _detection(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Focal, L1, IoU (mean over moments), actionness L1 (mean over queries), summed over levels; one
-        matching.
-        """
-        spans, logits = output.layers["spans"], output.layers["logits"].float()
-        matches = match(spans, logits.sigmoid(), batch.spans, batch.span_mask, MATCH_COST)
-        moments = batch.span_mask.sum().clamp(min=1)
-        l1, overlap = boundary_losses(spans, batch.spans, matches)
-        quality = best_overlap(spans, batch.spans, batch.span_mask)
-        error = (output.layers["actionness"].float().sigmoid() - quality).abs()
-        return {
-            "class": focal_loss(logits, matches.positive).sum() / moments,
-            "l1": l1 / moments,
-            "iou": overlap / moments,
-            "actionness": error.sum() / quality[0].numel(),
-        }
+
+ENTRY = ModelEntry(
+    SDST, Config, published_parameters=4.1, variants=(("not shared", {"shared": False}, 12.43),)
+)

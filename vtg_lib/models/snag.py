@@ -26,10 +26,10 @@ from vtg_lib.layers.convolution import ConvHead
 from vtg_lib.layers.deformable import sampling_matrix
 from vtg_lib.layers.projections import last_level
 from vtg_lib.layers.pyramid import Points
-from vtg_lib.layers.suppression_greedy import gaussian, greedy_nms, vote
+from vtg_lib.layers.suppression import best_spans, gaussian, greedy_nms, vote
 from vtg_lib.layers.text_encoders import ModulationLayer, TextPool, TextTransformer
-from vtg_lib.losses.regression import REGRESSION, open_targets, smooth_focal_loss
-from vtg_lib.models.config import Published
+from vtg_lib.losses.points import REGRESSION, point_targets, smooth_focal_loss
+from vtg_lib.models.config import ModelEntry, Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 TEXT_ENCODERS = {"transformer": TextTransformer, "pool": TextPool}
@@ -117,18 +117,10 @@ class Config(Published):
     predictions: int = 10
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("text_encoder", TEXT_ENCODERS),
-            ("fusion", FUSION_NORMS),
-            ("regression", REGRESSION),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"snag.{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}"
-                )
-        if self.pyramid_levels < 1 or not 0 < self.overlap <= 1:
-            got = f"{self.pyramid_levels} and {self.overlap}"
-            raise ValueError(f"snag: expected 1 pyramid level or more and an overlap in (0, 1], got {got}")
+        self.expect_choice(text_encoder=TEXT_ENCODERS, fusion=FUSION_NORMS, regression=REGRESSION)
+        self.expect_positive("pyramid_levels")
+        if not 0 < self.overlap <= 1:
+            self.refuse("overlap", "a share in (0, 1]")
 
 
 def resample(video: Tensor, length: Tensor, size: int) -> Tensor:
@@ -271,8 +263,7 @@ class SnAG(nn.Module):
     def post_process(self, output: Output) -> Output:
         """The best candidates, soft-NMS, voting; spans cut to the video."""
         c = self.config
-        scores, best = output.scores.topk(min(c.candidates, output.scores.shape[1]), 1)
-        spans = output.spans.gather(1, best[..., None].expand(-1, -1, 2))
+        spans, scores = best_spans(output.spans, output.scores, c.candidates)
         scores = scores * (scores > LEAST_SCORE)
         chosen, kept = greedy_nms(spans, scores, c.predictions, gaussian(c.nms_sigma), LEAST_SCORE)
         chosen = vote(chosen, spans, scores, c.vote_threshold)
@@ -284,7 +275,7 @@ class SnAG(nn.Module):
         """
         c, points = self.config, output.extras["points"]
         borders = cw_to_se(batch.spans) * output.extras["length"][:, None, None] - 0.5
-        targets = open_targets(points, borders, batch.span_mask, c.radius)
+        targets = point_targets(points, borders, batch.span_mask, c.radius, strict=True)
         focal = smooth_focal_loss(output.layers["logits"][0], targets.positive) * points.valid
         # A point that is not positive may have negative distances to its moment.
         distances = targets.distances.clamp(min=0)
@@ -295,3 +286,6 @@ class SnAG(nn.Module):
         if self.training:
             self.loss_norm.lerp_(targets.positive.sum().clamp(min=1).to(norm.dtype), 1 - NORM_MOMENTUM)
         return {"class": focal.sum() / norm, "regression": c.weight_regression * regression.sum() / norm}
+
+
+ENTRY = ModelEntry(SnAG, Config)

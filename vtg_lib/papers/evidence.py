@@ -194,7 +194,7 @@ def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[
 
 def origin_of(record: Mapping[str, Any]) -> Origin:
     """Where a line of a store comes from."""
-    from vtg_lib.experiments.replay import same_code
+    from vtg_lib.experiments.provenance import same_code
 
     known = record.get("provenance", {})
     device, digest = known.get("device"), known.get("source_digest")
@@ -251,9 +251,9 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
     from the files where they are there, else as `vtg_lib.evaluation.released` has them.
 
     Args:
-        data_root: the folder of real data; default as `vtg_lib.data.data_root`.
+        data_root: the folder of real data; default as `vtg_lib.files.data_root`.
     """
-    from vtg_lib.data import data_root as default_root
+    from vtg_lib.files import data_root as default_root
 
     root = default_root(data_root)
     names = {(name, split) for t in paper.tables for row in t.rows for split, name in row.released.items()}

@@ -22,7 +22,6 @@ from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import append_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
-from vtg_lib.layers.suppression_scores import Suppression
 from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
 from vtg_lib.losses.points import (
     at_least_one_clip,
@@ -31,6 +30,7 @@ from vtg_lib.losses.points import (
     point_distance_loss,
     point_targets,
 )
+from vtg_lib.models.config import Suppression
 
 RADIUS = 1.5  # strides around the middle of a moment within which points predict it
 
@@ -72,12 +72,9 @@ class SideTuningConfig(Suppression):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.heads:
-            raise ValueError(f"width: expected a multiple of {self.heads} heads, got {self.width}")
-        if self.levels < 1:
-            raise ValueError(f"levels: expected at least 1, got {self.levels}")
-        if not 0 <= self.droppath < 1:
-            raise ValueError(f"droppath: expected a probability in [0, 1), got {self.droppath}")
+        self.expect_width()
+        self.expect_positive("levels")
+        self.expect_probability("droppath")
 
 
 @dataclass(frozen=True)
