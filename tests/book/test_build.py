@@ -178,7 +178,8 @@ def test_a_page_with_a_constant_twice_is_no_book(tmp_path, monkeypatch):
             (page / "intro.html").write_text(TWICE)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    (tmp_path / "book").mkdir()
+    for folder in ("notebooks", "book/chapters"):
+        notebook(tmp_path / folder / "01_a.ipynb", [])
     monkeypatch.setattr(book.subprocess, "run", sphinx)
     monkeypatch.setattr(book, "install_assets", lambda root: None)
     with pytest.raises(book.BookError, match=r"intro.html: its scripts declare URL more than once"):

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book import figures as plots
 from vtg_lib.book import tables
+from vtg_lib.book.figures.diagnostics import decoder_layer, decoder_layer_alt
 
 if TYPE_CHECKING:
     import ipywidgets
+
+    from vtg_lib.diagnostics.decoder import Decoded
 
 # A widget has 2 px of margin on either side: without room for them every box around it gets a scroll bar.
 WIDE = "min(100% - 4px, 34rem)"
@@ -198,3 +201,30 @@ def timeline_explorer(
         for index, sample in enumerate(samples)
     }
     return picture_explorer(pictures, description="sample")
+
+
+def layer_explorer(models: Mapping[str, Decoded | None]) -> ipywidgets.VBox:
+    """Step through samples, methods and decoder layers: predictions, matching, ranks, attention, S_attn.
+
+    Args:
+        models: per method, what `vtg_lib.diagnostics.decoder.decode` gave for the same rows.
+
+    Raises:
+        ValueError: a method has no decoder layers or leaves no attention in its trace, or there are no rows.
+    """
+    if lacking := [name for name, found in models.items() if found is None or found.attention is None]:
+        raise ValueError(
+            "layer explorer: expected DETR-style methods with two or more decoder layers and `clip_attention` "
+            f"in the trace, got {', '.join(lacking)}"
+        )
+    known = {name: found for name, found in models.items() if found is not None}
+    pictures = {}
+    for row, annotation in enumerate(next(iter(known.values())).annotations):
+        for name, decoded in known.items():
+            for layer in range(len(decoded.spans)):
+                alt = f"{name}, {decoder_layer_alt(decoded, row, layer)}"
+                element = plots.figure_html(
+                    decoder_layer(decoded, row, layer), alt, f"{annotation['query']}. {alt}"
+                )
+                pictures[f"{row + 1}. {annotation['query'][:34]} | {name} | layer {layer + 1}"] = element
+    return picture_explorer(pictures, description="step")

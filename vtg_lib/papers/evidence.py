@@ -235,7 +235,7 @@ def _released_evidence(
 ) -> Evidence | None:
     values: dict[str, dict[int, float]] = {}
     for column in table.columns:
-        brief = released.get(row.released.get(column.split or "", ""), {})
+        brief = released.get(row.released.get(column.split or "val", ""), {})
         if column.metric is not None and column.metric in brief:
             values[column.name] = {0: float(brief[column.metric])}
     return Evidence(kind=RELEASED, values=values) if values else None
@@ -271,9 +271,9 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
     from the files where they are there, else as `vtg_lib.evaluation.released` has them.
 
     Args:
-        data_root: the folder of real data; default as `vtg_lib.data.data_root`.
+        data_root: the folder of real data; default as `vtg_lib.files.data_root`.
     """
-    from vtg_lib.data import data_root as default_root
+    from vtg_lib.files import data_root as default_root
 
     root = default_root(data_root)
     names = {(name, split) for t in paper.tables for row in t.rows for split, name in row.released.items()}

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import FiniteFloat, StringConstraints
 
 from vtg_lib.data.forms import unknown
-from vtg_lib.papers.statements import RankTests, Statement
+from vtg_lib.papers.ranks import RankTests
+from vtg_lib.papers.statements import Statement
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal["official", "rendered", "sim"]
 Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
+Split = Literal["val", "test"]
 Direction = Literal["grows", "falls"]
 Text = Annotated[str, StringConstraints(min_length=1)]
 EVIDENCE: tuple[str, ...] = get_args(Kind)  # kinds that runs can be, best first
@@ -35,7 +40,7 @@ class Column:
 
     name: str
     dataset: str | None
-    split: str | None
+    split: Split | None
     metric: str | None
 
 
@@ -87,12 +92,12 @@ class Profile(Layer):
         Raises:
             ValueError: the profile does not produce `dataset`.
         """
-        layers: Mapping[str, Layer] = {**self.datasets}
-        if dataset not in layers:
+        layer = next((layer for name, layer in self.datasets.items() if name == dataset), None)
+        if layer is None:
             raise ValueError(
                 f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}"
             )
-        return self.of(model).then(layers[dataset].of(model))
+        return self.of(model).then(layer.of(model))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +119,7 @@ class Row:
     source: Literal["run", "released", "quoted"] = "run"
     model: str | None = None
     overrides: Overrides = field(default_factory=Overrides)
-    released: Mapping[Literal["val", "test"], str] = field(default_factory=dict)
+    released: Mapping[Split, str] = field(default_factory=dict)
     text: Mapping[str, str] = field(default_factory=dict)
     also: Mapping[str, Mapping[str, FiniteFloat]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -227,6 +232,13 @@ class Table:
     def title(self) -> str:
         """See `title_of`."""
         return title_of(self.id)
+
+    def printed(self) -> pd.DataFrame:
+        """The numbers that the paper prints: rows by label, columns by name, NaN where nothing is printed."""
+        import pandas as pd
+
+        data = {row.label: row.paper for row in self.rows if not row.added}
+        return pd.DataFrame.from_dict(data, orient="index", dtype=float)[[c.name for c in self.columns]]
 
     def row(self, label: str) -> Row:
         """The row with this label.

@@ -175,7 +175,7 @@ def generated_gap(chapter: Foundations) -> HTML:
 
 def knob_table() -> HTML:
     """Every knob of the generator and the renderer: its default, and its value in the two kinds of world."""
-    from vtg_lib.data import resolve
+    from vtg_lib.data.knobs import resolve
     from vtg_lib.data.render import RENDER_VERSION
 
     worlds = {kind: resolve({"kind": kind}) for kind in WORLDS}

@@ -23,10 +23,8 @@ from vtg_lib.book.tables import code, frame_html, record_html, render
 if TYPE_CHECKING:
     import ipywidgets
     from IPython.display import HTML, Markdown
-    from torch import nn
 
     from vtg_lib.book.chapter import Chapter
-    from vtg_lib.data.batches import GroundingData
     from vtg_lib.experiments.run import RunResult
 
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
@@ -123,29 +121,30 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     results = chapter.compared[table_id]
     column = column or results.table.primary or results.table.columns[0].name
     reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
-    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else None
-    labels, paper, ours, sd = [], [], [], []
-    for result in results.rows:
-        summary = result.runs[kind].summary(column) if kind is not None and kind in result.runs else None
-        labels.append(result.row.label)
-        paper.append(result.row.paper[column])
-        ours.append(summary.mean if summary is not None and summary.n else None)
-        sd.append(summary.sd if summary is not None and summary.n > 1 else None)
+    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else ""
+    rows = [
+        (result.row.label, printed, ours)
+        for result in results.rows
+        if kind in result.runs
+        and (printed := result.row.paper[column]) is not None
+        and (ours := result.runs[kind].summary(column)).n
+    ]
     title = f"{results.table.title}, {column}"
-    if not any(p is not None and o is not None for p, o in zip(paper, ours, strict=True)):
+    if not rows:
         return not_run(chapter, f"Slope chart of {title}", f"--tables {table_id}")
-    figure = plots.slope_chart(labels, paper, ours, metric=column, ours_sd=sd, evidence=kind or "")
-    told = "; ".join(
-        f"{label}: paper {p:.2f}, ours {o:.2f}"
-        for label, p, o in zip(labels, paper, ours, strict=True)
-        if p is not None and o is not None
+    labels, paper, summaries = zip(*rows, strict=True)
+    figure = plots.slope_chart(
+        labels,
+        paper,
+        [ours.mean for ours in summaries],
+        metric=column,
+        ours_sd=[ours.sd for ours in summaries],
+        evidence=kind,
     )
+    told = "; ".join(f"{label}: paper {printed:.2f}, ours {ours.mean:.2f}" for label, printed, ours in rows)
     alt = f"Slope chart of {title}, each side on its own scale. {told}"
-    return plots.show(
-        figure,
-        alt,
-        f"{title}: the paper's order of rows beside ours; the two sides have scales of their own.",
-    )
+    caption = f"{title}: the paper's order of rows beside ours; the two sides have scales of their own."
+    return plots.show(figure, alt, caption)
 
 
 def not_run(chapter: Chapter, what: str, options: str) -> HTML:
@@ -243,53 +242,3 @@ def training_curves(results: Mapping[str, RunResult], metric: str = "MR-full-mAP
         f"{metric} on validation by epoch: {told}.",
         f"{metric} on validation by epoch, one seed each.",
     )
-
-
-def offset_records(models: Mapping[str, nn.Module], data: GroundingData) -> dict[str, dict[str, Any]]:
-    """`vtg_lib.diagnostics.offset_statistics` of every model that has offsets."""
-    from vtg_lib.diagnostics import offset_statistics
-
-    traced = {name: offset_statistics(model, data) for name, model in models.items()}
-    return {name: record for name, record in traced.items() if record}
-
-
-def offset_figure(records: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """Distributions of the weighted offsets by level and head, with each head's value before training."""
-    from vtg_lib.diagnostics import OFFSET_BINS
-
-    figure = plots.offset_histograms(
-        {name: record["histogram"] for name, record in records.items()},
-        OFFSET_BINS,
-        initial={name: record["initial"] for name, record in records.items()},
-    )
-    told = "; ".join(
-        f"{name}: mean distance from the initial offset {np.mean(record['moved'][0]):.2f} at level 1 and "
-        f"{np.mean(record['moved'][-1]):.2f} at the last; {np.mean(record['beyond']):.0%} lie beyond the borders"
-        for name, record in records.items()
-    )
-    caption = (
-        "Weighted offsets of the queries by refinement level (rows) and head (columns). "
-        "Dashed: before training. Grey: inside the reference's borders."
-    )
-    return plots.show(figure, f"Histograms of weighted offsets by level and head. {told}.", caption)
-
-
-def offset_table(records: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """Per model and level, means over heads: distance from the start, spread, and what lies beyond the
-    borders.
-    """
-    import pandas as pd
-
-    rows = [
-        {
-            "model": name,
-            "level": level + 1,
-            "distance from initial": float(np.mean(record["moved"][level])),
-            "sd": float(np.mean(record["sd"][level])),
-            "weighted offset beyond borders": float(np.mean(record["beyond"][level])),
-            "attention beyond borders": float(np.mean(record["beyond_points"][level])),
-        }
-        for name, record in records.items()
-        for level in range(len(record["moved"]))
-    ]
-    return frame_html(pd.DataFrame(rows), digits=3)
