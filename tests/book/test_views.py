@@ -10,6 +10,7 @@ from vtg_lib.book import PROVENANCE
 from vtg_lib.book.chapter import Chapter
 from vtg_lib.book.parameters import Parameters
 from vtg_lib.book.views import common as views
+from vtg_lib.book.views import diagnostics as diagnostic_views
 from vtg_lib.book.views import dose as dose_views
 from vtg_lib.evaluation.statistics import paired_difference
 from vtg_lib.experiments.sweep import SweepReport
@@ -105,15 +106,14 @@ def test_live_runs_stay_out_of_the_store(chapter):
     assert len(chapter.store) == 0 and not chapter.store.path.exists()
     assert "RDSA" in views.headline({"RDSA": result}).data
     splits = chapter.data(chapter.spec("tab5", "Ours"))
-    records = views.offset_records(
-        {"RDSA": model, "CA": chapter.untrained(chapter.spec("tab5", "Stand. CA"))}, splits["val"]
-    )
+    other = chapter.untrained(chapter.spec("tab5", "Stand. CA"))
+    records = diagnostic_views.measured({"RDSA": model, "CA": other}, splits["val"], "offsets")
     assert list(records) == ["RDSA"]  # standard attention has no offsets
-    assert re.search(
-        r'alt="Histograms of weighted offsets[^"]+RDSA: mean distance', views.offset_figure(records).data
-    )
+    shown = diagnostic_views.figure(chapter, "offsets", records).data
+    assert re.search(r'alt="Weighted offsets by level and head. RDSA \(n = 1\): mean distance', shown)
     levels = chapter.spec("tab5", "Ours").resolved["config"]["levels"]
-    assert views.offset_table(records).data.count('<th scope="row">RDSA</th>') == levels
+    table = diagnostic_views.table(chapter, "offsets", records).data
+    assert table.count('<th scope="row">RDSA</th>') == levels
     record = chapter.provenance()
     assert record["live_specs"] == [result.hash] and record["store_specs"] == []
     assert set(record["data"].values()) == {split.fingerprint for split in splits.values()}

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book import figures as plots
 from vtg_lib.book import tables
+from vtg_lib.book.figures.diagnostics import decoder_layer, decoder_layer_alt
 
 if TYPE_CHECKING:
     import ipywidgets
+
+    from vtg_lib.diagnostics.decoder import DecoderLayer
 
 # A widget has 2 px of margin on either side: without room for them every box around it gets a scroll bar.
 WIDE = "min(100% - 4px, 34rem)"
@@ -198,3 +201,22 @@ def timeline_explorer(
         for index, sample in enumerate(samples)
     }
     return picture_explorer(pictures, description="sample")
+
+
+def layer_explorer(walks: Mapping[str, Sequence[Sequence[DecoderLayer]]]) -> ipywidgets.VBox:
+    """Step through samples, methods and decoder layers: predictions, matching, ranks, attention, S_attn.
+
+    Args:
+        walks: per method, what `vtg_lib.diagnostics.decoder.decoder_layers` gave for the same rows.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    pictures = {}
+    for number, sample in enumerate(zip(*walks.values(), strict=True), 1):
+        for name, layers in zip(walks, sample, strict=True):
+            for layer in layers:
+                alt = f"{name}, {decoder_layer_alt(layer)}"
+                element = plots.figure_html(decoder_layer(layer), alt, f"{layer.query}. {alt}")
+                pictures[f"{number}. {layer.query[:34]} | {name} | layer {layer.layer}"] = element
+    return picture_explorer(pictures, description="step")

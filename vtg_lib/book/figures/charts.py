@@ -1,13 +1,13 @@
-"""Charts of results: rows of a table, curves, dose-response, distributions of offsets."""
+"""Charts of results: rows of a table, curves, dose-response."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vtg_lib.book.figures.style import PAPER, SERIES, empty, series_look, styled, subplots
+from vtg_lib.book.figures.style import PAPER, empty, series_look, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,56 +69,6 @@ def _scaled(values: Sequence[float]) -> np.ndarray:
     for before, after in zip(order[:-1], order[1:], strict=True):
         placed[after] = max(placed[after], placed[before] + gap)
     return placed / max(placed.max(), 1.0)
-
-
-@styled
-def offset_histograms(
-    counts: Mapping[str, Any],
-    edges: Sequence[float] | np.ndarray,
-    *,
-    initial: Mapping[str, Sequence[float]] | None = None,
-) -> Figure:
-    """Distributions of weighted offsets: one row per refinement level, one column per attention head, one
-    colour per method.
-
-    Args:
-        counts: per method, `[levels][heads][bins]` samples; see `vtg_lib.diagnostics.offsets`.
-        edges: `[bins + 1]`, in half widths of the reference: -1 and +1 are its borders.
-        initial: per method, each head's value before training (dashed line).
-    """
-    arrays = {method: np.asarray(values, dtype=float) for method, values in counts.items() if len(values)}
-    if not arrays:
-        figure, axes = subplots(size=(6.4, 1.2))
-        return empty(figure, axes, "no offsets were traced")
-    levels, heads = (max(array.shape[axis] for array in arrays.values()) for axis in (0, 1))
-    figure, axes = subplots(
-        levels, heads, size=(1.0 * heads + 1.0, 0.8 * levels + 0.8), sharex=True, sharey="row", squeeze=False
-    )
-    for level in range(levels):
-        for head in range(heads):
-            cell = axes[level, head]
-            cell.axvspan(-1, 1, color="#f1f1f1", linewidth=0)
-            for index, (method, array) in enumerate(arrays.items()):
-                if level < array.shape[0] and head < array.shape[1]:
-                    share = array[level, head] / max(array[level, head].sum(), 1)
-                    label = method if level == head == 0 else None
-                    cell.stairs(share, edges, color=SERIES[index], linewidth=1.2, label=label)
-                if initial and method in initial and head < len(initial[method]):
-                    cell.axvline(
-                        initial[method][head],
-                        color=SERIES[index],
-                        linestyle=("--", ":")[index % 2],
-                        linewidth=1,
-                    )
-            cell.set_yticks([])
-            cell.grid(False)
-            if level == 0:
-                cell.set_title(f"head {head + 1}")
-            if head == 0:
-                cell.set_ylabel(f"level {level + 1}")
-    figure.supxlabel("weighted offset (−1, +1: the reference's borders)", fontsize=9)
-    figure.legend(loc="outside upper center", ncols=len(arrays), fontsize=8)
-    return figure
 
 
 @styled

@@ -23,10 +23,8 @@ from vtg_lib.book.tables import code, frame_html, record_html, render
 if TYPE_CHECKING:
     import ipywidgets
     from IPython.display import HTML, Markdown
-    from torch import nn
 
     from vtg_lib.book.chapter import Chapter
-    from vtg_lib.data.batches import GroundingData
     from vtg_lib.experiments.run import RunResult
 
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
@@ -244,53 +242,3 @@ def training_curves(results: Mapping[str, RunResult], metric: str = "MR-full-mAP
         f"{metric} on validation by epoch: {told}.",
         f"{metric} on validation by epoch, one seed each.",
     )
-
-
-def offset_records(models: Mapping[str, nn.Module], data: GroundingData) -> dict[str, dict[str, Any]]:
-    """`vtg_lib.diagnostics.offset_statistics` of every model that has offsets."""
-    from vtg_lib.diagnostics import offset_statistics
-
-    traced = {name: offset_statistics(model, data) for name, model in models.items()}
-    return {name: record for name, record in traced.items() if record}
-
-
-def offset_figure(records: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """Distributions of the weighted offsets by level and head, with each head's value before training."""
-    from vtg_lib.diagnostics import OFFSET_BINS
-
-    figure = plots.offset_histograms(
-        {name: record["histogram"] for name, record in records.items()},
-        OFFSET_BINS,
-        initial={name: record["initial"] for name, record in records.items()},
-    )
-    told = "; ".join(
-        f"{name}: mean distance from the initial offset {np.mean(record['moved'][0]):.2f} at level 1 and "
-        f"{np.mean(record['moved'][-1]):.2f} at the last; {np.mean(record['beyond']):.0%} lie beyond the borders"
-        for name, record in records.items()
-    )
-    caption = (
-        "Weighted offsets of the queries by refinement level (rows) and head (columns). "
-        "Dashed: before training. Grey: inside the reference's borders."
-    )
-    return plots.show(figure, f"Histograms of weighted offsets by level and head. {told}.", caption)
-
-
-def offset_table(records: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """Per model and level, means over heads: distance from the start, spread, and what lies beyond the
-    borders.
-    """
-    import pandas as pd
-
-    rows = [
-        {
-            "model": name,
-            "level": level + 1,
-            "distance from initial": float(np.mean(record["moved"][level])),
-            "sd": float(np.mean(record["sd"][level])),
-            "weighted offset beyond borders": float(np.mean(record["beyond"][level])),
-            "attention beyond borders": float(np.mean(record["beyond_points"][level])),
-        }
-        for name, record in records.items()
-        for level in range(len(record["moved"]))
-    ]
-    return frame_html(pd.DataFrame(rows), digits=3)
