@@ -109,7 +109,7 @@ def test_tables_have_mean_and_spread(chapter, records):
     shown = views.table(chapter, "global_local", {"A": [better, worse]}).data
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", shown)
     place = cells.index("class")
-    assert cells[:4] == ["row", "score", "Spearman&#x27;s ρ", "sd of ρ"]
+    assert cells[:4] == ["row", "score", "Spearman&#39;s ρ", "sd of ρ"]
     assert cells[place + 1 : place + 3] == ["0.60", "0.14"] and "class × IoU head" in cells
     assert "layer 3" in views.table(chapter, "attention").data
 
