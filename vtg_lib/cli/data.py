@@ -137,15 +137,14 @@ def data_verify(options: argparse.Namespace) -> Reply:
 
 def data_record(options: argparse.Namespace) -> Reply:
     """`vtg data record`: for maintainers with the real files."""
+    from vtg_lib.book.foundations import record
     from vtg_lib.data import data_root
-    from vtg_lib.evaluation import released as recorded
+    from vtg_lib.evaluation.released import RECORD
 
-    record = recorded.make(data_root(options.data_root))
-    recorded.write(record)
-    counts = {part: len(entries) for part, entries in record.items()}
-    return Reply(
-        value=counts, text=f"{recorded.RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items())
-    )
+    found = record.make(data_root(options.data_root))
+    record.write(found)
+    counts = {part: len(entries) for part, entries in found.items()}
+    return Reply(value=counts, text=f"{RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items()))
 
 
 def _checked(rows: list[dict[str, Any]]) -> Reply:
