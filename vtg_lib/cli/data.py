@@ -165,14 +165,13 @@ def data_verify(
 
 def data_record(*, data_root: DataRoot = None) -> Reply:
     """`vtg data record`: for maintainers with the real files."""
-    from vtg_lib.evaluation import released as recorded
+    from vtg_lib.book.foundations import record
+    from vtg_lib.evaluation.released import RECORD
 
-    record = recorded.make(files.data_root(data_root))
-    recorded.write(record)
-    counts = {part: len(entries) for part, entries in record.items()}
-    return Reply(
-        value=counts, text=f"{recorded.RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items())
-    )
+    found = record.make(files.data_root(data_root))
+    record.write(found)
+    counts = {part: len(entries) for part, entries in found.items()}
+    return Reply(value=counts, text=f"{RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items()))
 
 
 def _checked(rows: list[dict[str, Any]]) -> Reply:
