@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 from vtg_lib.book.tables import render
 from vtg_lib.cli import main as cli
@@ -183,8 +184,9 @@ def test_what_is_not_run_comes_with_its_command():
     for table in ("tabA", "tabD", "tabK", "tabO"):  # nothing to train, a count only, or all there is
         lacking = compared[table].lacking if table == "tabK" else ()
         assert ("vtg sweep" in render(compared[table])) == bool(lacking), table
-    options = cli.build_parser().parse_args(compared["tab5"].command.split()[1:])
-    assert (options.paper, options.profile, options.tables) == ("sdst", "sim", "tab5")
+    words = compared["tab5"].command.split()
+    options = get_command(cli.app).commands[words[1]].make_context("sweep", words[2:]).params
+    assert (options["paper"], options["profile"], options["tables"]) == ("sdst", "sim", "tab5")
 
 
 def test_equal_printed_numbers_decide_nothing():
