@@ -10,7 +10,7 @@ import pytest
 
 from tests.evaluation.test_per_query import world
 from vtg_lib.book import figures as plots
-from vtg_lib.book import markup
+from vtg_lib.book import tables
 from vtg_lib.book.foundations import baselines, data, evaluator, figures, gather, measure, predictions, rows
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.parts import EXAMPLES, PARTS, worked_query
@@ -172,11 +172,11 @@ def test_the_worked_query_fits_its_rule() -> None:
 
 
 def test_tables_are_escaped_turned_and_headed() -> None:
-    lines = [{markup.GROUP: "<g>"}, {"a": "<b>", "x": 1.234, "n": 5}, {"a": "c", "x": None}]
-    shown = markup.table(lines).data
+    lines = [{tables.GROUP: "<g>"}, {"a": "<b>", "x": 1.234, "n": 5}, {"a": "c", "x": None}]
+    shown = tables.table(lines).data
     assert "&lt;b&gt;" in shown and "&lt;g&gt;" in shown and 'colspan="3"' in shown
     assert "<td>1.23</td><td>5</td>" in shown and "<td>–</td><td>–</td>" in shown
-    turned = markup.table([{"a": "p", "x": 1.0}, {"a": "q", "x": 2.0}], across=True, digits=1).data
+    turned = tables.table([{"a": "p", "x": 1.0}, {"a": "q", "x": 2.0}], across=True, digits=1).data
     assert '<th scope="col">p</th><th scope="col">q</th>' in turned and "<td>1.0</td><td>2.0</td>" in turned
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from vtg_lib.book import ordering
 from vtg_lib.papers import load_paper, row_spec
-from vtg_lib.papers.evidence import NOISE, ONE_SEED, REVERSED, SAME, compare
+from vtg_lib.papers.evidence import compare
+from vtg_lib.papers.verdict import NOISE, ONE_SEED, REVERSED, SAME
 
 PAPER = load_paper("sdst")
 COLUMN = "val mAP"

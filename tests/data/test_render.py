@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vtg_lib.data import feature_dims, load_data, real_rows, resolve
+from vtg_lib.data import feature_dims, load_data, real_rows
 from vtg_lib.data.batches import targets
 from vtg_lib.data.generate import WorldConfig, generate
+from vtg_lib.data.knobs import resolve
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, content_stem
 
 TINY = {"kind": "sim", "semantic_dim": 24, "motion_dim": 12, "train": 40, "val": 20, "clips": 20}
@@ -187,7 +188,9 @@ def test_a_world_may_have_a_test_split():
 def test_worlds_like_other_data_sets():
     assert resolve({"kind": "sim", "dataset": "qvhighlights"}) == resolve({"kind": "sim"})
     charades, tacos = (
-        load_data({"kind": "sim", "train": 400, "val": 2, "dataset": name})["train"]
+        load_data(
+            {"kind": "sim", "train": 400, "val": 2, "dataset": name, "semantic_dim": 8, "motion_dim": 4}
+        )["train"]
         for name in ("charades_sta", "tacos")
     )
     for split, share in ((charades, 0.25), (tacos, 0.06)):  # of the video, in the median

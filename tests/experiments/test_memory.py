@@ -8,16 +8,17 @@ import json
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from vtg_lib.book.chapter import Chapter
-from vtg_lib.book.views import common as views
+from vtg_lib.book.views import efficiency as views
 from vtg_lib.cli.main import main
+from vtg_lib.cli.runs import _bench_spec
 from vtg_lib.experiments.bench import memory as efficiency
-from vtg_lib.experiments.bench import steps as bench_steps
+from vtg_lib.experiments.bench.steps import Step
+from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.files import ROOT
 from vtg_lib.papers import load_paper
 from vtg_lib.papers.evidence import compare
@@ -55,7 +56,7 @@ def cells(page: str, label: str) -> list[list[str]]:
 
 
 def page(table: str, *records: dict) -> str:
-    return efficiency.table_html(compare(load_paper("sdst"), [], [table])[table], records)
+    return views.table_html(compare(load_paper("sdst"), [], [table])[table], records)
 
 
 # -------------------------------------------------------------------------------------------------------- the
@@ -77,7 +78,7 @@ def test_one_line_per_model_device_and_precision(tmp_path):
     assert len(kept) == len(path.read_text().splitlines()) == 4
     (replaced,) = [r for r in kept if r["model"] == "sdst" and r["precision"] == "float32"]
     assert replaced["iterations_per_s"] == 9.0
-    assert not path.with_suffix(".tmp").exists()
+    assert not [other for other in path.parent.iterdir() if other.suffix == ".tmp"]
 
 
 def test_a_failing_save_leaves_the_file_as_it_was(tmp_path, monkeypatch):
@@ -92,7 +93,7 @@ def test_a_failing_save_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(efficiency.os, "replace", full)
+    monkeypatch.setattr(efficiency, "atomic_write", full)
     with pytest.raises(OSError, match="disk full"):
         efficiency.save(record("qd_detr"), path)
     assert path.read_text() == before
@@ -105,86 +106,57 @@ def test_a_failing_save_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 # measurement
 
 
-@pytest.fixture
-def small(monkeypatch):
-    from vtg_lib import data, models
+SMALL = {
+    "model": "moment_detr",
+    "config": {"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8},
+    "data": {"clips": 8, "semantic_dim": 8, "motion_dim": 4},
+    "train": {"batch_size": 4},
+}
 
-    knobs = {"train": 8, "val": 4, "clips": 8, "semantic_dim": 8, "motion_dim": 4}
-    config = {"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8}
-    sizes = []
 
-    def prepare(model, size, device):
-        sizes.append(size)
-        network = models.build(model, config).to(device).train()
-        return bench_steps.Bench(
-            model=network, data=data.load_data(knobs)["train"], batch_size=4, device=device
-        )
-
-    monkeypatch.setattr(bench_steps, "prepare", prepare)
+def test_a_measurement_is_a_whole_record_and_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(efficiency, "SECONDS", 0.0)
-    return sizes
-
-
-def test_a_measurement_is_a_whole_record_and_trains(small, tmp_path, monkeypatch):
-    from vtg_lib.experiments.training import _Trainer
-
     steps = []
-    original = _Trainer._step
-    monkeypatch.setattr(
-        _Trainer, "_step", lambda self, index: steps.append(len(index)) or original(self, index)
-    )
-    found = efficiency.measure_here("moment_detr", "cpu", "float32")
+    original = Step.__call__
+    monkeypatch.setattr(Step, "__call__", lambda self: steps.append(1) or original(self))
+    found = efficiency.measure_here(RunSpec.from_dict(SMALL), "cpu")
     efficiency.save(found, tmp_path / "e.jsonl")
     assert efficiency.load(tmp_path / "e.jsonl") == [json.loads(json.dumps(found))]
-    assert (
-        small == ["paper"]
-        and steps == [4] * (2 + efficiency.LEAST_STEPS)
-        and found["steps"] == efficiency.LEAST_STEPS
-    )
-    assert (
-        found["batch"]["video"] == [4, 8, 12]
-        and found["iterations_per_s"] > 0
-        and found["peak_memory_mb"] > 50
-    )
+    assert len(steps) >= efficiency.WARMUP + found["steps"] > efficiency.WARMUP
+    assert found["batch"] == {"samples": 4, "video": [4, 8, 12], "text": [4, found["batch"]["text"][1], 8]}
+    assert found["iterations_per_s"] > 0 and found["peak_memory_mb"] > 50 and found["size"] == "paper"
     assert found["memory"] in (efficiency.RESIDENT, efficiency.RESIDENT_WHOLE) and "thread" in found["device"]
 
 
+def test_a_step_changes_the_weights():
+    step = Step(RunSpec.from_dict(SMALL), "cpu")
+    before = [p.clone() for p in step.model.parameters()]
+    step()
+    assert any(not (p == q).all() for p, q in zip(step.model.parameters(), before, strict=True))
+
+
 def test_peak_is_of_this_process_and_can_start_anew():
-    if efficiency._forget_peak() != efficiency.RESIDENT:
+    if efficiency.forget_peak("cpu") != efficiency.RESIDENT:
         pytest.skip("this system cannot forget a peak")
     block = np.ones(64 * 2**17)  # 64 MiB, touched, which a child does not inherit
     code = (
         "import numpy, vtg_lib.experiments.bench.memory as e\n"
-        "large = numpy.ones(64 * 2**17); print(e.peak_resident_mb())\n"
-        "del large; e._forget_peak(); print(e.peak_resident_mb())\n"
-        "large = numpy.ones(32 * 2**17); print(e.peak_resident_mb())"
+        "large = numpy.ones(64 * 2**17); print(e.peak_mb('cpu'))\n"
+        "del large; e.forget_peak('cpu'); print(e.peak_mb('cpu'))\n"
+        "large = numpy.ones(32 * 2**17); print(e.peak_mb('cpu'))"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     first, forgotten, second = map(float, child.stdout.split())
     assert first - forgotten > 48 and second - forgotten > 24 and len(block)
-    assert forgotten < 60 < efficiency.peak_resident_mb()
+    assert forgotten < 60 < efficiency.peak_mb("cpu")
 
 
-def test_measure_asks_a_fresh_process_and_reports_its_failure(monkeypatch):
-    commands = []
-
-    def run(command, **_):
-        commands.append(command)
-        return SimpleNamespace(
-            returncode=len(commands) - 1, stdout=f"noise\n{json.dumps(record())}\n", stderr="x\nno memory\n"
-        )
-
-    monkeypatch.setattr(efficiency.subprocess, "run", run)
-    assert efficiency.measure("sdst", "cpu") == record()
-    assert commands[0][1:] == ["-m", "vtg_lib.experiments.bench.memory", "sdst", "cpu", "float32"]
-    with pytest.raises(ValueError, match="measuring sdst on cpu failed .*no memory"):
-        efficiency.measure("sdst", "cpu")
-    wrong = {"nobody": ("nobody", "cpu"), "int8": ("sdst", "cpu", "int8"), "CUDA": ("sdst", "cpu", "float16")}
-    for message, arguments in wrong.items():
-        with pytest.raises(ValueError, match=message):
-            efficiency.measure(*arguments)
-    assert len(commands) == 2
-    assert efficiency.default_precision("cuda:0") == "float16"
+def test_measure_asks_a_fresh_process_and_reports_its_failure():
+    large = RunSpec.from_dict(SMALL | {"train": {"batch_size": 2, "precision": "float16"}})
+    with pytest.raises(ValueError, match="measuring moment_detr on cpu failed: .*CUDA"):
+        efficiency.measure(large, "cpu")
+    with pytest.raises(ValueError, match="measuring nobody on cpu failed: .*expected one of"):
+        efficiency.measure(RunSpec(model="nobody"), "cpu")
 
 
 def test_bench_record_writes_the_line(tmp_path, monkeypatch, capsys):
@@ -194,7 +166,10 @@ def test_bench_record_writes_the_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(efficiency.save, "__defaults__", (path,))
     assert main(["bench", "--record", "--model", "sdst", "--precision", "bfloat16", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == record() and efficiency.load(path) == [record()]
-    assert asked == [("sdst", "cpu", "bfloat16")]
+    ((spec, device),) = asked
+    assert (spec.model, spec.train.precision, device) == ("sdst", "bfloat16", "cpu")
+    assert spec.data["clips"] == 75 and spec.train.batch_size == 32
+    assert _bench_spec("sdst", "sim").train.batch_size == 16
     for wrong in (["--record", "--size", "sim"], ["--record", "--only", "step"], ["--precision", "float32"]):
         assert main(["bench", *wrong]) == 1 and "--record" in capsys.readouterr().err
 

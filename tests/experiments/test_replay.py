@@ -4,10 +4,11 @@ import copy
 import dataclasses
 
 import pytest
+from tiny import at
 
 from vtg_lib.experiments import replay as module
-from vtg_lib.experiments.provenance import device_name
-from vtg_lib.experiments.replay import SameCode, cover, due, replay, replay_all
+from vtg_lib.experiments.provenance import SameCode, device_name
+from vtg_lib.experiments.replay import cover, due, replay, replay_all
 from vtg_lib.experiments.run import run
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
@@ -22,9 +23,7 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    return run(
-        RunSpec.from_dict(SPEC), checkpoint_root=tmp_path_factory.mktemp("cache"), progress=False
-    ).to_dict()
+    return run(RunSpec.from_dict(SPEC), None, at(tmp_path_factory.mktemp("cache"))).to_dict()
 
 
 def of_digest(record, digest, **config):
@@ -46,6 +45,18 @@ def test_what_is_due(record):
     other = copy.deepcopy(old)
     other["provenance"]["device"] = "another processor, 1 thread(s)"
     assert due([elsewhere, other]) == []
+
+
+def test_what_todays_code_has_replayed_is_not_due_again(record, tmp_path):
+    old = of_digest(record, "old")
+    path, today = tmp_path / "replays.jsonl", record["provenance"]["source_digest"]
+    alike, other = {**old, "hash": "alike"}, {**of_digest(record, "old", tef=False), "hash": "other"}
+    assert due([old, alike], replays=path) == [old]
+    Store(path).append({"hash": record["hash"], "earlier": "old", "now": "yesterday"})
+    assert due([old, alike], replays=path) == [old]
+    Store(path).append({"hash": record["hash"], "earlier": "old", "now": today})
+    assert due([old, alike], replays=path) == []  # nor is another run with the same choices
+    assert due([old, alike, other], replays=path) == [other]
 
 
 def test_every_choice_is_covered_and_numbers_are_none(record):

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from tiny import at
 
 from vtg_lib import models
 from vtg_lib.experiments import provenance
 from vtg_lib.experiments import run as runs
 from vtg_lib.experiments.checkpoint import load_checkpoint
+from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.run import (
     PausedError,
     build_model,
@@ -30,7 +32,6 @@ from vtg_lib.experiments.run import (
 )
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
-from vtg_lib.experiments.training import TrainConfig
 from vtg_lib.models import MODELS, initialisation
 from vtg_lib.models.config import ModelEntry
 from vtg_lib.papers import load_paper, paper_keys, row_spec
@@ -93,7 +94,7 @@ def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Pa
 
     def changes(name: str) -> bool:
         path, before = package / f"{name}.py", len(seen)
-        path.write_text(path.read_text() + "CHANGED = 1\n")
+        path.write_text(path.read_text() + f"CHANGED = {name!r}\n")
         seen.add(digest("vtg_lib.models.sdst"))
         return len(seen) > before
 
@@ -135,9 +136,15 @@ def test_spec_survives_json_and_pickle():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"seed": 0}, "model is required"),
-        ({"model": "moment_detr", "sead": 1}, "unknown fields .'sead'"),
-        ({"model": "moment_detr", "train": {"epoch": 1}}, "unknown fields .'epoch'. in train"),
+        ({"seed": 0}, "run spec: expected field 'model', which is missing; got seed"),
+        ({"model": "moment_detr", "sead": 1}, "unknown field 'sead'; did you mean 'seed'"),
+        (
+            {"model": "moment_detr", "train": {"epoch": 1}},
+            "run spec, train: unknown field 'epoch'; did you mean 'epochs'",
+        ),
+        ({"model": "moment_detr", "train": {"epochs": 1.5}}, "train, epochs: expected .*, got 1.5"),
+        ({"model": "moment_detr", "seed": "1"}, "run spec, seed: expected a whole number, got '1'"),
+        ({"model": "moment_detr", "data": ["kind"]}, "run spec, data: expected a mapping, got"),
         ({"model": "moment_detr", "config": {"widht": 1}}, "widht"),
         ({"model": "nobody"}, "nobody"),
         ({"model": "moment_detr", "renderer": "render v0"}, "made for 'render v0'"),
@@ -154,7 +161,7 @@ def test_bad_specs_are_refused(value: dict, message: str):
 
 def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
     store = Store(tmp_path / "s.jsonl")
-    result = run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    result = run(tiny_model, store, at(tmp_path))
     assert set(result.metrics) == {"val", "last"} and "MR-full-mAP" in result.metrics["val"]
     assert result.curves["epoch"] == [1, 2] and "loss/span" in result.curves
     origin = result.provenance
@@ -172,15 +179,15 @@ def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_m
     assert origin["data_fingerprint"] == {"train": "tiny-24-0", "val": "tiny-12-1"}
     assert not list((tmp_path / "runs").glob("*/*"))  # the checkpoint is gone
     monkeypatch.setattr(runs, "_train", None)  # training again would fail
-    assert run(tiny_model, store, checkpoint_root=tmp_path) == result
+    assert run(tiny_model, store, at(tmp_path)) == result
     assert find(Store(store.path), tiny_model) == result
 
 
 def test_rerun_adds_a_line_and_gives_the_same_numbers(tmp_path: Path, tiny_model: RunSpec):
     store = Store(tmp_path / "s.jsonl")
-    first = run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    first = run(tiny_model, store, at(tmp_path))
     torch.randn(7)  # whatever happened before a run does not matter
-    second = run(tiny_model, store, checkpoint_root=tmp_path, progress=False, rerun=True)
+    second = run(tiny_model, store, at(tmp_path, rerun=True))
     assert first.metrics == second.metrics and first.curves == second.curves
     assert len(store.path.read_text().splitlines()) == 2 and len(store) == 1
 
@@ -189,11 +196,11 @@ def test_a_run_that_another_process_finishes_meanwhile_is_not_trained(
     tmp_path: Path, tiny_model: RunSpec, monkeypatch
 ):
     path = tmp_path / "s.jsonl"
-    result = run(tiny_model, checkpoint_root=tmp_path, progress=False)
+    result = run(tiny_model, None, at(tmp_path))
     monkeypatch.setattr(runs, "_train", None)  # training again would fail
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        with runs.locked(run_folder(tiny_model, "cpu", tmp_path)):
-            job = thread.submit(run, tiny_model, Store(path), checkpoint_root=tmp_path, append=False)
+        with runs.locked(run_folder(tiny_model, at(tmp_path))):
+            job = thread.submit(run, tiny_model, Store(path), at(tmp_path), append=False)
             with pytest.raises(concurrent.futures.TimeoutError):
                 job.result(timeout=0.3)
             Store(path).append(result.to_dict())
@@ -201,25 +208,25 @@ def test_a_run_that_another_process_finishes_meanwhile_is_not_trained(
 
 
 def test_a_paused_run_goes_on_with_the_same_numbers(tmp_path: Path, tiny_model: RunSpec):
-    whole = run(tiny_model, checkpoint_root=tmp_path / "a", progress=False)
+    whole = run(tiny_model, None, at(tmp_path / "a"))
     with pytest.raises(PausedError, match="paused after epoch 1 of 2"):
-        run(tiny_model, checkpoint_root=tmp_path / "b", progress=False, deadline=1.0)
-    rest = run(tiny_model, checkpoint_root=tmp_path / "b", progress=False)
+        run(tiny_model, None, at(tmp_path / "b", deadline=1.0))
+    rest = run(tiny_model, None, at(tmp_path / "b"))
     assert rest.provenance["resumed_from"] == 1
     assert rest.metrics == whole.metrics and rest.curves == whole.curves
 
 
 def test_a_checkpoint_of_other_code_is_not_continued(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
     with pytest.raises(PausedError):
-        run(tiny_model, checkpoint_root=tmp_path, progress=False, deadline=1.0)
-    monkeypatch.setattr(runs, "source_digest", lambda module: "changed")
+        run(tiny_model, None, at(tmp_path, deadline=1.0))
+    monkeypatch.setattr(runs, "model_digest", lambda module: "changed")
     with pytest.warns(UserWarning, match="the code changed"):
-        assert run(tiny_model, checkpoint_root=tmp_path, progress=False).provenance["resumed_from"] == 0
+        assert run(tiny_model, None, at(tmp_path)).provenance["resumed_from"] == 0
 
 
 def test_a_line_written_before_a_config_gained_a_field_still_counts(tmp_path: Path, tiny_model: RunSpec):
     store = Store(tmp_path / "s.jsonl")
-    record = run(tiny_model, checkpoint_root=tmp_path, progress=False).to_dict()
+    record = run(tiny_model, None, at(tmp_path)).to_dict()
     del record["spec"]["config"]["dropout"]
     store.append({**record, "hash": "000000000000"})
     found = find(store, tiny_model)
@@ -229,30 +236,30 @@ def test_a_line_written_before_a_config_gained_a_field_still_counts(tmp_path: Pa
 
 def test_weights_are_kept_on_request(tmp_path: Path, tiny_model: RunSpec):
     store = Store(tmp_path / "s.jsonl")
-    run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
-    model = trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
-    assert (run_folder(tiny_model, "cpu", tmp_path) / "weights.pt").exists()
+    run(tiny_model, store, at(tmp_path))
+    model = trained_model(tiny_model, at(tmp_path))
+    assert (run_folder(tiny_model, at(tmp_path)) / "weights.pt").exists()
     assert not torch.equal(model.clip.weight, build_model(tiny_model).clip.weight)
     assert len(store.path.read_text().splitlines()) == 1
 
 
 def test_weights_of_other_code_are_trained_again(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
-    weights = run_folder(tiny_model, "cpu", tmp_path) / "weights.pt"
-    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+    weights = run_folder(tiny_model, at(tmp_path)) / "weights.pt"
+    trained_model(tiny_model, at(tmp_path))
     first = weights.read_bytes()
-    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+    trained_model(tiny_model, at(tmp_path))
     assert weights.read_bytes() == first
-    monkeypatch.setattr(runs, "source_digest", lambda module: "changed")
-    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+    monkeypatch.setattr(runs, "model_digest", lambda module: "changed")
+    trained_model(tiny_model, at(tmp_path))
     assert load_checkpoint(weights)["source_digest"] == "changed"
     monkeypatch.setattr(runs, "_train", None)  # training again would fail
-    trained_model(tiny_model, checkpoint_root=tmp_path, progress=False)
+    trained_model(tiny_model, at(tmp_path))
 
 
 def test_weights_survive_a_run_that_does_not_keep_its_own(tmp_path: Path, tiny_model: RunSpec):
-    run(tiny_model, checkpoint_root=tmp_path, progress=False, keep_weights=True)
-    run(tiny_model, checkpoint_root=tmp_path, progress=False)
-    assert [path.name for path in run_folder(tiny_model, "cpu", tmp_path).iterdir()] == ["weights.pt"]
+    run(tiny_model, None, at(tmp_path), keep_weights=True)
+    run(tiny_model, None, at(tmp_path))
+    assert [path.name for path in run_folder(tiny_model, at(tmp_path)).iterdir()] == ["weights.pt"]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +287,7 @@ def test_features_that_do_not_fit_the_model_are_refused_with_the_knobs_to_set(
 ):
     spec = RunSpec(model=model, config=config, data={"train": 4, "val": 4, "clips": 8, **data}, train=TRAIN)
     with pytest.raises(ValueError, match=message):
-        run(spec, checkpoint_root=tmp_path, progress=False)
+        run(spec, None, at(tmp_path))
 
 
 def test_diagnostics_are_taken_before_and_after(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
@@ -290,15 +297,15 @@ def test_diagnostics_are_taken_before_and_after(tmp_path: Path, tiny_model: RunS
         diagnostics.DIAGNOSTICS, "norm", lambda model, data: {"norm": model.clip.weight.norm().item()}
     )
     store = Store(tmp_path / "s.jsonl")
-    plain = run(tiny_model, store, checkpoint_root=tmp_path, progress=False)
+    plain = run(tiny_model, store, at(tmp_path))
     asking = dataclasses.replace(tiny_model, diagnostics=("norm",))
     assert find(store, asking) is None  # the stored line lacks it
-    result = run(asking, store, checkpoint_root=tmp_path, progress=False)
+    result = run(asking, store, at(tmp_path))
     assert result.diagnostics["norm"]["before"] != result.diagnostics["norm"]["after"]
     assert result.metrics == plain.metrics  # looking changes nothing
     assert find(store, tiny_model) == result
     with pytest.raises(ValueError, match="diagnostics: expected some of"):
-        run(dataclasses.replace(tiny_model, diagnostics=("none",)), checkpoint_root=tmp_path, progress=False)
+        run(dataclasses.replace(tiny_model, diagnostics=("none",)), None, at(tmp_path))
 
 
 def test_curves_are_thinned_to_the_evaluated_epochs():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,20 +17,28 @@ import pytest
 import torch
 from tiny import Config, TinyModel, tiny_data, without_labels
 
-from vtg_lib.experiments import checkpoint as checkpoint_module
+from vtg_lib import files
 from vtg_lib.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from vtg_lib.experiments.training import NonFiniteLossError, TrainConfig, TrainOutcome, train
+from vtg_lib.experiments.config import TrainConfig
+from vtg_lib.experiments.machine import Machine
+from vtg_lib.experiments.training import NonFiniteLossError, TrainOutcome, train
 from vtg_lib.models.inference import autocast, evaluate_model, predict, to_float32
 
 CONFIG = TrainConfig(epochs=6, batch_size=8, learning_rate=1e-2, eval_every=2)
+QUIET = Machine(progress=False)
 
 
 def fit(
-    config: TrainConfig = CONFIG, *, seed: int = 0, model: TinyModel | None = None, **options
+    config: TrainConfig = CONFIG,
+    *,
+    seed: int = 0,
+    model: TinyModel | None = None,
+    machine: Machine = QUIET,
+    **options,
 ) -> TrainOutcome:
     torch.manual_seed(seed)
     model = model or TinyModel(Config())
-    return train(model, tiny_data(24), tiny_data(12, 1), config, seed=seed, progress=False, **options)
+    return train(model, tiny_data(24), tiny_data(12, 1), config, seed=seed, machine=machine, **options)
 
 
 def same(first: TrainOutcome, second: TrainOutcome) -> bool:
@@ -84,15 +93,20 @@ def test_stopped_and_resumed_gives_the_same_numbers(tmp_path: Path):
 
 
 def test_deadline_pauses_with_a_checkpoint(tmp_path: Path):
-    assert not fit(checkpoint_dir=tmp_path, deadline=time.time() - 1).finished
+    assert not fit(
+        checkpoint_dir=tmp_path, machine=Machine(progress=False, deadline=time.time() - 1)
+    ).finished
     assert fit(checkpoint_dir=tmp_path).resumed_from == 1
 
 
 KILLED = """
 import json, os, signal, sys
+from pathlib import Path
 from tiny import Config, TinyModel, tiny_data
 import torch
-from vtg_lib.experiments.training import TrainConfig, train
+from vtg_lib.experiments.machine import Machine
+from vtg_lib.experiments.config import TrainConfig
+from vtg_lib.experiments.training import train
 
 class Suicidal(TinyModel):
     steps = 0
@@ -105,8 +119,8 @@ class Suicidal(TinyModel):
 torch.manual_seed(0)
 model = Suicidal(Config())
 config = TrainConfig(epochs=6, batch_size=8, learning_rate=1e-2, eval_every=2)
-outcome = train(model, tiny_data(24), tiny_data(12, 1), config, seed=0, progress=False,
-                checkpoint_dir=sys.argv[1], checkpoint_every_s=0)
+outcome = train(model, tiny_data(24), tiny_data(12, 1), config, seed=0,
+                machine=Machine(progress=False), checkpoint_dir=Path(sys.argv[1]), checkpoint_every_s=0)
 print(json.dumps([outcome.curves, outcome.best, outcome.best_epoch, outcome.resumed_from,
                   [p.double().sum().item() for p in model.parameters()]]))
 """
@@ -125,7 +139,7 @@ def test_killed_with_sigkill_and_resumed_gives_the_same_numbers(tmp_path: Path):
     assert resumed.returncode == 0, resumed.stderr
     torch.manual_seed(0)
     model = TinyModel(Config())
-    whole = train(model, tiny_data(24), tiny_data(12, 1), CONFIG, seed=0, progress=False)
+    whole = train(model, tiny_data(24), tiny_data(12, 1), CONFIG, seed=0, machine=QUIET)
     weights = [p.double().sum().item() for p in model.parameters()]
     assert str(json.loads(resumed.stdout)) == str([whole.curves, whole.best, whole.best_epoch, 3, weights])
 
@@ -159,7 +173,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: py
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CheckpointError, match="disk is full.*previous checkpoint is kept.*VTG_CACHE"):
         save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 1}
@@ -192,15 +206,18 @@ def test_schedules():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "train.epochs must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "must be positive"),
-        ({"clip_norm": -1.0}, "must not be negative"),
-        ({"warmup_ratio": 1.0}, r"\[0, 1\)"),
+        ({"epochs": 0}, "train.epochs: expected greater than or equal to 1, got 0"),
+        ({"learning_rate": 0.0}, "train.learning_rate: expected greater than 0, got 0"),
+        ({"learning_rate": math.inf}, "train.learning_rate: expected a finite number, got inf"),
+        ({"clip_norm": -1.0}, "train.clip_norm: expected greater than or equal to 0, got -1"),
+        ({"warmup_ratio": 1.0}, "train.warmup_ratio: expected less than 1, got 1"),
         ({"warmup_ratio": 0.1, "warmup_steps": 5}, "not both"),
-        ({"precision": "fp16"}, "float32, bfloat16, float16, got 'fp16'"),
-        ({"schedule": "linear"}, "step, cosine, constant"),
-        ({"epochs": 1.5}, "train.epochs: expected int, got 1.5"),
-        ({"learning_rate": "fast"}, "train.learning_rate: expected float, got 'fast'"),
+        ({"precision": "fp16"}, "'float32', 'bfloat16' or 'float16', got 'fp16'"),
+        ({"schedule": "linear"}, "'step', 'cosine' or 'constant'"),
+        ({"epochs": 1.5}, "train.epochs: expected a whole number, got 1.5"),
+        ({"epochs": True}, "train.epochs: expected a whole number, got True"),
+        ({"compile": "yes"}, "train.compile: expected true or false, got 'yes'"),
+        ({"learning_rate": "fast"}, "train.learning_rate: expected a number, got 'fast'"),
     ],
 )
 def test_bad_settings_say_what_was_expected(change: dict, message: str):
@@ -263,8 +280,8 @@ def test_data_without_saliency_is_also_judged_by_recall_and_miou():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_on_a_gpu(precision: str, tmp_path: Path):
     config = dataclasses.replace(CONFIG, precision=precision)
-    fit(config, device="cuda", checkpoint_dir=tmp_path, stop_after=2)
-    outcome = fit(config, device="cuda", checkpoint_dir=tmp_path)
+    fit(config, machine=Machine(device="cuda", progress=False), checkpoint_dir=tmp_path, stop_after=2)
+    outcome = fit(config, machine=Machine(device="cuda", progress=False), checkpoint_dir=tmp_path)
     assert outcome.finished and outcome.resumed_from == 2
     assert outcome.memory["peak_memory_mb"] > 0 and "process_peak_mb" not in outcome.memory
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import dataclasses
 import datetime
 import functools
 import importlib.metadata
-import json
-import multiprocessing
-import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.book.parameters import Parameters, check_names, executed_cells, injected_names
+from vtg_lib.book.parameters import LIVE, Parameters, executed_cells, injected_names
+from vtg_lib.experiments.machine import Machine
+from vtg_lib.experiments.pool import process_pool
 from vtg_lib.experiments.provenance import usable_cores
-from vtg_lib.files import RESULTS
+from vtg_lib.files import ANNOTATIONS, RESULTS
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from vtg_lib.papers import Profile
     from vtg_lib.papers.evidence import TableResults
 
-PROVENANCE = "vtg_provenance"  # the key of the footer's record in its output's metadata
-LIVE = ("smoke", "quick")  # profiles whose runs are trained in the chapter and kept out of the run store
 PAPER_SIZE = ("rendered", "official")  # profiles that train at the paper's size, which takes a GPU
 
 
@@ -56,9 +53,7 @@ class Chapter:
         if parameters.device == "cpu":
             import torch
 
-            torch.set_num_threads(
-                1
-            )  # models this small lose time to threads; more runs at once use the cores
+            torch.set_num_threads(1)  # small models lose time to threads; more runs at once use the cores
         self.parameters = parameters
         self.paper = load_paper(key)
         self.started = time.time()
@@ -82,22 +77,23 @@ class Chapter:
             ParameterError: a parameter is unknown (papermill injected it under another name) or its value is
                 bad.
         """
-        check_names([*parameters, *injected_names(executed_cells())])
-        return cls(key, Parameters.parse(**parameters))
+        injected = dict.fromkeys(injected_names(executed_cells()))
+        return cls(key, Parameters.parse(**injected | parameters))
 
     def _possible(self, profile: str) -> str:
         """`profile`, or `quick` where what it needs is not there; notes in `missing` what was not found."""
         annotated = _annotated(self.parameters.data_root)
         if "qvhighlights" not in annotated:
             self.missing.append(
-                "No real annotations of QVHighlights were found, so nothing could be scored anew against them: `vtg data fetch "
-                "qvhighlights` gets them, and `released_predictions` the predictions that authors published."
+                "No real annotations of QVHighlights were found, so nothing could be scored anew against "
+                "them: `vtg data fetch qvhighlights` gets them, and `released_predictions` the predictions "
+                "that authors published."
             )
         instead = "This execution ran `quick` instead and shows the best evidence in the run store."
         if profile != "quick" and profile not in self.paper.profiles:
             self.missing.append(
-                f"Profile `{profile}` is not set up for this paper: its features have no public download that "
-                f"`vtg data list` knows. {instead}"
+                f"Profile `{profile}` is not set up for this paper: its features have no public download "
+                f"that `vtg data list` knows. {instead}"
             )
             return "quick"
         if profile not in PAPER_SIZE:
@@ -157,20 +153,19 @@ class Chapter:
         On a CPU at `quick` and above, each runs in a process of its own with one thread, which is the fastest
         way for models this small.
         """
-        store, options = self._where()
+        store, machine = self._where()
         lacking = [spec for spec in specs.values() if spec.hash not in self._models]
         workers = min(len(lacking), usable_cores())
-        if self.profile != "smoke" and options["device"] == "cpu" and workers > 1:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-                jobs = [pool.submit(_train, spec, store.path, self._rerun, options) for spec in lacking]
+        if self.profile != "smoke" and machine.device == "cpu" and workers > 1:
+            with process_pool(workers) as pool:
+                jobs = [pool.submit(_train, spec, store.path, machine) for spec in lacking]
                 results = [job.result() for job in jobs]
         else:
-            results = [_train(spec, store.path, self._rerun, options) for spec in lacking]
+            results = [_train(spec, store.path, machine) for spec in lacking]
         from vtg_lib.experiments.run import trained_model
 
         for spec, result in zip(lacking, results, strict=True):
-            self._models[spec.hash] = trained_model(spec, **options)
+            self._models[spec.hash] = trained_model(spec, machine)
             self._live[spec.hash] = result
         return {name: (self._models[spec.hash], self._live[spec.hash]) for name, spec in specs.items()}
 
@@ -208,22 +203,19 @@ class Chapter:
 
         if self.profile == "quick":
             return Markdown(
-                "At profile `quick` nothing but the headline comparison is trained; the tables come from the run store."
+                "At profile `quick` nothing but the headline comparison is trained; the tables come from the "
+                "run store."
             )
         seeds, key = self.parameters.seeds, self.paper.key
         wanted = [
             spec for refs, spec in specs(self.paper, self.profile, seeds) if self._has_data(refs[0].dataset)
         ]
-        wanted += (
-            [spec for _, spec in dose_specs(key, self.profile, seeds)]
-            if self.profile not in PAPER_SIZE
-            else []
-        )
-        store, options = self._where()
-        lacking = [spec for spec in wanted if self._rerun or find(store, spec) is None]
-        workers = 1 if self.live or options["device"] != "cpu" else usable_cores()
-        options.pop("progress")
-        report = sweep(lacking, store, workers=workers, rerun=self._rerun, progress=False, **options)
+        if self.profile not in PAPER_SIZE:
+            wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)]
+        store, machine = self._where()
+        lacking = [spec for spec in wanted if machine.rerun or find(store, spec) is None]
+        workers = 1 if self.live or machine.device != "cpu" else usable_cores()
+        report = sweep(lacking, store, machine, workers=workers)
         done = sum(find(store, spec) is not None for spec in wanted)
         kept = (
             "and were thrown away: they prove that the code runs, nothing else"
@@ -242,61 +234,34 @@ class Chapter:
     def _has_data(self, dataset: str) -> bool:
         return self.profile not in PAPER_SIZE or dataset in _annotated(self.parameters.data_root)
 
-    @property
-    def _rerun(self) -> bool:
-        return self.parameters.rerun and not self.live  # live runs are always trained anew
-
-    def _where(self) -> tuple[Store, dict[str, Any]]:
-        """Where runs of this profile are kept, and the options of `vtg_lib.experiments.run.run`."""
+    def _where(self) -> tuple[Store, Machine]:
+        """Where runs of this profile are kept and trained."""
         from vtg_lib.experiments.store import Store
 
-        options: dict[str, Any] = {
-            "device": self.parameters.device,
-            "data_root": self.parameters.data_root,
-            "progress": False,
-        }
+        machine = Machine(
+            device=self.parameters.device,
+            data_root=self.parameters.data_root,
+            progress=False,
+            rerun=self.parameters.rerun and not self.live,  # live runs are always trained anew
+        )
         if not self.live:
-            return self.store, options
+            return self.store, machine
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="vtg-"))
             atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
-        return Store(self._scratch / "live.jsonl"), {**options, "checkpoint_root": self._scratch}
+        return Store(self._scratch / "live.jsonl"), dataclasses.replace(
+            machine, checkpoint_root=self._scratch
+        )
 
     @functools.cached_property
     def compared(self) -> dict[str, TableResults]:
-        """Every table of the paper with all evidence in the run store, and released predictions scored anew."""
+        """Every table of the paper with all evidence in the run store, and released predictions scored
+        anew.
+        """
         from vtg_lib.papers.evidence import compare, released_scores
 
-        root = self.parameters.data_root
-        released = released_scores(self.paper, root)
+        released = released_scores(self.paper, self.parameters.data_root)
         return compare(self.paper, self.store, released=released)
-
-    # ------------------------------------------------------------------------------------------------------
-    # display
-
-    def footer(self) -> None:
-        """Display where this page comes from, and leave the same as a record in the output's metadata."""
-        from IPython.display import display
-
-        from vtg_lib.book.views import common as views
-
-        record = self.provenance()
-        items = {
-            "code": record["code_version"],
-            "profile, seeds": f"{record['profile']}; {', '.join(map(str, record['seeds']))}",
-            "device": record["device"],
-            "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-            "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
-            "trained here": ", ".join(record["live_specs"]) or "nothing",
-            "runs in the store": str(len(record["store_specs"])),
-            "data fingerprints": "; ".join(f"{name}: {value}" for name, value in record["data"].items())
-            or "none read",
-        }
-        hashes = f"<details><summary>spec hashes in the store</summary>{' '.join(record['store_specs']) or 'none'}</details>"
-        element = views.record_html(items).data + hashes
-        display(
-            {"text/html": element, "text/plain": json.dumps(record)}, raw=True, metadata={PROVENANCE: record}
-        )
 
     def provenance(self) -> dict[str, Any]:
         """Code version, spec hashes, data and feature fingerprints, seeds, device, versions, start and
@@ -307,7 +272,9 @@ class Chapter:
         known = provenance(self.parameters.device)
         packages = ("pandas", "scipy", "papermill", "jupyter-book", "ipywidgets")
         versions = {name: version for name, version in known["versions"].items() if version}
-        versions |= {name: importlib.metadata.version(name) for name in packages if _installed(name)}
+        for name in packages:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[name] = importlib.metadata.version(name)
         return {
             "chapter": self.paper.chapter,
             "profile": self.parameters.profile,
@@ -332,43 +299,15 @@ def _annotated(root: Path | None) -> set[str]:
 
     if root is None:
         return set()
-    files = {
-        name: [pattern.format(part) for part in parts[:2] if part]
-        for name, (pattern, parts, _) in REAL.items()
-    }
+    files = {name: [f for split, f in ANNOTATIONS[name].items() if split != "test"] for name in REAL}
     return {name for name, needed in files.items() if all((root / file).is_file() for file in needed)}
 
 
-def _start_worker() -> None:
-    """One thread, and no life without the kernel: a killed notebook leaves no process behind that goes on
-    training.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _train(spec: RunSpec, store: Path, rerun: bool, options: dict[str, Any]) -> RunResult:
+def _train(spec: RunSpec, store: Path, machine: Machine) -> RunResult:
     """Train one run unless the store has it, and make sure that its weights are in the cache."""
     from vtg_lib.experiments.run import run, trained_model
     from vtg_lib.experiments.store import Store
 
-    result = run(spec, Store(store), keep_weights=True, rerun=rerun, **options)
-    trained_model(spec, **options)
+    result = run(spec, Store(store), machine, keep_weights=True)
+    trained_model(spec, machine)
     return result
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

@@ -1,5 +1,5 @@
 """Does the order that a paper prints hold among our runs? Every pair of a table's rows, judged by
-`vtg_lib.papers.evidence.verdict`.
+`vtg_lib.papers.verdict`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vtg_lib.evaluation import statistics as stats
-from vtg_lib.papers.evidence import (
-    NOISE,
-    ONE_SEED,
-    REVERSED,
-    SAME,
-    RowResults,
-    TableResults,
-    Verdict,
-    verdict,
-)
+from vtg_lib.papers.evidence import RowResults, TableResults
+from vtg_lib.papers.verdict import NOISE, ONE_SEED, REVERSED, SAME, Verdict, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

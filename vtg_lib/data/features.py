@@ -24,19 +24,20 @@ whole.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vtg_lib.files import locked
 
 FORMAT = 1
 EPSILON = 1e-5  # added to norms, as the public Moment-DETR loader does
@@ -319,7 +320,7 @@ def convert(
         raise FeatureError(f"{cache}: expected ids to convert, got none. Fix: read the annotations first.")
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_name(cache.name + ".partial")
-    with _locked(cache.with_name(cache.name + ".lock")):
+    with locked(cache):
         if (cache / "index.json").exists() and (found := _fitting(cache, names, spec, overwrite)) is not None:
             return found
         missing = [p for name in names for p in spec.paths(source, name) if not p.exists()]
@@ -438,16 +439,3 @@ def _resume(
 
 def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keeps two processes from converting into one folder; a killed one leaves no lock behind."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from vtg_lib.data import resolve
 from vtg_lib.data.annotations import DATASETS, statistics, validate_annotations
 from vtg_lib.data.generate import WorldConfig, generate
+from vtg_lib.data.knobs import resolve
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary
 
 # Label -> data set and its files below the data root. TVSum and YouTube Highlights are small: both splits

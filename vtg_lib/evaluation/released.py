@@ -5,14 +5,13 @@ statistics of annotations, curves of the authors' logs, and the parts of the cha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtg_lib.files import RESULTS
+from vtg_lib.files import RESULTS, sha256
 
 RECORD = RESULTS / "recorded.json"
 PREDICTIONS = "released_predictions/{}.jsonl"
@@ -120,8 +119,3 @@ def write(record: Mapping[str, Any], path: Path = RECORD) -> None:
     """Writes the record as sorted JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,10 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vtg_lib.files import PACKAGE
+from vtg_lib.experiments.store import Store
+from vtg_lib.files import PACKAGE, RESULTS
 
 # what a run goes through, besides its model's own module; whatever these import counts too
 ROOTS = ("vtg_lib.data", "vtg_lib.models.initialisation", "vtg_lib.experiments.training")
+# What `vtg_lib.experiments.replay` found; of one run the last line counts.
+REPLAYS = RESULTS / "replays.jsonl"
 
 
 def _git(*arguments: str) -> str | None:
@@ -49,10 +52,16 @@ def source_digest(model_module: str) -> str:
     layout, import lines and the file that a definition stands in make no difference, nor does the version of
     Python.
     """
-    found: set[str] = set()
-    for path in _imported((*ROOTS, model_module)).values():
-        found |= {_dump(node) for node in ast.parse(path.read_bytes()).body if not _decides_nothing(node)}
+    modules = _imported((*ROOTS, model_module)).values()
+    found = set().union(*(_read(path.read_bytes())[1] for path in modules))
     return hashlib.sha256("\0".join(sorted(found)).encode()).hexdigest()[:12]
+
+
+def model_digest(model: str) -> str:
+    """`source_digest` of a name of `vtg_lib.models.MODELS`."""
+    from vtg_lib.models import entry
+
+    return source_digest(entry(model).module)
 
 
 def _decides_nothing(node: ast.AST) -> bool:
@@ -60,7 +69,7 @@ def _decides_nothing(node: ast.AST) -> bool:
     if isinstance(node, ast.If):
         return not node.orelse and all(map(_decides_nothing, node.body))
     if isinstance(node, ast.Assign):
-        return [ast.unparse(target) for target in node.targets] == ["__all__"]
+        return all(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
     alone = (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -80,6 +89,19 @@ def _dump(value: Any) -> str:
     return repr(value)
 
 
+@functools.cache
+def _read(source: bytes) -> tuple[list[str], set[str]]:
+    """Names that a module imports from, at whatever depth, and its definitions as text."""
+    tree = ast.parse(source)
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names, {_dump(node) for node in tree.body if not _decides_nothing(node)}
+
+
 def _imported(roots: Iterable[str]) -> dict[str, Path]:
     """The modules of this package among `roots` and all that they import, with their files."""
     found: dict[str, Path] = {}
@@ -88,14 +110,9 @@ def _imported(roots: Iterable[str]) -> dict[str, Path]:
         name = names.pop()
         path = PACKAGE.parent / name.replace(".", "/")
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name in found or not name.startswith(f"{PACKAGE.name}.") or not path.exists():
-            continue
-        found[name] = path
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                names += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if name not in found and name.startswith(f"{PACKAGE.name}.") and path.exists():
+            found[name] = path
+            names += _read(path.read_bytes())[0]
     return found
 
 
@@ -143,3 +160,32 @@ def provenance(device: str) -> dict[str, Any]:
         "device": device_name(device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+class SameCode:
+    """Which versions of the code count as one: `of(digest)` is equal for them.
+
+    Two do where all replays between them agreed, also by way of a third.
+    """
+
+    def __init__(self, path: Path = REPLAYS) -> None:
+        self._parent: dict[str, str] = {}
+        links: dict[tuple[str, str], bool] = {}
+        for line in Store(path):
+            link = line["earlier"], line["now"]
+            links[link] = links.get(link, True) and not line["differs"]
+        for (earlier, now), equal in links.items():
+            if equal:
+                self._parent[self.of(earlier)] = self.of(now)
+
+    def of(self, digest: str) -> str:
+        """One digest for all versions that count as the same."""
+        while self._parent.get(digest, digest) != digest:
+            digest = self._parent[digest]
+        return digest
+
+
+@functools.cache
+def same_code() -> SameCode:
+    """What the project's own replays found."""
+    return SameCode()

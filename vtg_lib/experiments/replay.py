@@ -12,21 +12,17 @@ all stored digits, the two versions of the code count as one in tables.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import multiprocessing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtg_lib.experiments.provenance import provenance, source_digest
+from vtg_lib.experiments.machine import CPU, Machine
+from vtg_lib.experiments.pool import process_pool
+from vtg_lib.experiments.provenance import REPLAYS, model_digest, provenance
 from vtg_lib.experiments.run import build_model, load_data, thin_curves
 from vtg_lib.experiments.spec import RunSpec, canonical
 from vtg_lib.experiments.store import Store
-from vtg_lib.files import RESULTS
-
-RECORD = RESULTS / "replays.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +47,24 @@ class Replay:
 
 
 def due(
-    records: Iterable[Mapping[str, Any]], models: Collection[str] | None = None, device: str = "cpu"
+    records: Iterable[Mapping[str, Any]],
+    models: Collection[str] | None = None,
+    device: str = "cpu",
+    replays: Path = REPLAYS,
 ) -> list[Mapping[str, Any]]:
     """The stored runs to replay: of each model and earlier version, so many that every choice that a spec can
-    make occurs.
+    make occurs, among them or among those that today's code has replayed already.
 
     Runs of another processor, number of threads or version of torch are left out: these alone change the last
     digits.
 
     Args:
         models: names; default all.
+        replays: the store of what was found so far.
     """
-    here = provenance(device)
+    here, done = provenance(device), Store(replays)
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    replayed: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         known = record["provenance"]
         model, digest = record["spec"]["model"], known.get("source_digest")
@@ -72,25 +73,19 @@ def due(
             and known["versions"]["torch"] == here["versions"]["torch"]
         )
         wanted = models is None or model in models
-        if wanted and comparable and digest is not None and digest != _today(model):
-            groups.setdefault((model, digest), []).append(record)
-    return [record for group in groups.values() for record in cover(group)]
+        if wanted and comparable and digest is not None and digest != (now := model_digest(model)):
+            found = done.get(record["hash"]) or {}
+            into = replayed if (found.get("earlier"), found.get("now")) == (digest, now) else groups
+            into.setdefault((model, digest), []).append(record)
+    return [record for key, group in groups.items() for record in cover(group, replayed.get(key, ()))]
 
 
-def cover(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Few of the records that make all choices which their specs make: values of fields that are no numbers;
-    greedily.
-    """
-    values = [
-        {
-            (part, name, canonical(value))
-            for part in ("config", "data", "train")
-            for name, value in record["spec"][part].items()
-            if isinstance(value, bool) or not isinstance(value, int | float)
-        }
-        for record in records
-    ]
-    missing: set[tuple[str, str, str]] = set().union(*values)
+def cover(
+    records: Sequence[Mapping[str, Any]], done: Iterable[Mapping[str, Any]] = ()
+) -> list[Mapping[str, Any]]:
+    """Few of the records that make all choices which their specs make and those `done` do not; greedily."""
+    values = [_choices(record) for record in records]
+    missing = set().union(*values) - set().union(*map(_choices, done))
     chosen: list[Mapping[str, Any]] = []
     while missing:
         best = max(range(len(records)), key=lambda index: len(values[index] & missing))
@@ -99,7 +94,17 @@ def cover(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return chosen
 
 
-def replay(record: Mapping[str, Any], device: str = "cpu", data_root: str | None = None) -> Replay:
+def _choices(record: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    """The values of a spec's fields that are no numbers."""
+    return {
+        (part, name, canonical(value))
+        for part in ("config", "data", "train")
+        for name, value in record["spec"][part].items()
+        if isinstance(value, bool) or not isinstance(value, int | float)
+    }
+
+
+def replay(record: Mapping[str, Any], machine: Machine = CPU) -> Replay:
     """Train a stored run again up to its first kept evaluation, and compare.
 
     Raises:
@@ -108,77 +113,40 @@ def replay(record: Mapping[str, Any], device: str = "cpu", data_root: str | None
     from vtg_lib.experiments.training import train
 
     spec, stored = RunSpec.from_dict(record["spec"]), record["curves"]
-    splits, epoch = load_data(spec, data_root), int(stored["epoch"][0])
+    splits, epoch = load_data(spec, machine.data_root), int(stored["epoch"][0])
     outcome = train(
-        build_model(spec), splits["train"], splits["val"], spec.train, seed=spec.seed, device=device, progress=False,
+        build_model(spec),
+        splits["train"],
+        splits["val"],
+        spec.train,
+        seed=spec.seed,
+        machine=machine,
         stop_after=epoch,
-    )  # fmt: skip
+    )
     found = thin_curves(outcome.curves)
     pairs = {name: (values[0], found.get(name, [None])[0]) for name, values in stored.items()}
     return Replay(
         hash=record["hash"],
         model=spec.model,
         earlier=record["provenance"]["source_digest"],
-        now=_today(spec.model),
+        now=model_digest(spec.model),
         epoch=epoch,
         differs={name: pair for name, pair in pairs.items() if pair[0] != pair[1]},
-        provenance=provenance(device),
+        provenance=provenance(machine.device),
     )
 
 
 def replay_all(
-    records: Sequence[Mapping[str, Any]],
-    store: Store,
-    *,
-    workers: int = 1,
-    device: str = "cpu",
-    data_root: str | None = None,
+    records: Sequence[Mapping[str, Any]], store: Store, machine: Machine = CPU, *, workers: int = 1
 ) -> Iterator[Replay]:
     """Replay in processes of one thread each; every result is stored before it is given."""
-    from vtg_lib.experiments.sweep import start_worker
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
-        jobs = [pool.submit(replay, record, device, data_root) for record in records]
+    quiet = dataclasses.replace(machine, progress=False)
+    with process_pool(workers) as pool:
+        jobs = [pool.submit(replay, record, quiet) for record in records]
         for job in jobs:
             found = job.result()
             store.append(dataclasses.asdict(found))
             yield found
-
-
-class SameCode:
-    """Which versions of the code count as one: `of(digest)` is equal for them.
-
-    Two do where all replays between them agreed, also by way of a third.
-    """
-
-    def __init__(self, path: Path = RECORD) -> None:
-        self._parent: dict[str, str] = {}
-        links: dict[tuple[str, str], bool] = {}
-        for line in Store(path):
-            link = line["earlier"], line["now"]
-            links[link] = links.get(link, True) and not line["differs"]
-        for (earlier, now), equal in links.items():
-            if equal:
-                self._parent[self.of(earlier)] = self.of(now)
-
-    def of(self, digest: str) -> str:
-        """One digest for all versions that count as the same."""
-        while self._parent.get(digest, digest) != digest:
-            digest = self._parent[digest]
-        return digest
-
-
-@functools.cache
-def same_code() -> SameCode:
-    """What the project's own replays found."""
-    return SameCode()
-
-
-def _today(model: str) -> str:
-    from vtg_lib.models import entry
-
-    return source_digest(entry(model).module)
 
 
 def _one_thread(device: str) -> str:

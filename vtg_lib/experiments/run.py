@@ -6,23 +6,27 @@ interrupted.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
 import math
-import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.experiments.provenance import provenance, source_digest
+from vtg_lib.experiments.checkpoint import (
+    discard_checkpoint,
+    discard_stale,
+    load_checkpoint,
+    save_checkpoint,
+)
+from vtg_lib.experiments.machine import CPU, Machine
+from vtg_lib.experiments.provenance import model_digest, provenance
 from vtg_lib.experiments.spec import RunSpec, canonical, check_features
 from vtg_lib.experiments.store import Store
+from vtg_lib.files import cache_root, locked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,13 +86,6 @@ def _current_hash(record: Mapping[str, Any]) -> str | None:
         return None
 
 
-def cache_root() -> Path:
-    """Where checkpoints live: VTG_CACHE, else the user's cache folder."""
-    if root := os.environ.get("VTG_CACHE"):
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vtg"
-
-
 @functools.lru_cache(maxsize=2)
 def _load_data(data: str, data_root: str | None) -> dict[str, Any]:
     from vtg_lib import data as data_module
@@ -114,38 +111,30 @@ def build_model(spec: RunSpec) -> nn.Module:
 def run(
     spec: RunSpec,
     store: Store | None = None,
+    machine: Machine = CPU,
     *,
-    device: str = "cpu",
-    checkpoint_root: Path | str | None = None,
-    data_root: Path | str | None = None,
-    rerun: bool = False,
-    progress: bool = True,
     keep_weights: bool = False,
-    deadline: float | None = None,
     append: bool = True,
 ) -> RunResult:
     """The result of `spec`: from the store if it is there, else trained (and stored).
 
     Args:
-        checkpoint_root: default `cache_root()`; the run's folder in it is `runs/<hash>-<device type>`.
-        rerun: train even if the store has it; the new line supersedes the old one.
         keep_weights: leave the selected weights in the run's folder, for `trained_model`.
-        deadline: a `time.time()` after which the run stops at the end of its epoch.
         append: False only looks into the store, and leaves the last checkpoint to callers that store the
             result themselves.
 
     Raises:
-        PausedError: the deadline came first.
+        PausedError: the machine's deadline came first.
         ValueError, NonFiniteLossError, CheckpointError: see `vtg_lib.experiments.training.train`.
     """
-    if store is not None and not rerun and (found := find(store, spec)) is not None:
+    if store is not None and not machine.rerun and (found := find(store, spec)) is not None:
         return found
-    folder = run_folder(spec, device, checkpoint_root)
+    folder = run_folder(spec, machine)
     with locked(folder):
         # whoever held the lock may have finished this very run
-        if store is not None and not rerun and (found := find(store, spec)) is not None:
+        if store is not None and not machine.rerun and (found := find(store, spec)) is not None:
             return found
-        result = _train(spec, folder, device, data_root, progress, keep_weights, deadline)
+        result = _train(spec, folder, machine, keep_weights)
         if append:
             if store is not None:
                 store.append(result.to_dict())
@@ -153,64 +142,52 @@ def run(
     return result
 
 
-def run_folder(spec: RunSpec, device: str, checkpoint_root: Path | str | None = None) -> Path:
-    """Where a run keeps its checkpoint and weights."""
-    root = Path(checkpoint_root) if checkpoint_root is not None else cache_root()
-    return root / "runs" / f"{spec.hash}-{device.split(':')[0]}"
+def run_folder(spec: RunSpec, machine: Machine) -> Path:
+    """Where a run keeps its checkpoint and weights: `runs/<hash>-<device type>` in the machine's root."""
+    root = cache_root() if machine.checkpoint_root is None else machine.checkpoint_root
+    return root / "runs" / f"{spec.hash}-{machine.device.split(':')[0]}"
 
 
-def trained_model(spec: RunSpec, **options: Any) -> nn.Module:
-    """The spec's model with its selected weights; `options` as `run`, without a store.
+def trained_model(spec: RunSpec, machine: Machine = CPU) -> nn.Module:
+    """The spec's model with its selected weights, on the machine's device.
 
     Where the cache has no weights that today's code trained, they are trained first; no store gets a line for
     it.
     """
-    from vtg_lib import models
-    from vtg_lib.experiments.checkpoint import load_checkpoint
 
-    path = run_folder(spec, options.get("device", "cpu"), options.get("checkpoint_root")) / "weights.pt"
-    digest = source_digest(models.entry(spec.model).module)
+    path = run_folder(spec, machine) / "weights.pt"
+    digest = model_digest(spec.model)
     state = load_checkpoint(path)
     if state is None or state.get("source_digest") != digest:
-        run(spec, **{**options, "keep_weights": True})
+        run(spec, None, machine, keep_weights=True)
         state = load_checkpoint(path)
         assert state is not None
     model = build_model(spec)
     model.load_state_dict(state["model"])
-    return model.to(options.get("device", "cpu")).eval()
+    return model.to(machine.device).eval()
 
 
-def _train(
-    spec: RunSpec,
-    folder: Path,
-    device: str,
-    data_root: Path | str | None,
-    progress: bool,
-    keep_weights: bool,
-    deadline: float | None,
-) -> RunResult:
+def _train(spec: RunSpec, folder: Path, machine: Machine, keep_weights: bool) -> RunResult:
     from vtg_lib import models
-    from vtg_lib.experiments.checkpoint import save_checkpoint
-    from vtg_lib.experiments.training import evaluate_model, train
+    from vtg_lib.experiments.training import train
+    from vtg_lib.models.inference import evaluate_model
 
     started = time.time()
-    splits = load_data(spec, data_root)
+    splits = load_data(spec, machine.data_root)
     model = build_model(spec)
     check_features(spec, splits["train"])
     diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
-    _diagnose(diagnostics, "before", model.to(device), splits["val"])
-    digest = source_digest(models.entry(spec.model).module)
-    _discard_stale(folder, digest)
+    _diagnose(diagnostics, "before", model.to(machine.device), splits["val"])
+    digest = model_digest(spec.model)
+    discard_stale(folder, digest)
     outcome = train(
         model,
         splits["train"],
         splits["val"],
         spec.train,
         seed=spec.seed,
-        device=device,
+        machine=machine,
         checkpoint_dir=folder,
-        progress=progress,
-        deadline=deadline,
         identity=f"{spec.hash} {digest}",
         observe=_observer(diagnostics, splits["val"]),
     )
@@ -237,7 +214,7 @@ def _train(
         curves=thin_curves(outcome.curves),
         diagnostics=diagnostics,
         provenance={
-            **provenance(device),
+            **provenance(machine.device),
             "source_digest": digest,
             "wall_s": round(outcome.timings["train_s"] + outcome.timings["evaluate_s"], 2),
             "session_s": round(time.time() - started, 2),
@@ -271,36 +248,6 @@ def _observer(diagnostics: Mapping[str, Any], data: Any) -> Callable[[nn.Module]
 
     names = [name for name in diagnostics if name in OBSERVED]
     return (lambda model: {name: DIAGNOSTICS[name](model, data) for name in names}) if names else None
-
-
-def _discard_stale(folder: Path, digest: str) -> None:
-    """Remove a checkpoint that other code wrote: going on from it would mix two versions in one number."""
-    note, checkpoint = folder / "source_digest", folder / "checkpoint.pt"
-    if checkpoint.exists() and (not note.exists() or note.read_text() != digest):
-        warnings.warn(
-            f"the code changed since {checkpoint} was written; training from the start", stacklevel=2
-        )
-        checkpoint.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(digest)
-
-
-def discard_checkpoint(folder: Path) -> None:
-    """Leave nothing of a stored run in its folder but weights that somebody asked for."""
-    for name in ("checkpoint.pt", "source_digest"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty, or gone
-        folder.rmdir()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder, so that two processes never train or store the same run at once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(folder.name + ".lock")
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def thin_curves(curves: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[float | None]]:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.data import cast_like
-from vtg_lib.experiments.training import TrainConfig
+from vtg_lib.data.forms import check
+from vtg_lib.experiments.config import Integer, TrainConfig
 
 if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
@@ -34,7 +34,7 @@ class RunSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
-    seed: int = 0
+    seed: Integer = 0
     diagnostics: tuple[str, ...] = ()
 
     @classmethod
@@ -42,43 +42,28 @@ class RunSpec:
         """The spec that `resolved` or a JSON file describes.
 
         Raises:
-            ValueError: unknown or missing fields.
+            ValueError: unknown or missing fields, or values of another type.
         """
-        known = {f.name for f in dataclasses.fields(cls)} | {"renderer"}
-        if "model" not in value or (unknown := sorted(set(value) - known)):
-            got = "no model" if "model" not in value else f"unknown fields {unknown}"
-            raise ValueError(f"run spec: expected the fields {sorted(known)} (model is required), got {got}")
         value = dict(value)
         renderer = value.pop("renderer", None)
-        if renderer is not None and renderer != (now := _resolve_data(value.get("data", {}))["renderer"]):
+        spec = check(cls, value, "run spec")
+        if renderer is not None and renderer != (now := _resolve_data(spec.data)["renderer"]):
             raise ValueError(f"run spec: made for {renderer!r}, but the renderer is now {now!r}")
-        settings = value.get("train", {})
-        fields = {f.name for f in dataclasses.fields(TrainConfig)}
-        if unknown := sorted(set(settings) - fields):
-            raise ValueError(f"run spec: unknown fields {unknown} in train; it has {sorted(fields)}")
-        rest = {
-            "seed": cast_like("seed", 0, value.get("seed", 0)),
-            "diagnostics": tuple(value.get("diagnostics", ())),
-        }
-        return cls(**{**value, "train": TrainConfig(**settings), **rest})
+        return spec
 
     @functools.cached_property
     def resolved(self) -> dict[str, Any]:
         """The spec as plain JSON values with every default spelled out; what is hashed and stored."""
         from vtg_lib import models
 
-        config = models.resolve(self.model, self.config)
-        return json.loads(
-            canonical(
-                {
-                    "model": self.model,
-                    "config": dataclasses.asdict(config),
-                    **_resolve_data(self.data),
-                    "train": dataclasses.asdict(self.train),
-                    "seed": self.seed,
-                }
-            )
-        )
+        spec = {
+            "model": self.model,
+            "config": dataclasses.asdict(models.resolve(self.model, self.config)),
+            **_resolve_data(self.data),
+            "train": dataclasses.asdict(self.train),
+            "seed": self.seed,
+        }
+        return dict(json.loads(canonical(spec)))
 
     @functools.cached_property
     def hash(self) -> str:
@@ -95,10 +80,10 @@ def _resolve_data(spec: Mapping[str, Any]) -> dict[str, Any]:
     """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official
     features}.
     """
-    from vtg_lib import data
+    from vtg_lib.data.knobs import resolve
     from vtg_lib.data.render import RENDER_VERSION
 
-    resolved = data.resolve(spec)
+    resolved = resolve(spec)
     return {"data": resolved, "renderer": None if resolved["kind"] == "official" else RENDER_VERSION}
 
 
@@ -130,7 +115,8 @@ def check_features(spec: RunSpec, data: GroundingData) -> None:
     elif needs_levels or config.video_dim <= config.text_dim:
         fix = f"--data layout=levels semantic_dim={config.text_dim}"
     else:
-        fix = f"--data layout=clips semantic_dim={config.text_dim} motion_dim={config.video_dim - config.text_dim}"
+        motion = config.video_dim - config.text_dim
+        fix = f"--data layout=clips semantic_dim={config.text_dim} motion_dim={motion}"
     if not lacks_levels:
         fix = f"--config video_dim={got[0]} text_dim={got[1]}, or {fix}"
     raise ValueError(

@@ -44,7 +44,7 @@ class Store:
             self._inode = status.st_ino
         if status.st_size == self._offset:
             return
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)  # nobody is in the middle of a line
             file.seek(self._offset)
             content = file.read()
@@ -67,8 +67,8 @@ class Store:
             if number not in self._bad:
                 self._bad.add(number)
                 message = (
-                    f"{self.path}, line {number} is not a whole run ({type(error).__name__}: {error}), as after a "
-                    "process was killed while it wrote; the line is skipped, all others are used"
+                    f"{self.path}, line {number} is not a whole run ({type(error).__name__}: {error}), as "
+                    "after a process was killed while it wrote; the line is skipped, all others are used"
                 )
                 self.problems.append(message)
                 warnings.warn(message, stacklevel=4)
@@ -116,7 +116,7 @@ class Store:
         line = json.dumps(record, sort_keys=True, separators=(", ", ": "), allow_nan=False).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab+", buffering=0) as file:
+            with self.path.open("ab+", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 size = file.seek(0, os.SEEK_END)
                 if size:

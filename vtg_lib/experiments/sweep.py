@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
+import dataclasses
 import functools
-import multiprocessing
-import signal
+import math
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from vtg_lib.experiments.run import PausedError, RunResult, discard_checkpoint, find, locked, run, run_folder
+from vtg_lib.experiments.checkpoint import discard_checkpoint
+from vtg_lib.experiments.machine import CPU, Machine
+from vtg_lib.experiments.pool import process_pool
+from vtg_lib.experiments.provenance import device_name
+from vtg_lib.experiments.run import PausedError, RunResult, find, run, run_folder
 from vtg_lib.experiments.spec import RunSpec
-from vtg_lib.experiments.store import Store, StoreError
+from vtg_lib.experiments.store import Store
+from vtg_lib.files import locked
 
 MARGIN = 1.1  # a run is expected to take this much longer than the longest alike
 ATTEMPTS = 2  # a worker that dies takes its neighbours' runs with it; they get another chance
@@ -62,7 +66,8 @@ class SweepReport:
             "left": len(self.left),
             "failed": len(self.failed),
         }
-        return f"{', '.join(f'{n} {word}' for word, n in counts.items() if n) or 'nothing to do'} in {self.wall_s:.0f} s"
+        told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+        return f"{told or 'nothing to do'} in {self.wall_s:.0f} s"
 
 
 class _Estimate:
@@ -71,8 +76,6 @@ class _Estimate:
     """
 
     def __init__(self, store: Store | None, device: str) -> None:
-        from vtg_lib.experiments.provenance import device_name
-
         self.seconds: dict[str, float] = {}
         here = device_name(device).split(",")[0]
         for record in store or ():
@@ -95,23 +98,19 @@ class _Estimate:
 def sweep(
     specs: Iterable[RunSpec],
     store: Store | None,
+    machine: Machine = CPU,
     *,
     executor: Executor | None = None,
     workers: int = 1,
     time_budget: float | None = None,
-    device: str = "cpu",
-    checkpoint_root: Path | str | None = None,
-    data_root: Path | str | None = None,
     priority: Callable[[RunSpec], Any] | None = None,
     partial: bool = False,
-    rerun: bool = False,
-    progress: bool = True,
 ) -> SweepReport:
     """Fill `store` with the runs of `specs`.
 
     Args:
-        executor: any executor, `dask.distributed.Client.get_executor()` for one; it is left open. Default:
-            this process for one worker, else processes with one torch thread each.
+        executor: any executor, such as that of `vtg_lib.experiments.cluster.connect`; it is left open.
+            Default: this process for one worker, else processes with one torch thread each.
         workers: runs under way at once.
         time_budget: seconds. A run that will not fit, judging by those that finished, is not begun; one that
             is under way when the time is up stops at the end of its epoch, with a checkpoint.
@@ -123,107 +122,90 @@ def sweep(
         KeyboardInterrupt: passed on, after the workers were stopped; finished runs are in the store.
     """
     started = time.time()
-    report = SweepReport()
+    if time_budget is not None:
+        deadline = started + time_budget
+        machine = dataclasses.replace(machine, deadline=min(deadline, machine.deadline or deadline))
+    loop = _Loop(store, machine, partial, _Estimate(store, machine.device))
     wanted = list({spec.hash: spec for spec in specs}.values())
-    if priority is not None:
-        wanted.sort(key=priority)
-    todo = []
-    for spec in wanted:
-        if store is not None and not rerun and find(store, spec) is not None:
-            report.stored.append(spec.hash)
+    for spec in wanted if priority is None else sorted(wanted, key=priority):
+        if loop.stored(spec):
+            loop.report.stored.append(spec.hash)
         else:
-            todo.append(spec)
-    deadline = None if time_budget is None else started + time_budget
-    options = {
-        "device": device,
-        "checkpoint_root": None if checkpoint_root is None else str(checkpoint_root),
-        "data_root": None if data_root is None else str(data_root),
-        "deadline": deadline,
-    }
-    loop = _Loop(todo, store, _Estimate(store, device), options, report, partial, rerun)
-    with tqdm(total=len(todo), disable=not progress or not todo, unit="run") as bar:
+            loop.todo.append(spec)
+    with machine.bar(total=len(loop.todo), unit="run") as bar:
         if executor is not None:
             loop.through(executor, workers, bar)
-            report.left += [spec.hash for spec in loop.todo]  # the executor broke
-        elif workers > 1 and todo:
+            loop.report.left += [spec.hash for spec in loop.todo]  # the executor broke
+        elif workers > 1 and loop.todo:
             loop.through_pool(workers, bar)
         else:
-            loop.here(bar, progress)
-    report.wall_s = time.time() - started
-    return report
+            loop.here(bar)
+    loop.report.wall_s = time.time() - started
+    return loop.report
 
 
+@dataclass
 class _Loop:
     """The state of one sweep; `sweep` is its only user."""
 
-    def __init__(
-        self,
-        todo: list[RunSpec],
-        store: Store | None,
-        estimate: _Estimate,
-        options: dict[str, Any],
-        report: SweepReport,
-        partial: bool,
-        rerun: bool,
-    ) -> None:
-        self.todo, self.store, self.estimate, self.options = todo, store, estimate, options
-        self.report, self.partial, self.rerun = report, partial, rerun
-        self.attempts: dict[str, int] = {}
+    store: Store | None
+    machine: Machine
+    partial: bool
+    estimate: _Estimate
+    todo: list[RunSpec] = field(default_factory=list)
+    attempts: dict[str, int] = field(default_factory=dict)
+    report: SweepReport = field(default_factory=SweepReport)
 
-    def _stored(self, spec: RunSpec) -> bool:
-        return self.store is not None and not self.rerun and find(self.store, spec) is not None
+    def stored(self, spec: RunSpec) -> bool:
+        return self.store is not None and not self.machine.rerun and find(self.store, spec) is not None
 
-    def _next(self, bar: tqdm) -> RunSpec | None:
+    def _next(self, bar: tqdm[Any]) -> RunSpec | None:
         """The first run that fits into the time left; those that do not are counted as left."""
+        deadline = self.machine.deadline
         while self.todo:
             spec = self.todo.pop(0)
-            if self._stored(spec):  # by another sweep, since this one began
+            remaining = math.inf if deadline is None else deadline - time.time()
+            if self.stored(spec):  # by another sweep, since this one began
                 self.report.stored.append(spec.hash)
                 bar.update()
-                continue
-            deadline = self.options["deadline"]
-            remaining = float("inf") if deadline is None else deadline - time.time()
-            if remaining > (0.0 if self.partial else self.estimate.of(spec)):
+            elif remaining > (0.0 if self.partial else self.estimate.of(spec)):
                 return spec
-            self.report.left.append(spec.hash)
+            else:
+                self.report.left.append(spec.hash)
         return None
 
     @property
     def _path(self) -> Path | None:
         return None if self.store is None else self.store.path.absolute()
 
-    def here(self, bar: tqdm, progress: bool) -> None:
+    def here(self, bar: tqdm[Any]) -> None:
+        """Run everything in this process."""
         while (spec := self._next(bar)) is not None:
-            self._settle(
-                spec, functools.partial(_execute, spec, self._path, self.rerun, self.options, progress), bar
-            )
+            self._settle(spec, functools.partial(_execute, spec, self._path, self.machine), bar)
 
-    def through_pool(self, workers: int, bar: tqdm) -> None:
+    def through_pool(self, workers: int, bar: tqdm[Any]) -> None:
         """Run everything in pools of processes, a new one whenever a process dies (of memory, say)."""
         while self.todo:
             # who was there when a pool broke runs alone, so that the culprit takes nobody along a second time
             suspects = [spec for spec in self.todo if spec.hash in self.attempts]
             others = [spec for spec in self.todo if spec.hash not in self.attempts]
             self.todo, later = (suspects, others) if suspects else (others, [])
-            pool = ProcessPoolExecutor(
-                1 if suspects else workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=start_worker,
-            )
-            with _stopping(pool):
-                self.through(pool, 1 if suspects else workers, bar)
+            at_once = 1 if suspects else workers
+            with process_pool(at_once) as pool:
+                self.through(pool, at_once, bar)
             self.todo += later
 
-    def through(self, executor: Executor, workers: int, bar: tqdm) -> None:
+    def through(self, executor: Executor, workers: int, bar: tqdm[Any]) -> None:
         """Keep `workers` runs under way until nothing is left to begin, or the executor breaks."""
-        running: dict[Future, RunSpec] = {}
+        quiet = dataclasses.replace(self.machine, progress=False)
+        running: dict[Future[dict[str, Any]], RunSpec] = {}
         broken = False
         try:
             while True:
                 while not broken and len(running) < workers and (spec := self._next(bar)) is not None:
                     try:
-                        job = executor.submit(_execute, spec, self._path, self.rerun, self.options, False)
-                    except BrokenProcessPool:
+                        job = executor.submit(_execute, spec, self._path, quiet)
+                    except BrokenExecutor:
                         self.todo.insert(0, spec)
                         broken = True
                     else:
@@ -233,17 +215,17 @@ class _Loop:
                     return
                 for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
                     spec = running.pop(future)
-                    if isinstance(future.exception(), BrokenProcessPool):
-                        broken = True
-                        if self.attempts[spec.hash] < ATTEMPTS:
-                            self.todo.insert(0, spec)
-                            continue
-                    self._settle(spec, future.result, bar)
+                    lost = future.cancelled() or isinstance(future.exception(), BrokenExecutor)
+                    broken |= lost
+                    if lost and self.attempts[spec.hash] < ATTEMPTS:
+                        self.todo.insert(0, spec)
+                    else:
+                        self._settle(spec, future.result, bar)
         finally:
             for future in running:
                 future.cancel()
 
-    def _settle(self, spec: RunSpec, outcome: Callable[[], dict[str, Any]], bar: tqdm) -> None:
+    def _settle(self, spec: RunSpec, outcome: Callable[[], dict[str, Any]], bar: tqdm[Any]) -> None:
         """Store what `outcome()` returns, or note how it failed."""
         try:
             record = outcome()
@@ -253,51 +235,23 @@ class _Loop:
             self.report.failed[spec.hash] = "".join(traceback.format_exception(error))
             tqdm.write(f"run {spec.hash} failed: {type(error).__name__}: {error}", file=sys.stderr)
         else:
-            result = RunResult.from_dict(record)
-            folder = run_folder(spec, self.options["device"], self.options["checkpoint_root"])
+            result, folder = RunResult.from_dict(record), run_folder(spec, self.machine)
             with locked(folder):
-                stored = self._stored(spec)  # another sweep was faster
-                if self.store is not None and not stored:
-                    self.store.append(record)
+                if self.stored(spec):  # another sweep was faster
+                    self.report.stored.append(spec.hash)
+                else:
+                    if self.store is not None:
+                        self.store.append(record)
+                    self.report.done.append(result)
                 discard_checkpoint(folder)
-            if stored:
-                self.report.stored.append(spec.hash)
-            else:
-                self.report.done.append(result)
             self.estimate.add(spec, result.provenance.get("wall_s", 0.0))
         bar.update()
         bar.set_postfix(failed=len(self.report.failed), refresh=False)
 
 
-def _execute(
-    spec: RunSpec, path: Path | None, rerun: bool, options: dict[str, Any], progress: bool
-) -> dict[str, Any]:
+def _execute(spec: RunSpec, path: Path | None, machine: Machine) -> dict[str, Any]:
     """Train one run, in whatever process, unless the store at `path` got it; the checkpoint stays until it is
     stored.
     """
     store = None if path is None else Store(path)
-    return run(spec, store, rerun=rerun, progress=progress, append=False, **options).to_dict()
-
-
-def start_worker() -> None:
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers
-    torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _stopping(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """Close `pool`; when something went wrong, at once, without waiting for the runs that are under way."""
-    try:
-        yield
-    except BaseException:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        raise
-    pool.shutdown()
-
-
-__all__ = ["StoreError", "SweepReport", "sweep"]
+    return run(spec, store, machine, append=False).to_dict()

@@ -106,13 +106,13 @@ class AnchorDecoderLayer(nn.Module):
             `[B, Q, D]` and, if asked for, the attention to the clips `[B, H, Q, T]`.
         """
         mixed, _ = self.self_attention(x, position, x, position, bias=bias)
-        x = self.norms[0](x + self.dropout(mixed))
+        x = self.norms[0](self.dropout(mixed, x))
         start = None if self.start is None else self.start(position)
         mixed, weights = self.cross_attention(
             x, sine, memory, memory_position, mask, start, need_weights=need_weights
         )
-        x = self.norms[1](x + self.dropout(mixed))
-        return self.norms[2](x + self.dropout(self.feed_forward(x))), weights
+        x = self.norms[1](self.dropout(mixed, x))
+        return self.norms[2](self.dropout(self.feed_forward(x), x)), weights
 
 
 class AnchorDecoder(nn.Module):

@@ -101,8 +101,8 @@ class AttentionLayer(nn.Module):
             key, value = query, x
         else:
             key, value = context if context_position is None else context + context_position, context
-        x = self.norm_attention(x + self.dropout(self.attention(query, key, value, key_mask)))
-        return self.norm_feed_forward(x + self.dropout(self.feed_forward(x)))
+        x = self.norm_attention(self.dropout(self.attention(query, key, value, key_mask), x))
+        return self.norm_feed_forward(self.dropout(self.feed_forward(x), x))
 
 
 class CrossLayer(AttentionLayer):
@@ -116,8 +116,8 @@ class CrossLayer(AttentionLayer):
         self, x: Tensor, position: Tensor, key_mask: Tensor, context: Tensor
     ) -> Tensor:
         """x, position `[B, T, D]`; context `[B, L, D]`; key_mask `[B, L]` -> `[B, T, D]`."""
-        x = x + self.dropout(self.attention(x + position, context, context, key_mask))
-        return self.norm_feed_forward(x + self.dropout(self.feed_forward(self.norm_attention(x))))
+        x = self.dropout(self.attention(x + position, context, context, key_mask), x)
+        return self.norm_feed_forward(self.dropout(self.feed_forward(self.norm_attention(x)), x))
 
 
 class DecoderLayer(nn.Module):
@@ -150,7 +150,7 @@ class DecoderLayer(nn.Module):
             `[B, Q, D]` and, if asked for, the attention to the memory `[B, H, Q, T]`.
         """
         query, weights = x + query_position, None
-        x = self.norm(x + self.dropout(self.self_attention(query, query, x, bias=bias)))
+        x = self.norm(self.dropout(self.self_attention(query, query, x, bias=bias), x))
         if need_weights:
             _, weights = self.cross.attention(
                 x + query_position, memory + memory_position, memory, mask, need_weights=True

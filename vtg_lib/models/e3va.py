@@ -1,7 +1,7 @@
 """E3VA (Yin et al., ACM Multimedia 2024): low-rank adapters on a gradient highway beside the frozen backbone.
 
 No public code of the method was found. How it reads video and text here is numbered in
-`vtg_lib/papers/sdst_deviations.yaml`.
+`vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LoSA (Gupta et al., WACV 2025): long- and short-range adapters on every level, and their gated fusion.
 
 No public code of the method was found. How it reads video and text here is numbered in
-`vtg_lib/papers/sdst_deviations.yaml`.
+`vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations

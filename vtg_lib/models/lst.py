@@ -2,7 +2,7 @@
 the backbone.
 
 Facts not in the paper are from ylsung/Ladder-Side-Tuning @ 1798e82. How it reads video and text here is
-numbered in `vtg_lib/papers/sdst_deviations.yaml`.
+numbered in `vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations

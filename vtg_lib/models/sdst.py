@@ -2,7 +2,7 @@
 backbone levels.
 
 No code of the method is public (davidpujol/SDST @ cd64fe9 holds a README). What the text leaves open, and
-what was chosen, is numbered in `vtg_lib/papers/sdst_deviations.yaml`. Axes: B, K, T, L, M, Q, D as in
+what was chosen, is numbered in `vtg_lib/papers/sdst/deviations.yaml`. Axes: B, K, T, L, M, Q, D as in
 `vtg_lib.data.batches`; S = layers of predictions, K or, with query selection, K + 1.
 """
 

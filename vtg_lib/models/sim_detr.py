@@ -2,7 +2,7 @@
 of their moment.
 
 The text at hand is a summary; what it leaves open, and what was chosen, is numbered in
-`vtg_lib/papers/simdetr_deviations.yaml`. Each part can be added to every method of the library with a
+`vtg_lib/papers/simdetr.yaml`. Each part can be added to every method of the library with a
 `decoder` that relates its queries (`Relate`): see `SimParts`.
 """
 

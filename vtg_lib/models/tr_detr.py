@@ -126,8 +126,8 @@ class TRDETR(Detr):
         """See `Batch` and `Output`.
 
         extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; projected `clips [B, T, D]`
-        and `words [B, L, D]`. trace: see `Decoded`; and `first_saliency [B, T]`, which the decoder's memory
-        is weighed with.
+        and `words [B, L, D]`. trace: see `Decoded`; and
+        `first_saliency [B, T]`, which the decoder's memory is weighed with.
         """
         clips, words = self.project(batch)
         position = clip_positions(batch.video_mask, clips.shape[-1]).to(clips.dtype)

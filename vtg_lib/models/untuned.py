@@ -1,6 +1,6 @@
 """The row "w/o Tuning" of SDST's Tab. H: heads on the last level, no side network over the others.
 
-The paper does not describe it; what was chosen is numbered in `vtg_lib/papers/sdst_deviations.yaml`.
+The paper does not describe it; what was chosen is numbered in `vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations

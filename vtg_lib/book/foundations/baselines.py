@@ -9,7 +9,7 @@ from vtg_lib.book import figures as plots
 from vtg_lib.book import ordering
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.page import items, paragraph
-from vtg_lib.book.markup import table
+from vtg_lib.book.tables import table
 from vtg_lib.experiments.store import Store
 from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.papers.evidence import TableResults, compare

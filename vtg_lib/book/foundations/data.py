@@ -12,8 +12,7 @@ from vtg_lib.book.foundations import figures
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.page import items, joined, paragraph, part, percent, wrapped
 from vtg_lib.book.foundations.parts import NEEDS
-from vtg_lib.book.markup import table
-from vtg_lib.book.views.common import record_html
+from vtg_lib.book.tables import record_html, table
 from vtg_lib.data.statistics import GENERATED, distance, generated, profile
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ def generated_gap(chapter: Foundations) -> HTML:
 
 def knob_table() -> HTML:
     """Every knob of the generator and the renderer: its default, and its value in the two kinds of world."""
-    from vtg_lib.data import resolve
+    from vtg_lib.data.knobs import resolve
     from vtg_lib.data.render import RENDER_VERSION
 
     worlds = {kind: resolve({"kind": kind}) for kind in WORLDS}

@@ -10,7 +10,7 @@ from vtg_lib.book import figures as plots
 from vtg_lib.book.foundations import figures
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.page import items, joined, paragraph, part, percent, source
-from vtg_lib.book.markup import table
+from vtg_lib.book.tables import table
 from vtg_lib.evaluation.per_query import METHODS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from vtg_lib.book.foundations import figures
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.page import items, paragraph, part, percent, source
 from vtg_lib.book.foundations.rows import RERUN, checked, released_epochs
-from vtg_lib.book.markup import table
+from vtg_lib.book.tables import table
 from vtg_lib.evaluation.per_query import COUNTS, LENGTH_EDGES, METHODS, RIGHT
 from vtg_lib.papers import quotes as printed
 

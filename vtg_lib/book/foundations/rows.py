@@ -13,7 +13,7 @@ from vtg_lib.book import figures as plots
 from vtg_lib.book.foundations import figures
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.page import items, joined, paragraph, part, source
-from vtg_lib.book.markup import GROUP, table
+from vtg_lib.book.tables import GROUP, table
 from vtg_lib.evaluation import released as recorded
 from vtg_lib.evaluation.per_query import METHODS
 from vtg_lib.papers import quotes as printed

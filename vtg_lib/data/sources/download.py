@@ -8,7 +8,6 @@ renamed at the end.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from vtg_lib.data.sources.archives import HTML_FIX, looks_like_html
+from vtg_lib.files import sha256
 
-CHUNK = 1 << 20  # bytes read at once from disk
 BLOCK = 1 << 16  # from the network; a break loses at most the block under way
 TIMEOUT = (20, 60)  # seconds to connect, seconds without a byte
 TRIES = 4
@@ -32,22 +31,6 @@ class FetchError(RuntimeError):
 
 class _Attempt(Exception):
     """Why one address did not work."""
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, or of a folder: over the sorted relative paths, sizes and hashes of its files."""
-    path = Path(path)
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(
-                f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0{sha256(file)}\n".encode()
-            )
-        return digest.hexdigest()
-    with path.open("rb") as stream:
-        while block := stream.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def download(

@@ -7,21 +7,20 @@ removed afterwards; what they held is recorded as one hash over the folder.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import errno
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtg_lib.data import data_root as resolve_root
 from vtg_lib.data.manifests import DataSet, FileEntry, get, load_manifests
 from vtg_lib.data.sources.archives import ArchiveError, unpack
-from vtg_lib.data.sources.download import FetchError, download, sha256
+from vtg_lib.data.sources.download import FetchError, download
+from vtg_lib.files import atomic_write, locked, sha256
+from vtg_lib.files import data_root as find_root
 
 LOCK = ".vtg-hashes.json"
 __all__ = ["ArchiveError", "FetchError", "fetch", "list_rows", "status", "verify"]
@@ -35,7 +34,7 @@ def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
     "some" or
         "none" (no hashing).
     """
-    root = resolve_root(data_root)
+    root = find_root(data_root)
     rows = []
     for data in load_manifests().values():
         sizes = [f.size for f in data.files]
@@ -64,7 +63,7 @@ def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
 
 def status(data_root: str | Path | None = None) -> dict[str, str]:
     """Per set "all", "some" or "none" of its files there; cheap, nothing is hashed."""
-    root = resolve_root(data_root)
+    root = find_root(data_root)
     return {name: _presence(data, root) for name, data in load_manifests().items()}
 
 
@@ -80,7 +79,7 @@ def fetch(
 
     Args:
         name: of a set in `data_manifests/`.
-        data_root: see `vtg_lib.data.data_root`.
+        data_root: see `vtg_lib.files.data_root`.
         force: download and unpack again, replacing what is there once the new files are verified.
         keep_archives: keep archives after unpacking.
 
@@ -93,7 +92,7 @@ def fetch(
         FetchError: no address is known, none worked, or a file that is there is wrong.
         ArchiveError: a verified archive could not be unpacked safely.
     """
-    data, root = get(name), resolve_root(data_root)
+    data, root = get(name), find_root(data_root)
     if not data.files:
         present = (
             ""
@@ -163,7 +162,7 @@ def verify(name: str | None = None, data_root: str | Path | None = None) -> list
         first time, says), "recorded" (seen for the first time, hash recorded), "unrecorded" (the same, but
         the data root is read-only), "missing", or "wrong".
     """
-    root = resolve_root(data_root)
+    root = find_root(data_root)
     sets = [get(name)] if name is not None else list(load_manifests().values())
     rows = []
     for data in sets:
@@ -262,27 +261,11 @@ def _record(root: Path, path: str, target: Path, address: str, digest: str) -> b
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
     try:
-        with _exclusive(root):
+        with locked(root / LOCK):
             content = _read_lock(root) | {path: entry}
-            handle, temporary = tempfile.mkstemp(dir=root, prefix=LOCK)
-            with os.fdopen(handle, "w") as file:
-                json.dump(content, file, indent=1, sort_keys=True)
-            os.chmod(temporary, 0o644)  # mkstemp gives it to its owner alone
-            os.replace(temporary, root / LOCK)
+            atomic_write(root / LOCK, json.dumps(content, indent=1, sort_keys=True).encode())
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return False
         raise
     return True
-
-
-@contextlib.contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (root / (LOCK + ".lock")).open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

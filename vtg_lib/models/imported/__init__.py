@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from vtg_lib import models
-from vtg_lib.experiments.checkpoint import atomic_write
+from vtg_lib.files import atomic_write
 from vtg_lib.models.imported.reading import CheckpointImportError, Source, read_source
 from vtg_lib.models.imported.rules import Converted, Rules, convert
 

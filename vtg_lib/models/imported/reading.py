@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import pickle
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from vtg_lib.files import sha256
 
 STATE_KEYS = ("model", "state_dict", "model_state_dict", "model_ema")
 OPTION_KEYS = ("opt", "args", "cfg", "config")
@@ -58,9 +59,8 @@ def read_source(path: str | Path, state_keys: Sequence[str] = STATE_KEYS) -> Sou
         raise FileNotFoundError(
             f"{path}: expected a checkpoint file, found {'a folder' if path.is_dir() else 'nothing'}"
         )
+    digest = sha256(path)
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
         head = file.read(512)
     _refuse_other_files(path, head)
     torch_file = head.startswith(b"PK\x03\x04") or head.startswith(b"\x80")

@@ -2,7 +2,7 @@
 
 A tuner makes one sequence of clips and one of words from K frozen levels. Everything else is the same for all
 of them: projections, a feature pyramid, heads, losses. It is R2-Tuning's (yeliudev/R2-Tuning @ 03fbcf6), as
-`vtg_lib/papers/sdst_deviations.yaml` explains. Axes: B, K, T, L, D as in `vtg_lib.data.batches`, P points of
+`vtg_lib/papers/sdst/deviations.yaml` explains. Axes: B, K, T, L, D as in `vtg_lib.data.batches`, P points of
 the pyramid.
 """
 
