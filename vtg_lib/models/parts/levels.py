@@ -27,8 +27,9 @@ def last_levels(batch: Batch, levels: int, stride: int = 1, fixes: str = "") -> 
     text = batch.text if batch.text.dim() == 4 else batch.text[:, None].expand(-1, video.shape[1], -1, -1)
     needed = 1 + stride * (levels - 1)
     if min(video.shape[1], text.shape[1]) < needed:
+        at = f", at stride {stride}," if stride > 1 else ""
         raise ValueError(
-            f"{levels} levels at stride {stride} need features with at least {needed} levels, got "
+            f"{levels} levels need{at} features with at least {needed} levels, got "
             f"{video.shape[1]} of the video and {text.shape[1]} of the text; lower levels{fixes}, or use "
             "features with more levels"
         )
