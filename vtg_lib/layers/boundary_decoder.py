@@ -171,7 +171,8 @@ class BoundaryDecoder(nn.Module):
         references = self.first_references().float().expand(count, -1, -1)
         states = self.states.to(memory.dtype).expand(count, -1, -1)
         anchor_state, start_state, end_state = states.chunk(3, -1)
-        found, refined, used, attention, related = [], [], [], [], list[Related]()
+        found, related = list[Tensor](), list[Related]()
+        refined, used, attention = [], [], []
         layers = zip(self.layers, self.start_layers, self.end_layers, strict=True)
         moves = zip(self.refine_anchor, self.refine_start, self.refine_end, strict=True)
         for (anchor_layer, start_layer, end_layer), (move_anchor, move_start, move_end) in zip(

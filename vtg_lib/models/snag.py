@@ -12,7 +12,7 @@ SnAG has no highlight head. Saliency is the class score at the clip's place, of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from vtg_lib.models.config import ModelEntry, Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 TEXT_ENCODERS = {"transformer": TextTransformer, "pool": TextPool}
-FUSION_NORMS = {
+FUSION_NORMS: dict[str, Callable[[int], nn.Module]] = {
     "adaln": lambda width: nn.LayerNorm(width, elementwise_affine=False),
     "affine": lambda width: nn.Identity(),
 }

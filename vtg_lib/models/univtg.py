@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.adaptive_attention import PathLayer
 from vtg_lib.layers.convolution import ConvHead
+from vtg_lib.layers.pooling import pool_words
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.suppression import greedy_nms, hard
 from vtg_lib.layers.transformer import xavier_
@@ -100,7 +101,7 @@ class UniVTG(Projected):
         reach = self.border_head(memory, mask).float().sigmoid()  # to the start and to the end
         points = clip_points(mask, c.point_offset)[..., None]
         spans = se_to_cw(torch.cat((points - reach[..., :1], points + reach[..., 1:]), -1))
-        sentence = self._pool(text, batch.text_mask)
+        sentence = pool_words(self.text_pool, text.float(), batch.text_mask)
         similarity = F.cosine_similarity(video.float(), sentence[:, None], dim=-1)
         scores = logits.sigmoid()
         return Output(
@@ -110,11 +111,6 @@ class UniVTG(Projected):
             layers={"spans": spans[None], "logits": logits[None]},
             extras={"clips": video, "text": sentence, "similarity": similarity},
         )
-
-    def _pool(self, text: Tensor, mask: Tensor) -> Tensor:
-        """Learned pooling of the words: `[B, L, D]`, `[B, L]` -> `[B, D]`."""
-        weight = self.text_pool(text).float().masked_fill(~mask[..., None], -torch.inf).softmax(1)
-        return (weight.transpose(1, 2) @ text.float()).squeeze(1)
 
     def post_process(self, output: Output) -> Output:
         """Spans cut to the video, non-maximum suppression, the best `predictions`."""
