@@ -72,6 +72,99 @@ def test_a_malformed_submission_is_refused_without_a_traceback(submission, capsy
     assert "nowhere.jsonl" in capsys.readouterr().err
 
 
+GT = [
+    {
+        "qid": n, "query": f"query {n}", "vid": f"v{n}", "duration": 20, "relevant_windows": [[4, 8]],
+        "relevant_clip_ids": [2, 3], "saliency_scores": [[1, 2, 3], [4, 4, 4]],
+    }
+    for n in range(3)
+]  # fmt: skip
+
+
+def _score(tmp_path: Path, rows) -> int:
+    truth, predictions = tmp_path / "g.jsonl", tmp_path / "p.jsonl"
+    truth.write_text("\n".join(json.dumps(row) for row in rows))
+    predictions.write_text(
+        "\n".join(json.dumps({"qid": n, "pred_relevant_windows": [[4, 8, 0.5]]}) for n in range(3))
+    )
+    return main(["eval", "--pred", str(predictions), "--gt", str(truth), "--recall"])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"qid": ...}, "field 'qid': expected an integer or a non-empty string, got no such field among"),
+        ({"qid": 0}, "field 'qid': expected a qid used once, got 0 (also on line 1)"),
+        ({"duration": "20"}, "field 'duration': expected a positive number of seconds, got \"20\""),
+        ({"duration": ..., "pred_relevant_windows": []}, "expected annotations, got predictions"),
+        ({"vid": "v0", "duration": 22}, "expected 20 as on line 1 for the same video, got 22"),
+        ({"relevant_windows": [[0, "x"]]}, 'expected [start, end] in seconds, finite numbers, got [0, "x"]'),
+        ({"relevant_windows": [[0, float("nan")]]}, "finite numbers, got [0, NaN]"),
+        ({"relevant_windows": [[8, 4]]}, "expected start < end"),
+        ({"relevant_windows": [[0, 120]]}, "expected a window within 0 and 20 s"),
+        ({"relevant_windows": None}, "expected labels as on line 1"),
+        ({"relevant_clip_ids": ...}, "field 'relevant_clip_ids': expected a list of integers, got no such"),
+        ({"saliency_scores": [[1, 2, True], [1, 2, 3]]}, "expected three scores (annotators) in 0..4"),
+        (
+            {"saliency_scores": [[1, 2, float("nan")], [1, 2, 3]]},
+            "expected three scores (annotators) in 0..4",
+        ),
+    ],
+)
+def test_ground_truth_is_checked_before_anything_is_scored(tmp_path, capsys, change, expected):
+    wrong = {name: value for name, value in (GT[1] | change).items() if value is not ...}
+    assert _score(tmp_path, [GT[0], wrong, GT[2]]) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith(f"vtg: error: {tmp_path}/g.jsonl, line 2: ") and expected in error
+
+
+def test_all_problems_of_a_ground_truth_are_told_together(tmp_path, capsys):
+    assert _score(tmp_path, [row | {"duration": None} for row in GT * 4]) == 1
+    error = capsys.readouterr().err
+    assert [f"line {n}:" in error for n in range(1, 13)] == [True] * 10 + [False] * 2
+    assert "… and 2 more problems." in error
+
+
+def test_what_ground_truths_may_lack_and_how_far_windows_may_reach(tmp_path, capsys):
+    moments = [{name: row[name] for name in ("qid", "duration", "relevant_windows")} for row in GT]
+    assert _score(tmp_path, moments) == 0
+    out, error = capsys.readouterr()
+    assert "R1@0.5                   100.00" in out and "HL-" not in out and error == ""
+    assert _score(tmp_path, [*moments[:2], moments[2] | {"relevant_windows": [[4, 20.8]]}]) == 0
+    assert "window past the end in 1 row(s), first at line 3" in capsys.readouterr().err
+
+
+def test_every_published_ground_truth_scores_without_a_word(data_root, tmp_path, capsys):
+    for name in (
+        "qvhighlights/highlight_val_release.jsonl",
+        "qvhighlights/highlight_test_with_gt.jsonl",
+        "charades_sta/charades_test_release.jsonl",
+        "tacos/tacos_test_release.jsonl",
+        "tacos/tacos_val_release.jsonl",
+    ):
+        rows = [json.loads(line) for line in (data_root / name).read_text().splitlines()]
+        predictions = tmp_path / "p.jsonl"
+        predictions.write_text(
+            "\n".join(
+                json.dumps({"qid": row["qid"], "pred_relevant_windows": [[*row["relevant_windows"][0], 1.0]]})
+                for row in rows
+            )
+        )
+        assert main(["eval", "--pred", str(predictions), "--gt", str(data_root / name), "--json"]) == 0
+        out, error = capsys.readouterr()
+        assert error == "" and json.loads(out)["brief"]["MR-full-R1@0.7"] == 100
+
+
+def test_eval_needs_neither_torch_nor_pydantic(submission):
+    pred, gt = submission
+    script = (
+        "import sys; from vtg_lib.cli.main import main; "
+        f"main(['eval', '--pred', {pred!r}, '--gt', {gt!r}]); "
+        "assert not {'torch', 'pydantic', 'rich'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["eval"], ["nonsense"], ["data"], ["sweep"], ["eval", "--pred", "x"]]
 )

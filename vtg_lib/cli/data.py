@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,7 +73,7 @@ def models() -> Reply:
 
 
 def _presets(entry: Any) -> Iterable[tuple[str, Any, float | None]]:
-    """(name, config, published millions of parameters); the published sizes are of the QVHighlights models."""
+    """(name, config, published millions of parameters); what is published is of the QVHighlights models."""
     for dataset in ("qvhighlights", "charades_sta", "tacos"):
         try:
             config = entry.config_class.paper(dataset)
@@ -159,7 +159,7 @@ def data_verify(
     """`vtg data verify`: exit code 1 if a file is wrong (not if one is missing)."""
     from vtg_lib.data.sources.fetch import verify
 
-    wanted: Sequence[str | None] = sets or [None]
+    wanted: tuple[str | None, ...] = tuple(sets or ()) or (None,)
     return _checked([row for name in wanted for row in verify(name, data_root)])
 
 

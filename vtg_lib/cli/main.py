@@ -22,14 +22,15 @@ from typer.main import get_command
 
 from vtg_lib import __version__
 from vtg_lib.cli import checkpoints, data, runs
-from vtg_lib.cli.options import Command, Json, Reply, Traceback
+from vtg_lib.cli.options import Command, Group, Json, Reply, Traceback
 
 app = typer.Typer(
+    cls=Group,
     help="Reproducing video temporal grounding, from the shell.",
     rich_markup_mode=None,  # rich would double the time of every start
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Public data and features.", rich_markup_mode=None)
+data_app = typer.Typer(cls=Group, help="Public data and features.", rich_markup_mode=None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

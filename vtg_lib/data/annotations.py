@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 SLACK = 1e-3  # seconds that rounding may add to a window's end
+_NUMBERS = (int, float)  # as JSON gives them; True and False are none
 SHOWN = 10  # problems that one error lists
 
 
@@ -213,7 +214,10 @@ class _Checker:
         if fine:
             return
         place = f"{self.source}, line {self.line}" if self.line else self.source
-        shown = got if isinstance(got, str) else json.dumps(got, default=str)
+        if isinstance(got, Mapping) and field:  # a row: what it has there
+            shown = json.dumps(got[field]) if field in got else f"no such field among {', '.join(got)}"
+        else:
+            shown = got if isinstance(got, str) else json.dumps(got)
         shown = shown if len(shown) <= 120 else shown[:117] + "..."
         where = f"field '{field}': " if field else ""
         raise AnnotationError(f"{place}: {where}expected {expected}, got {shown}. Fix: {fix}.")
@@ -237,13 +241,13 @@ class _Checker:
             self.expect(
                 number or (isinstance(value, str) and bool(value.strip())),
                 "an integer or a non-empty string" if name == "qid" else "a non-empty string",
-                _given(row, name),
+                row,
                 f"give every row a {name}",
                 name,
             )
         duration, fix = row.get("duration"), "give the video's length in seconds"
         positive = _is_number(duration) and duration > 0
-        self.expect(positive, "a positive number of seconds", _given(row, "duration"), fix, "duration")
+        self.expect(positive, "a positive number of seconds", row, fix, "duration")
         other = f"{row['qid']!r} (also on line {self.seen.get(row['qid'])})"
         fresh, fix = row["qid"] not in self.seen, "drop or renumber one of the two rows"
         self.expect(fresh, "a qid used once", other, fix, "qid")
@@ -310,7 +314,7 @@ class _Checker:
                 start >= 0 and stop <= end + self.profile.slack,
                 f"a window within 0 and {end:g} s",
                 window,
-                "clip it to the video, or correct `duration`; are these frames?",
+                "clip it to the video (are these frames?), or correct `duration`",
                 field,
             )
             if stop > end + SLACK:
@@ -322,15 +326,12 @@ class _Checker:
             self.note("overlapping windows", str(ordered))
 
     def clips(self, row: Mapping[str, Any]) -> None:
-        ids, scores, length = (
-            row.get("relevant_clip_ids"),
-            row.get("saliency_scores"),
-            self.profile.clip_length,
-        )
+        ids: Any = row.get("relevant_clip_ids")
+        scores, length = row.get("saliency_scores"), self.profile.clip_length
         count = math.ceil(row["duration"] * self.profile.duration_unit / length)
         field = "relevant_clip_ids"
-        whole = isinstance(ids, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in ids)
-        self.expect(whole, "a list of integers", _given(row, field), "count clips from 0", field)
+        whole = isinstance(ids, list) and all(type(i) is int for i in ids)
+        self.expect(whole, "a list of integers", row, "count clips from 0", field)
         self.expect(
             not (outside := [i for i in ids if not 0 <= i < count]),
             f"clip ids in 0..{count - 1} ({row['duration']:g} s in clips of {length:g} s)",
@@ -359,7 +360,7 @@ class _Checker:
             self.expect(
                 isinstance(entry, list)
                 and len(entry) == 3
-                and all(_is_number(vote) and 0 <= vote <= 4 for vote in entry),
+                and not [vote for vote in entry if type(vote) not in _NUMBERS or not 0 <= vote <= 4],
                 "three scores (annotators) in 0..4 per clip",
                 entry,
                 "write [a, b, c] per clip",
@@ -439,13 +440,8 @@ def _parse(path: Path) -> Iterator[tuple[int, Any]]:
             ) from None
 
 
-def _given(row: Mapping[str, Any], name: str) -> Any:
-    """What a row has under a name, for messages."""
-    return row.get(name, f"no such field among {', '.join(map(str, row))}")
-
-
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in _NUMBERS and math.isfinite(value)
 
 
 def _dataset(name: str | Dataset) -> Dataset:
