@@ -38,6 +38,15 @@ ANNOTATIONS: dict[str, dict[str, str]] = {
 }
 
 
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of real data: `root`, else `VTG_DATA_ROOT`, else `data/` in the checkout, or here if there
+    is none.
+    """
+    return Path(
+        root or os.environ.get("VTG_DATA_ROOT") or (ROOT if (ROOT / "Makefile").exists() else Path()) / "data"
+    )
+
+
 def cache_root() -> Path:
     """Where checkpoints live: VTG_CACHE, else the user's cache folder."""
     if root := os.environ.get("VTG_CACHE"):

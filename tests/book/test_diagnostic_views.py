@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import re
@@ -12,13 +13,11 @@ import torch
 
 from vtg_lib.book import figures as plots
 from vtg_lib.book import widgets
-from vtg_lib.book.figures.diagnostics import flow, histograms
 from vtg_lib.book.views import diagnostics as views
 from vtg_lib.book.views.training import convergence_table, epochs_to_share, stored_runs
 from vtg_lib.data import load_data
 from vtg_lib.diagnostics import DIAGNOSTICS, VIEWS
-from vtg_lib.diagnostics.decoder import decoder_layers
-from vtg_lib.diagnostics.kinds import Panel
+from vtg_lib.diagnostics.decoder import decode
 from vtg_lib.experiments.run import RunResult
 from vtg_lib.experiments.store import Store
 from vtg_lib.models import build
@@ -117,15 +116,16 @@ def test_tables_have_mean_and_spread(chapter, records):
 
 def test_over_training(chapter, records):
     kept = records["matching"]["kept"]["all"]
-    assert f"{ROWS[0]} ends at {np.mean(kept):.0%}; " in views.by_epoch(chapter, "matching").data
-    with pytest.raises(ValueError, match="similarity: declares no by_epoch"):
-        views.by_epoch(chapter, "similarity")
+    page = views.figure(chapter, "matching", by_epoch=True).data
+    assert f"share kept by epoch. {ROWS[0]} (n = 2): ends at {np.mean(kept):.0%}; " in page
 
 
 def test_what_a_topic_does_not_declare_is_an_error(chapter):
-    with pytest.raises(ValueError, match="global_local: declares no figure"):
+    with pytest.raises(ValueError, match="global_local: .* declares no figure"):
         views.figure(chapter, "global_local")
-    with pytest.raises(ValueError, match="similarity: declares no table"):
+    with pytest.raises(ValueError, match="similarity: .* declares no by_epoch"):
+        views.figure(chapter, "similarity", by_epoch=True)
+    with pytest.raises(ValueError, match="similarity: .* declares no table"):
         views.table(chapter, "similarity")
 
 
@@ -149,11 +149,8 @@ def test_convergence(chapter):
 
 def test_what_is_not_run_says_so(tmp_path):
     empty = Chapter(Store(tmp_path / "none.jsonl"))
-    pages = [
-        views.figure(empty, "matching"),
-        views.table(empty, "attention"),
-        views.by_epoch(empty, "matching"),
-    ]
+    pages = [views.figure(empty, "matching"), views.table(empty, "attention")]
+    pages.append(views.figure(empty, "matching", by_epoch=True))
     for page in [*pages, convergence_table(empty, "tab3")]:
         assert "not run yet" in page.data and "--paper simdetr --profile sim --tables tab3" in page.data
     assert "--tables queries" in views.figure(empty, "matching", table="queries").data
@@ -161,15 +158,19 @@ def test_what_is_not_run_says_so(tmp_path):
 
 def test_decoder_layers_can_be_stepped_through(model, data):
     rows = torch.nonzero(data.span_count == 2)[:2, 0].tolist()
-    explorer = widgets.layer_explorer({"Sim-DETR": decoder_layers(model, data, rows)})
+    same = [{**annotation, "query": "the same"} for annotation in data.annotations]
+    decoded = decode(model, dataclasses.replace(data, annotations=same), rows)
+    explorer = widgets.layer_explorer({"Sim-DETR": decoded})
     pages = [child.value for child in explorer.children[-1].children]
-    assert len(pages) == 6 and all(re.search("moments are matched to queries", page) for page in pages)
+    assert len(pages) == 6  # also where two rows ask the same
+    assert all(re.search(r"moments are matched to queries \d, \d\.", page) for page in pages)
+    with pytest.raises(ValueError, match="two or more decoder layers.*got UniVTG"):
+        widgets.layer_explorer({"Sim-DETR": decoded, "UniVTG": None})
 
 
-def test_pictures_of_much_and_of_nothing():
-    counts = {"a": RNG.integers(0, 9, 40).tolist(), "b": RNG.integers(0, 9, 40).tolist()}
-    panels = [[Panel(counts=counts, marks={"a": 0.5}, title="head", side="level")] * 8] * 4
-    options = {"xlabel": "x", "size": (1.0, 0.8), "inside": (-1, 1)}
-    drawn = histograms(panels, np.linspace(-2, 2, 41).tolist(), **options)
-    assert len(drawn.get_axes()) == 32 and len(plots.png(drawn)) <= plots.MAX_BYTES
-    assert flow({}).get_axes() and histograms([], [0, 1], **options).get_axes()
+def test_a_large_figure_is_small_on_the_page(chapter):
+    heads = RNG.integers(0, 9, (4, 8, 40)).tolist()
+    record = {"histogram": heads, "initial": [0.5] * 8, "moved": [[0.1]] * 4, "beyond": [[0.0]] * 4}
+    few = {**record, "histogram": [level[:2] for level in heads[:2]], "initial": [0.5] * 2}
+    page = views.figure(chapter, "offsets", {"a": [record], "b": [few]}).data  # fewer levels and heads
+    assert len(base64.b64decode(re.search('base64,([^"]+)', page)[1])) <= plots.MAX_BYTES

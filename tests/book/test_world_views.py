@@ -10,7 +10,8 @@ import torch
 from vtg_lib.book.views import calibration
 from vtg_lib.book.views import world as world_views
 from vtg_lib.cli.main import main
-from vtg_lib.data import Output, load_data
+from vtg_lib.data import load_data
+from vtg_lib.data.batches import Output
 from vtg_lib.experiments import provenance
 from vtg_lib.files import ROOT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -12,9 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
+from vtg_lib.cli import checkpoints, runs
 from vtg_lib.cli import data as commands
+from vtg_lib.cli import main as cli
 from vtg_lib.cli.main import main
+from vtg_lib.cli.options import Reply
 from vtg_lib.cli.runs import _bench_spec
 from vtg_lib.experiments import bench
 from vtg_lib.experiments.bench import steps as bench_steps
@@ -74,6 +79,81 @@ def test_wrong_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["evla"], "eval"),
+        (["data", "lst"], "list"),
+        (["eval", "--recal"], "--recall"),
+        (["sweep", "--paper", "sdst", "--time-buget", "3"], "--time-budget"),
+    ],
+)
+def test_misspelt_names_are_answered_with_the_nearest(arguments, hint, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and hint in capsys.readouterr().err
+
+
+def _given(monkeypatch, name, *arguments):
+    """The values that a command's body receives."""
+    received = {}
+
+    def body(**options):
+        received.update(options)
+        return Reply(value=None, text="")
+
+    group = typer.Typer()
+    group.callback()(lambda: None)
+    original = {"run": runs.run, "import-checkpoint": checkpoints.import_checkpoint}[name]
+    monkeypatch.setattr(body, "__signature__", inspect.signature(original, eval_str=True), raising=False)
+    cli._command(group, name, body, "x")
+    monkeypatch.setattr(cli, "app", group)
+    assert main([name, *arguments]) == 0
+    return received
+
+
+def test_an_option_takes_several_values_and_options_come_in_any_order(monkeypatch):
+    found = _given(
+        monkeypatch, "run",
+        "--config", "a=1", "b=2", "--seed", "3", "--data", "c=3", "--config", "d=-4", "--rerun",
+        "--train", "e=5",
+    )  # fmt: skip
+    assert (found["config"], found["data"], found["train"]) == (["a=1", "b=2", "d=-4"], ["c=3"], ["e=5"])
+    assert found["seed"] == 3 and found["rerun"]
+    assert _given(monkeypatch, "run", "--config=a=1", "--json")["config"] == ["a=1"]
+    for words in (
+        ["--config", "heads=4", "width=8", "c.pt", "--model", "m", "o.safetensors"],
+        ["c.pt", "o.safetensors", "--config", "heads=4", "--model=m", "--config", "width=8"],
+        ["--model", "m", "c.pt", "--config", "heads=4", "width=8", "--", "o.safetensors"],
+    ):
+        found = _given(monkeypatch, "import-checkpoint", *words)
+        assert found["config"] == ["heads=4", "width=8"]
+        assert [str(found["source"]), str(found["target"])] == ["c.pt", "o.safetensors"]
+
+
+def test_a_stray_word_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["models", "--json", "sdst"])
+    assert stopped.value.code == 2 and "sdst" in capsys.readouterr().err
+
+
+def test_shells_can_complete(capsys, monkeypatch):
+    monkeypatch.setenv("_VTG_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "vtg import")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert main([]) == 0
+    assert capsys.readouterr().out.split() == ["import-checkpoint"]
+
+
+def test_an_interrupted_command_exits_with_130(monkeypatch, capsys):
+    def interrupted(entry):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_presets", interrupted)
+    assert main(["models"]) == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_models_lists_counts_in_the_same_unit(capsys):
@@ -180,6 +260,7 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
         (["sweep", "--paper", "sdst", "--tables", "tab99"], "tab99"),
         (["sweep", "--paper", "sdst", "--models", "sdst,nobody"], "unknown nobody"),
         (["sweep", "--paper", "sdst", "--profile", "smoke"], "--store"),
+        (["run", "--model", "moment_detr", "--device", "cpuu"], "expected auto, cpu or cuda, got 'cpuu'"),
         (["bench", "--only", "nothing"], "unknown part"),
         (["bench", "--only", "step", "--model", "nobody"], "nobody"),
     ],
@@ -192,26 +273,26 @@ def test_user_errors_say_what_to_do(arguments, message, capsys, tmp_path, monkey
     assert out == "" and last.startswith("vtg: error:") and message in last and "Traceback" not in error
 
 
-def _ours(options):
+def _ours(entry):
     raise KeyError("a bug")
 
 
-def _numpy(options):
+def _numpy(entry):
     return np.zeros(2) + np.zeros(3)  # raised in C, below a line of the package
 
 
-def _interpreter(options):
+def _interpreter(entry):
     return int("x")
 
 
-def _library(options):
+def _library(entry):
     return json.loads("{")  # raised by Python code elsewhere
 
 
 @pytest.mark.parametrize("broken", [_ours, _numpy, _interpreter, _library])
 def test_faults_of_ours_keep_their_traceback(monkeypatch, broken):
     in_package = types.FunctionType(broken.__code__, {**globals(), "__name__": "vtg_lib.cli.data"})
-    monkeypatch.setattr(commands, "models", in_package)
+    monkeypatch.setattr(commands, "_presets", in_package)
     with pytest.raises((KeyError, ValueError)):
         main(["models"])
 
@@ -246,16 +327,20 @@ def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "vtg_lib", "run", "--model", "moment_detr", *SMALL, "--checkpoints", str(tmp_path), "--json"],
+        [sys.executable, "-m", "vtg_lib", "run", "--model", "moment_detr", *SMALL, "--json",
+         "--checkpoints", str(tmp_path)],
         cwd=root, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "MR-full-mAP" in json.loads(done.stdout)["metrics"]["val"]
-    light = "import sys, vtg_lib.cli.main as c; c.build_parser(); assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    light = (
+        "import sys, vtg_lib.cli.main as c; c.get_command(c.app); "
+        "assert not {'torch', 'numpy', 'pandas', 'rich', 'pydantic'} & set(sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", light], cwd=root).returncode == 0
 
 
-# ------------------------------------------------------------------------------------------------------------- bench
+# --- bench
 
 
 def test_bench_evaluator_and_description(tmp_path: Path):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vtg_lib.data import feature_dims, load_data, real_rows, resolve
+from vtg_lib.data import feature_dims, load_data, real_rows
 from vtg_lib.data.batches import targets
 from vtg_lib.data.generate import WorldConfig, generate
+from vtg_lib.data.knobs import resolve
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary, content_stem
 
 TINY = {"kind": "sim", "semantic_dim": 24, "motion_dim": 12, "train": 40, "val": 20, "clips": 20}

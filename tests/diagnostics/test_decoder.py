@@ -4,8 +4,6 @@ method.
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
@@ -13,7 +11,7 @@ from torch import nn
 from vtg_lib.data import load_data
 from vtg_lib.data.batches import Output
 from vtg_lib.diagnostics import DIAGNOSTICS
-from vtg_lib.diagnostics.decoder import decoder_layers
+from vtg_lib.diagnostics.decoder import decode
 from vtg_lib.models import build
 
 DATA = {
@@ -167,8 +165,6 @@ def test_methods_without_decoder_layers_have_nothing_to_show(data):
         DIAGNOSTICS[name](model, data) == {}
         for name in ("matching", "similarity", "global_local", "attention")
     )
-    with pytest.raises(ValueError, match="two or more decoder layers.*got UniVTG"):
-        decoder_layers(model, data, [0])
 
 
 def test_one_logit_a_query_is_a_foreground_logit(data):
@@ -184,14 +180,11 @@ def test_the_layers_of_a_sample(data):
     sizes = {"video_dim": 12, "text_dim": 8, "width": 16, "heads": 2, "hidden": 16}
     model = build("sim_detr", {**sizes, "queries": 5, "decoder_layers": 3})
     rows = torch.nonzero(data.span_count == 2)[:2, 0].tolist()
-    same = [{**row, "query": "the same"} for row in data.annotations]
-    data = dataclasses.replace(data, annotations=same)
-    walks = decoder_layers(model, data, rows)
-    assert [len(walk) for walk in walks] == [3, 3]  # also where two rows ask the same
-    for walk, row in zip(walks, rows, strict=True):
-        for layer in walk:
-            assert layer.moments == [tuple(window) for window in data.annotations[row]["relevant_windows"]]
-            assert sorted(layer.served[layer.served >= 0]) == [0, 1]  # each moment has one query
-            assert layer.spans.min() >= 0 and layer.spans.max() <= layer.seconds
-            assert layer.attention.sum(1) == pytest.approx(1, abs=1e-4)
-        assert [layer.factor is None for layer in walk] == [False, False, True]
+    decoded = decode(model, data, rows)
+    assert decoded.annotations == [data.annotations[row] for row in rows]
+    assert decoded.spans.shape == (3, 2, 5, 2) and decoded.factor.shape == (2, 2, 5, 5)
+    for layer in decoded.served:
+        assert [sorted(served[served >= 0].tolist()) for served in layer] == [[0, 1]] * 2  # a query for each
+    torch.testing.assert_close(decoded.attention.sum(-1), torch.ones(3, 2, 5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(decoded.rank, decoded.scores * decoded.quality)
+    assert decoded.seconds.tolist() == (data.video_length[data.video_index[rows]] * data.clip_length).tolist()

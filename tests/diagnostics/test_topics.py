@@ -8,7 +8,7 @@ from vtg_lib import diagnostics
 from vtg_lib.files import RESULTS
 
 ADDED = """
-from vtg_lib.diagnostics.kinds import Lines, View
+from vtg_lib.diagnostics.topic import Lines, View
 
 VIEW = View(title="Loss", by_epoch=Lines(value=lambda r: r["x"], ylabel="x", told=str, caption="c"))
 

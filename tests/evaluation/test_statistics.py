@@ -78,8 +78,8 @@ def test_nemenyi_is_that_of_another_implementation():
 
 @pytest.mark.parametrize(("methods", "q"), [(2, 1.960), (5, 2.728), (10, 3.164)])
 def test_nemenyi_is_05_at_the_critical_values_of_demsars_table(methods, q):
-    # the best of k methods is ahead of the worst by k - 1 ranks in every block; over N blocks that is q standard
-    # errors (Demsar 2006, Table 5) for N = q^2 k (k + 1) / 6 / (k - 1)^2, between two whole numbers
+    # the best of k methods is ahead of the worst by k - 1 ranks in every block; over N blocks that is q
+    # standard errors (Demsar 2006, Table 5) for N = q^2 k (k + 1) / 6 / (k - 1)^2, between two whole numbers
     exact = q**2 * methods * (methods + 1) / 6 / (methods - 1) ** 2
     few, more = math.floor(exact), math.ceil(exact)
     p = [

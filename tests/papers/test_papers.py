@@ -285,7 +285,7 @@ def test_read_paper(tmp_path):
         (
             "key: p",
             "statements: [{place: p, claim: c}]\nkey: p",
-            "expected one of best, gains, same, spread, places,",
+            "field 'check', which is missing",
         ),
         (
             "key: p",

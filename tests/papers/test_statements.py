@@ -3,11 +3,12 @@
 import dataclasses
 
 import pytest
+import yaml
 
-from vtg_lib.papers import load_paper, paper_keys, statements
+from vtg_lib.papers import load_paper, paper_keys, ranks, statements
 from vtg_lib.papers.columns import column
 from vtg_lib.papers.schema import Row, Table
-from vtg_lib.papers.statements import Best, Falls, Gains, Places, Same, Spread, Statement
+from vtg_lib.papers.statements import Statement
 
 SDST = load_paper("sdst")
 
@@ -37,58 +38,77 @@ AB = {"a": (3.0, 5.0), "b": (2.0, 5.5), "c": (1.0, None)}
 @pytest.mark.parametrize(
     ("check", "text", "holds"),
     [
-        (Best(table="t", rows=("a",)), "HIT@1: b 5.50 > a 5.00", False),
-        (Best(table="t", rows=("a",), but=("HIT@1",)), "HIT@1: b 5.50 > a 5.00", True),
-        (Best(table="t", rows=("a",), but=("mAP",)), "HIT@1: b 5.50 > a 5.00", False),
-        (Best(table="t", rows=("a",), others=("c",)), "better or equal in every column", True),
-        (Best(table="t", rows=("a",), columns=("mAP",)), "better or equal in every column", True),
-        (Gains(table="t", pairs=(("a", "b"),), expect=("up",)), A_B, False),
-        (Gains(table="t", pairs=(("a", "b"),), expect=("up", "down")), A_B, True),
-        (Gains(table="t", pairs=(("a", "b"),), expect=("+1.0", "-0.50")), A_B, True),
-        (Gains(table="t", pairs=(("a", "b"),), expect=("+1.0", "-0.51")), A_B, False),
-        (Gains(table="t", pairs=(("a", "a"), ("c", "b")), expect=("not up",)),
-         "a − a: mAP +0.00, HIT@1 +0.00; c − b: mAP -1.00", True),
-        (Gains(table="t", pairs=(("a", "b"),), percent=True, expect=("+50", "-9")),
-         "a − b: mAP +50.0 %, HIT@1 -9.1 %", True),
-        (Gains(table="t", pairs=(("a", "b"),), ahead=1), "a − b: val: ahead in 1, equal in 0 of 2", True),
-        (Gains(table="t", pairs=(("a", "b"),), ahead=2), "a − b: val: ahead in 1, equal in 0 of 2", False),
-        (Same(row=("t", "a"), rows=(("u", "a"),)), "U, a: 1 of 2 equal, not HIT@1 5.20", False),
-        (Same(row=("t", "a"), rows=(("t", "a"),), beside=(("u", "b"),)), "U, b: 0 of 2 equal", True),
-        (Spread(table="u", row="mean", ddof=1), "equal in every column", True),
-        (Spread(table="u", row="mean", ddof=0),
-         "mAP: 3.50 ± 0.50 for 3.50 ± 0.71; HIT@1: 5.60 ± 0.40 for 5.60 ± 0.57", False),
-        (Spread(table="u", row="mean", ddof=1, cut=True),
-         "mAP: 3.50 ± 0.70 for 3.50 ± 0.71; HIT@1: 5.60 ± 0.56 for 5.60 ± 0.57", False),
-        (Places(row=("u", "a"), instead_of=("t", "a")), "every place stays", True),
-        (Places(row=("u", "b"), instead_of=("t", "a")), "HIT@1: place 2 becomes 1", False),
-        (Falls(table="t", column="mAP", groups={"x": ("a", "b"), "y": ("c",)}),
-         "mean mAP, x: 2.50, y: 1.00", True),
-        (Falls(table="t", column="mAP", groups={"x": ("b",), "y": ("a", "c"), "z": ("a",)}),
-         "mean mAP, x: 2.00, y: 2.00, z: 3.00", False),
+        ("best: {table: t, rows: [a]}", "HIT@1: b 5.50 > a 5.00", False),
+        ("best: {table: t, rows: [a], but: [HIT@1]}", "HIT@1: b 5.50 > a 5.00", True),
+        ("best: {table: t, rows: [a], but: [mAP]}", "HIT@1: b 5.50 > a 5.00", False),
+        ("best: {table: t, rows: [a], others: [c]}", "better or equal in every column", True),
+        ("best: {table: t, rows: [a], columns: [mAP]}", "better or equal in every column", True),
+        ("gains: {table: t, pairs: [[a, b]], expect: [up]}", A_B, False),
+        ("gains: {table: t, pairs: [[a, b]], expect: [up, down]}", A_B, True),
+        ("gains: {table: t, pairs: [[a, b]], expect: ['+1.0', '-0.50']}", A_B, True),
+        ("gains: {table: t, pairs: [[a, b]], expect: ['+1.0', '-0.51']}", A_B, False),
+        ("gains: {table: t, pairs: [[a, b]], expect: [up, down, down]}", A_B, False),
+        (
+            "gains: {table: t, pairs: [[a, a], [c, b]], expect: [not up]}",
+            "a − a: mAP +0.00, HIT@1 +0.00; c − b: mAP -1.00",
+            True,
+        ),
+        (
+            "gains: {table: t, pairs: [[a, b]], percent: true, expect: ['+50', '-9']}",
+            "a − b: mAP +50.0 %, HIT@1 -9.1 %",
+            True,
+        ),
+        ("ahead: {table: t, row: a, other: b, columns: 1}", "val: ahead in 1, equal in 0 of 2", True),
+        ("ahead: {table: t, row: a, other: b, columns: 2}", "val: ahead in 1, equal in 0 of 2", False),
+        ("same: {row: [t, a], rows: [[u, a]]}", "U, a: 1 of 2 equal, not HIT@1 5.20", False),
+        ("same: {row: [t, a], rows: [[t, a]], beside: [[u, b]]}", "U, b: 0 of 2 equal", True),
+        ("same: {row: [t, a], rows: [[t, a]]}", "equal everywhere", True),
+        ("spread: {table: u, row: mean, ddof: 1}", "equal in every column", True),
+        (
+            "spread: {table: u, row: mean, ddof: 0}",
+            "mAP: 3.50 ± 0.50 for 3.50 ± 0.71; HIT@1: 5.60 ± 0.40 for 5.60 ± 0.57",
+            False,
+        ),
+        (
+            "spread: {table: u, row: mean, ddof: 1, cut: true}",
+            "mAP: 3.50 ± 0.70 for 3.50 ± 0.71; HIT@1: 5.60 ± 0.56 for 5.60 ± 0.57",
+            False,
+        ),
+        ("places: {row: [u, a], instead_of: [t, a]}", "every place stays", True),
+        ("places: {row: [u, b], instead_of: [t, a]}", "HIT@1: place 2 becomes 1", False),
+        ("falls: {table: t, column: mAP, groups: {x: [a, b], y: [c]}}", "mean mAP, x: 2.50, y: 1.00", True),
+        (
+            "falls: {table: t, column: mAP, groups: {x: [b], y: [a, c], z: [a]}}",
+            "mean mAP, x: 2.00, y: 2.00, z: 3.00",
+            False,
+        ),
     ],
-)  # fmt: skip
+)
 def test_checks(check, text, holds):
-    small = paper(
-        {"t": AB, "u": {"a": (3.0, 5.2), "b": (4.0, 6.0), "mean": (3.5, 5.6)}}, {"mAP": 0.71, "HIT@1": 0.57}
-    )
-    assert check.told(small) == (text, holds)
+    rows = {"a": (3.0, 5.2), "b": (4.0, 6.0), "mean": (3.5, 5.6)}
+    small = paper({"t": AB, "u": rows}, {"mAP": 0.71, "HIT@1": 0.57})
+    statement = Statement(place="p", claim="c", check=yaml.safe_load(check))
+    assert statement.told(small) == (text, holds)
 
 
 def test_a_statement_has_one_check_and_says_what_it_cannot_find():
-    with pytest.raises(ValueError, match="got none"):
-        Statement(place="p", claim="c")
-    with pytest.raises(ValueError, match="got best and test"):
-        Statement(place="p", claim="c", test="ranks", best=Best(table="t", rows=("a",)))
-    wrong = {
-        Best(table="x", rows=("a",)): "foundations, statement 'c': foundations has no table 'x'",
-        Best(table="t", rows=("z",)): "statement 'c': t has no row 'z'; it has",
-        Best(table="t", rows=("a",), columns=("mIoU",)): "statement 'c': t has no column 'mIoU'; it has",
-    }
-    for check, message in wrong.items():
+    for check, message in {
+        "{}": "expected one of best, gains, .* got 0 of them",
+        "{ranks: {}, blocks: {}}": "got 2 of them",
+        "{beast: {}}": "'beast'; did you mean 'best'?",
+        "{best: {table: t}}": "field 'check', best: missing a required .*argument: 'rows'",
+        "{best: {table: t, rows: [a], row: a}}": "best: got an unexpected keyword argument 'row'",
+    }.items():
         with pytest.raises(ValueError, match=message):
-            Statement(place="p", claim="c", best=check).told(paper({"t": AB}))
-    with pytest.raises(ValueError, match="foundations: expected field 'rank_tests'"):
-        statements.rank_check(load_paper("foundations"))
+            Statement(place="p", claim="c", check=yaml.safe_load(check))
+    for check, message in {
+        "{best: {table: x, rows: [a]}}": "foundations, statement 'c': foundations has no table 'x'",
+        "{best: {table: t, rows: [z]}}": "statement 'c': t has no row 'z'; it has",
+        "{best: {table: t, rows: [a], columns: [mIoU]}}": "statement 'c': t has no column 'mIoU'; it has",
+        "{ranks: {}}": "statement 'c': foundations: expected field 'rank_tests'",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            Statement(place="p", claim="c", check=yaml.safe_load(check)).told(paper({"t": AB}))
 
 
 @pytest.mark.parametrize("key", paper_keys())
@@ -104,7 +124,7 @@ def test_every_statement_is_told(key):
 
 
 def test_table_o_cell_by_cell():
-    wrong = statements.rank_check(SDST).set_index(["method", "metric"])
+    wrong = ranks.rank_check(SDST).set_index(["method", "metric"])
     # 60.0 is ahead of 59.8, and the paper prints ranks 5 and 4
     assert tuple(wrong.loc[("BAM-DETR", "Charades R1@0.5"), ["printed rank", "recomputed rank"]]) == (
         5.0,
@@ -120,15 +140,15 @@ def test_table_o_cell_by_cell():
 
 
 def test_friedman_rejects_where_the_paper_says_it_does_not():
-    test = statements.friedman_check(SDST)
-    assert (test.blocks, test.methods) == (10, 9) and test.p < statements.ALPHA
-    scores = statements.ranked_scores(SDST).dropna(axis=1)
+    test = ranks.friedman_check(SDST)
+    assert (test.blocks, test.methods) == (10, 9) and test.p < ranks.ALPHA
+    scores = ranks.ranked_scores(SDST).dropna(axis=1)
     r = scores.rank(ascending=False).sum(axis=1)  # Eq. 29, no ties in the complete blocks
     assert test.statistic == pytest.approx(12 / (10 * 9 * 10) * (r**2).sum() - 3 * 10 * 10)
 
 
 def test_table_p_disagrees_where_ranks_are_close():
-    table = statements.nemenyi_check(SDST).set_index("method")
+    table = ranks.nemenyi_check(SDST).set_index("method")
     far = table["rank difference"].abs() > table["critical difference"]
     assert (far == table["recomputed different"]).all()
     assert set(table.index[~table["agrees"]]) == {"BAM-DETR", "R2-Tuning", "Flash-VTG†"}

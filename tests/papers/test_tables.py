@@ -303,19 +303,6 @@ def test_json_contract():
     assert best["Stand. CA"] == {"evidence": None, "mean": {}, "sd": {}, "n": 0}
 
 
-def test_frame():
-    results = compare(SDST, store(ours=[50, 51, 52], cross=[40, 42, 41]), ["tab5"])["tab5"]
-    wide = tables.frame(results)
-    assert (
-        wide.loc[("Ours", "sim"), ("mAP", "ours")] == 51
-        and wide.loc[("Ours", "sim"), ("mAP", "paper")] == 55.6
-    )
-    assert math.isnan(wide.loc[("Def. CA", "not run"), ("mAP", "ours")])
-    for table in SDST.tables:
-        empty = compare(SDST, [], [table.id])[table.id]
-        assert len(tables.frame(empty)) == len(table.rows)
-
-
 def test_counted_parameters():
     results = compare(SDST, [], ["tabD"])["tabD"].row("Moment-DETR")
     assert results.counted.kind == COUNTED and results.best is None

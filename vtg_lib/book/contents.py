@@ -14,7 +14,7 @@ from vtg_lib.files import ROOT
 from vtg_lib.papers import Paper, load_paper, paper_keys
 
 # Pages beside the chapters, by the part of the contents that they stand in. `status` is made when rendering.
-START, ABOUT = ("how_to_read",), ("status",)
+START, LIBRARY, ABOUT = ("how_to_read",), ("library", "architecture", "cluster"), ("status",)
 BEGIN, END = "<!-- chapters: written by `make contents` -->", "<!-- end of chapters -->"
 
 
@@ -31,7 +31,8 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
 
 def toc() -> str:
     """`_toc.yml` of Jupyter Book."""
-    parts = {"Start": START, "Chapters": [f"chapters/{paper.chapter}" for paper in papers()], "About": ABOUT}
+    chapters = [f"chapters/{paper.chapter}" for paper in papers()]
+    parts = {"Start": START, "Chapters": chapters, "Library": LIBRARY, "About": ABOUT}
     listed = [
         {"caption": caption, "chapters": [{"file": page} for page in pages]}
         for caption, pages in parts.items()

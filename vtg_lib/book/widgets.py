@@ -18,7 +18,7 @@ from vtg_lib.book.figures.diagnostics import decoder_layer, decoder_layer_alt
 if TYPE_CHECKING:
     import ipywidgets
 
-    from vtg_lib.diagnostics.decoder import DecoderLayer
+    from vtg_lib.diagnostics.decoder import Decoded
 
 # A widget has 2 px of margin on either side: without room for them every box around it gets a scroll bar.
 WIDE = "min(100% - 4px, 34rem)"
@@ -203,20 +203,28 @@ def timeline_explorer(
     return picture_explorer(pictures, description="sample")
 
 
-def layer_explorer(walks: Mapping[str, Sequence[Sequence[DecoderLayer]]]) -> ipywidgets.VBox:
+def layer_explorer(models: Mapping[str, Decoded | None]) -> ipywidgets.VBox:
     """Step through samples, methods and decoder layers: predictions, matching, ranks, attention, S_attn.
 
     Args:
-        walks: per method, what `vtg_lib.diagnostics.decoder.decoder_layers` gave for the same rows.
+        models: per method, what `vtg_lib.diagnostics.decoder.decode` gave for the same rows.
 
     Raises:
-        ValueError: there are no rows.
+        ValueError: a method has no decoder layers or leaves no attention in its trace, or there are no rows.
     """
+    if lacking := [name for name, found in models.items() if found is None or found.attention is None]:
+        raise ValueError(
+            "layer explorer: expected DETR-style methods with two or more decoder layers and `clip_attention` "
+            f"in the trace, got {', '.join(lacking)}"
+        )
+    known = {name: found for name, found in models.items() if found is not None}
     pictures = {}
-    for number, sample in enumerate(zip(*walks.values(), strict=True), 1):
-        for name, layers in zip(walks, sample, strict=True):
-            for layer in layers:
-                alt = f"{name}, {decoder_layer_alt(layer)}"
-                element = plots.figure_html(decoder_layer(layer), alt, f"{layer.query}. {alt}")
-                pictures[f"{number}. {layer.query[:34]} | {name} | layer {layer.layer}"] = element
+    for row, annotation in enumerate(next(iter(known.values())).annotations):
+        for name, decoded in known.items():
+            for layer in range(len(decoded.spans)):
+                alt = f"{name}, {decoder_layer_alt(decoded, row, layer)}"
+                element = plots.figure_html(
+                    decoder_layer(decoded, row, layer), alt, f"{annotation['query']}. {alt}"
+                )
+                pictures[f"{row + 1}. {annotation['query'][:34]} | {name} | layer {layer + 1}"] = element
     return picture_explorer(pictures, description="step")

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from vtg_lib.cli.main import Reply, without_nan
-from vtg_lib.cli.options import device_of, knobs
+import typer
+
+from vtg_lib.cli.options import DataRoot, Device, Reply, device_of, knobs, pairs, without_nan
 
 if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
 
 
-def import_checkpoint(options: argparse.Namespace) -> Reply:
+def import_checkpoint(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="THEIRS", help="a file that the authors' code saved; none of its code is run"),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OURS", help="the safetensors file to write")],
+    *,
+    model: Annotated[str, typer.Option(help="whose checkpoint it is, a name of `vtg models`")],
+    config: Annotated[
+        list[str] | None, pairs("fields that the file does not show or shows wrongly, e.g. heads=8")
+    ] = None,
+) -> Reply:
     """`vtg import-checkpoint`."""
     from vtg_lib.models import count_parameters
     from vtg_lib.models import imported as public_checkpoints
 
-    done, notes = public_checkpoints.import_checkpoint(
-        options.model, options.source, options.target, knobs(options.config)
-    )
+    done, notes = public_checkpoints.import_checkpoint(model, source, target, knobs(config))
     value = {
         **{
             name: notes[f"{public_checkpoints.PREFIX}{name}"]
@@ -31,7 +41,7 @@ def import_checkpoint(options: argparse.Namespace) -> Reply:
         "parameters": count_parameters(done.model),
         "used": len(done.used),
         "unused": dict(done.unused),
-        "file": str(options.target),
+        "file": str(target),
     }
     fields = " ".join(f"{name}={item}" for name, item in value["config"].items())
     reasons: dict[str, list[str]] = {}
@@ -43,41 +53,57 @@ def import_checkpoint(options: argparse.Namespace) -> Reply:
         f"{value['used']} public tensors used, {len(done.unused)} knowingly not:",
         *(f"  {', '.join(names)}: {why}" for why, names in reasons.items()),
         f"source {value['source']}, SHA-256 {value['source_sha256']}",
-        f"written to {options.target}",
+        f"written to {target}",
     ]
     return Reply(value=value, text="\n".join(lines))
 
 
-def predict(options: argparse.Namespace) -> Reply:
+def predict(
+    *,
+    model: Annotated[Path, typer.Option(metavar="OURS", help="a file that `vtg import-checkpoint` wrote")],
+    out: Annotated[Path, typer.Option(metavar="P.jsonl", help="the submission to write")],
+    data: Annotated[
+        list[str] | None,
+        pairs(
+            "e.g. kind=official, features=qvhighlights_slowfast_clip, video=[slowfast,clip], text=clip_text"
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test")] = "val",
+    rounding: Annotated[
+        bool, typer.Option("--authors-rounding", help="windows to whole clips, as their code does")
+    ] = False,
+    device: Device = "auto",
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg predict`."""
     from vtg_lib.data import load_data
     from vtg_lib.evaluation.submission import write_submission
     from vtg_lib.models import inference
     from vtg_lib.models.imported import imported_notes, load_imported
 
-    notes = imported_notes(options.model)
-    model = load_imported(options.model)
-    splits = load_data(knobs(options.data), root=options.data_root)
-    if options.split not in splits:
-        raise ValueError(f"--split: expected one of {', '.join(splits)}; got {options.split!r}")
-    data = splits[options.split]
-    _check_features(notes["model"], model.config, data)
-    rows = inference.predict(model.to(device_of(options.device)), data)
-    if options.authors_rounding:
-        rows = authors_rounding(rows, data.clip_length)
-    write_submission(options.out, rows)
-    brief = inference.score(rows, data)["brief"]
+    notes = imported_notes(model)
+    module = load_imported(model)
+    splits = load_data(knobs(data), root=data_root)
+    if split not in splits:
+        raise ValueError(f"--split: expected one of {', '.join(splits)}; got {split!r}")
+    chosen = splits[split]
+    _check_features(notes["model"], module.config, chosen)
+    rows = inference.predict(module.to(device_of(device)), chosen)
+    if rounding:
+        rows = authors_rounding(rows, chosen.clip_length)
+    write_submission(out, rows)
+    brief = inference.score(rows, chosen)["brief"]
     value = {
         "model": notes["model"],
         "source_sha256": notes["source_sha256"],
-        "split": options.split,
+        "split": split,
         "queries": len(rows),
-        "authors_rounding": options.authors_rounding,
-        "predictions": str(options.out),
+        "authors_rounding": rounding,
+        "predictions": str(out),
         "metrics": without_nan(brief),
     }
     lines = [f"{name:24} {number:6.2f}" for name, number in brief.items()]
-    return Reply(value=value, text="\n".join([*lines, f"{len(rows)} predictions written to {options.out}"]))
+    return Reply(value=value, text="\n".join([*lines, f"{len(rows)} predictions written to {out}"]))
 
 
 def authors_rounding(rows: Sequence[Mapping[str, Any]], clip_length: float) -> list[dict[str, Any]]:
@@ -114,6 +140,6 @@ def _check_features(name: str, config: Any, data: GroundingData) -> None:
     expected, got = (config.video_dim, config.text_dim), (data.video.shape[-1], data.text.shape[-1])
     if expected != got:
         raise ValueError(
-            f"{name}: expected features with {expected[0]} channels of video and {expected[1]} of text, as the checkpoint was "
-            f"trained on, got {got[0]} and {got[1]}. Fix: --data with the features of that training"
+            f"{name}: expected features with {expected[0]} channels of video and {expected[1]} of text, as the "
+            f"checkpoint was trained on, got {got[0]} and {got[1]}. Fix: --data with the features of that training"
         )

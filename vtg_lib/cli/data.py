@@ -1,28 +1,42 @@
-"""What the commands of `vtg` do, but for those of `vtg_lib.cli.runs`. Everything heavy is imported where
-used.
+"""The commands of `vtg` about annotations, tables, models and data; the command line itself is
+`vtg_lib.cli.main`.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Iterable, Mapping
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vtg_lib.cli.main import Reply, without_nan
-from vtg_lib.cli.options import knobs, store_of
+import typer
+
+from vtg_lib import files
+from vtg_lib.cli.options import DataRoot, PaperStore, Reply, knobs, pairs, store_of, without_nan
 
 
-def evaluate(options: argparse.Namespace) -> Reply:
+def evaluate(
+    *,
+    pred: Annotated[Path, typer.Option(metavar="P.jsonl", help="predictions in the submission layout")],
+    gt: Annotated[Path, typer.Option(metavar="G.jsonl", help="annotations of the same queries")],
+    recall: Annotated[
+        bool, typer.Option("--recall", help="add R1@{0.3,0.5,0.7} and mIoU (Charades-STA, TACoS)")
+    ] = False,
+) -> Reply:
     """`vtg eval`."""
+    from vtg_lib.data.annotations import SCORED, read_annotations
     from vtg_lib.evaluation import protocol as metrics
-    from vtg_lib.evaluation.submission import read_jsonl, read_submission
+    from vtg_lib.evaluation.submission import read_submission
 
-    truth = read_jsonl(options.gt)
-    predictions = read_submission(options.pred, truth)
+    with warnings.catch_warnings(record=True) as notes:
+        truth = read_annotations(gt, SCORED)
+    for note in notes:
+        print(f"vtg: {note.message}", file=sys.stderr)
+    predictions = read_submission(pred, truth)
     nested = metrics.evaluate(predictions, truth)
-    if options.recall:
+    if recall:
         nested["recall"] = metrics.recall_and_miou(predictions, truth)
     lines = [
         f"{name:24} {value:6.2f}"
@@ -31,7 +45,7 @@ def evaluate(options: argparse.Namespace) -> Reply:
     return Reply(value=without_nan(nested), text="\n".join(lines))
 
 
-def models(options: argparse.Namespace) -> Reply:
+def models() -> Reply:
     """`vtg models`."""
     import torch
 
@@ -59,7 +73,7 @@ def models(options: argparse.Namespace) -> Reply:
 
 
 def _presets(entry: Any) -> Iterable[tuple[str, Any, float | None]]:
-    """(name, config, published parameters in millions): the published sizes are of the QVHighlights models."""
+    """(name, config, published millions of parameters); the published sizes are of the QVHighlights models."""
     for dataset in ("qvhighlights", "charades_sta", "tacos"):
         try:
             config = entry.config_class.paper(dataset)
@@ -71,16 +85,22 @@ def _presets(entry: Any) -> Iterable[tuple[str, Any, float | None]]:
                 yield f"{dataset}, {name}", dataclasses.replace(config, **changes), published
 
 
-def tables(options: argparse.Namespace) -> Reply:
+def tables(
+    *,
+    paper: Annotated[str | None, typer.Option(metavar="KEY", help="key of one paper; default all")] = None,
+    store: PaperStore = None,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg tables`."""
     from vtg_lib.papers import load_paper, paper_keys
     from vtg_lib.papers import tables as tables_module
+    from vtg_lib.papers.evidence import released_scores
 
     found = []
-    for key in [options.paper] if options.paper else paper_keys():
-        paper = load_paper(key)
-        released = tables_module.released_scores(paper, options.data_root)
-        found += tables_module.to_json(paper, store_of(options, paper), released)
+    for key in [paper] if paper else paper_keys():
+        loaded = load_paper(key)
+        released = released_scores(loaded, data_root)
+        found += tables_module.to_json(loaded, store_of(store, loaded), released)
     return Reply(value=found, text="\n\n".join(_table_text(table) for table in found))
 
 
@@ -94,20 +114,19 @@ def _table_text(table: Mapping[str, Any]) -> str:
             if paper is None and ours is None:
                 continue
             sd = best["sd"].get(column)
-            spread = "" if sd is None else f" ± {sd:.2f}"
-            cells.append(
-                f"{column} {'–' if paper is None else f'{paper:g}'} | {'–' if ours is None else f'{ours:.2f}{spread}'}"
-            )
+            printed = "–" if paper is None else f"{paper:g}"
+            mean = "–" if ours is None else f"{ours:.2f}" + ("" if sd is None else f" ± {sd:.2f}")
+            cells.append(f"{column} {printed} | {mean}")
         evidence = f"[{best['evidence']}, n = {best['n']}]" if best["evidence"] else "[not run]"
         lines.append(f"  {row['label']:{width}}  {evidence:18} " + "; ".join(cells))
     return "\n".join(lines)
 
 
-def data_list(options: argparse.Namespace) -> Reply:
+def data_list(*, data_root: DataRoot = None) -> Reply:
     """`vtg data list`."""
     from vtg_lib.data.sources.fetch import list_rows
 
-    rows = list_rows(options.data_root)
+    rows = list_rows(data_root)
     lines = [f"{'set':34}{'kind':13}{'size':>10}  {'here':6}{'licence'}"]
     for row in rows:
         size = f"{row['size'] / 1e6:,.1f} MB" if row["size"] else (row["stated_size"] or "?")
@@ -115,37 +134,44 @@ def data_list(options: argparse.Namespace) -> Reply:
     return Reply(value=rows, text="\n".join(lines))
 
 
-def data_fetch(options: argparse.Namespace) -> Reply:
+def data_fetch(
+    sets: Annotated[list[str], typer.Argument(metavar="SET...", help="names from `vtg data list`")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="download again and replace")] = False,
+    keep_archives: Annotated[
+        bool, typer.Option("--keep-archives", help="keep archives after unpacking")
+    ] = False,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg data fetch`."""
     from vtg_lib.data.sources.fetch import fetch
 
-    rows: list[dict[str, Any]] = []
-    for name in options.sets:
-        rows += fetch(name, options.data_root, force=options.force, keep_archives=options.keep_archives)
-    return _checked(rows)
+    return _checked(
+        [row for name in sets for row in fetch(name, data_root, force=force, keep_archives=keep_archives)]
+    )
 
 
-def data_verify(options: argparse.Namespace) -> Reply:
+def data_verify(
+    sets: Annotated[list[str] | None, typer.Argument(metavar="[SET...]", help="default: all")] = None,
+    *,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg data verify`: exit code 1 if a file is wrong (not if one is missing)."""
     from vtg_lib.data.sources.fetch import verify
 
-    rows: list[dict[str, Any]] = []
-    for name in options.sets or [None]:
-        rows += verify(name, options.data_root)
-    return _checked(rows)
+    wanted: Sequence[str | None] = sets or [None]
+    return _checked([row for name in wanted for row in verify(name, data_root)])
 
 
-def data_record(options: argparse.Namespace) -> Reply:
+def data_record(*, data_root: DataRoot = None) -> Reply:
     """`vtg data record`: for maintainers with the real files."""
-    from vtg_lib.data import data_root
-    from vtg_lib.evaluation import released as recorded
+    from vtg_lib.book.foundations import record
+    from vtg_lib.evaluation.released import RECORD
 
-    record = recorded.make(data_root(options.data_root))
-    recorded.write(record)
-    counts = {part: len(entries) for part, entries in record.items()}
-    return Reply(
-        value=counts, text=f"{recorded.RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items())
-    )
+    found = record.make(files.data_root(data_root))
+    record.write(found)
+    counts = {part: len(entries) for part, entries in found.items()}
+    return Reply(value=counts, text=f"{RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items()))
 
 
 def _checked(rows: list[dict[str, Any]]) -> Reply:
@@ -153,17 +179,24 @@ def _checked(rows: list[dict[str, Any]]) -> Reply:
     return Reply(value=rows, text="\n".join(lines), code=int(any(row["status"] == "wrong" for row in rows)))
 
 
-def render(options: argparse.Namespace) -> Reply:
+def render(
+    *,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="a folder that does not exist yet")],
+    data: Annotated[
+        list[str] | None, pairs("e.g. kind=rendered, dataset=qvhighlights, layout=levels, train=1024")
+    ] = None,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg render`."""
     from vtg_lib.data import load_data
     from vtg_lib.data.export import export_data
 
-    settings = knobs(options.data)
-    if Path(options.out).exists():
-        raise ValueError(f"--out {options.out} exists already: give a folder that does not, or remove it")
-    summary = export_data(load_data(settings, root=options.data_root), Path(options.out), settings)
+    settings = knobs(data)
+    if out.exists():
+        raise ValueError(f"--out {out} exists already: give a folder that does not, or remove it")
+    summary = export_data(load_data(settings, root=data_root), out, settings)
     lines = [
         f"{name}: {split['queries']} queries, {split['videos']} videos"
         for name, split in summary["splits"].items()
     ]
-    return Reply(value=summary, text="\n".join([*lines, f"written to {options.out}"]))
+    return Reply(value=summary, text="\n".join([*lines, f"written to {out}"]))

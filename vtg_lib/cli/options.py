@@ -1,31 +1,108 @@
-"""Reading what the options of several commands have in common."""
+"""The options that commands share, each declared once, and what is made of their values."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
 
 from vtg_lib.files import RESULTS
 
 if TYPE_CHECKING:
+    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers.schema import Paper
 
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="show where an error comes from")]
+DataRoot = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="real data; default VTG_DATA_ROOT, else data/")
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda")]
+Rerun = Annotated[bool, typer.Option("--rerun", help="train again what is stored")]
+Checkpoints = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="default VTG_CACHE, else the user's cache folder")
+]
+PaperStore = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="run store; default results/<chapter>.jsonl")
+]
+PaperKey = Annotated[str, typer.Option(metavar="KEY", help="key of the paper")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only list the runs")]
+Models = Annotated[str | None, typer.Option(metavar="NAMES", help="names, comma-separated; default: all")]
 
-def store_of(options: argparse.Namespace, paper: Paper) -> Store:
+
+def pairs(text: str) -> Any:
+    """An option that takes several KEY=VALUE (see `Command`); a parameter of it is a `list[str] | None`."""
+    return typer.Option(metavar="KEY=VALUE ...", help=text)
+
+
+@dataclass(kw_only=True)
+class Reply:
+    """What a command answers: `value` for `--json`, `text` for people, and the exit code."""
+
+    value: Any
+    text: str
+    code: int = 0
+
+
+class Command(TyperCommand):
+    """A command whose options of several values take them in one go, too: `--config width=64 heads=4`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several = {
+            name for option in self.params if getattr(option, "multiple", False) for name in option.opts
+        }
+        takes_files = any(parameter.param_type_name == "argument" for parameter in self.params)
+        spread: list[str] = []
+        option = None
+        for before, word in zip(["", *args], args, strict=False):
+            if word.startswith("-"):
+                option = word if word in several else None
+            elif option and before != option:
+                # where the command takes files, what does not look like KEY=VALUE is one of them
+                spread += [option] if "=" in word or not takes_files else []
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: None takes its place, in mappings of any depth."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
+
+
+def store_of(store: Path | None, paper: Paper) -> Store:
     """`--store`, or the paper's own."""
     from vtg_lib.experiments.store import Store
 
-    return Store(options.store or RESULTS / f"{paper.chapter}.jsonl")
+    return Store(store or RESULTS / f"{paper.chapter}.jsonl")
 
 
-def knobs(items: Sequence[str]) -> dict[str, Any]:
+def machine_of(
+    device: str = "cpu",
+    data_root: Path | None = None,
+    checkpoints: Path | None = None,
+    rerun: bool = False,
+) -> Machine:
+    """`--device`, `--data-root`, `--checkpoints` and `--rerun`."""
+    from vtg_lib.experiments.machine import Machine
+
+    return Machine(device=device_of(device), data_root=data_root, checkpoint_root=checkpoints, rerun=rerun)
+
+
+def knobs(items: Sequence[str] | None) -> dict[str, Any]:
     """KEY=VALUE pairs, the values read as YAML."""
     import yaml
 
     found = {}
-    for item in items:
+    for item in items or ():
         key, sign, text = item.partition("=")
         if not key or not sign:
             raise ValueError(f"expected KEY=VALUE, got {item!r}")
@@ -33,12 +110,15 @@ def knobs(items: Sequence[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ValueError(f"expected KEY=VALUE with a YAML value, got {item!r}") from None
-        try:  # YAML takes 1e-3 for a word
+        with contextlib.suppress(ValueError):  # YAML takes 1e-3 for a word
             value = float(value) if isinstance(value, str) else value
-        except ValueError:
-            pass
         found[key] = value
     return found
+
+
+def names(text: str | None) -> list[str] | None:
+    """`tab5,tab7` -> ["tab5", "tab7"]; None where nothing was chosen."""
+    return text.split(",") if text else None
 
 
 def seeds_of(text: str) -> list[int]:
@@ -53,11 +133,17 @@ def seeds_of(text: str) -> list[int]:
 
 
 def device_of(name: str) -> str:
-    """`--device`; "auto" is a GPU where torch sees one."""
+    """`--device`; "auto" is a GPU where torch sees one.
+
+    Raises:
+        ValueError: no device that the library supports, or one that this machine does not have.
+    """
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"--device: expected auto, cpu or cuda, got {name!r}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no GPU; use --device cpu")
     return name

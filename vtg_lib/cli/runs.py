@@ -1,158 +1,206 @@
-"""What the commands of `vtg` that train and measure do; the command line itself is `vtg_lib.cli.main`. See
-`vtg_lib.cli.data`.
-"""
+"""The commands of `vtg` that train and measure; the command line itself is `vtg_lib.cli.main`."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from vtg_lib.cli.main import Reply
-from vtg_lib.cli.options import device_of, knobs, seeds_of, store_of
+import typer
+
+from vtg_lib.cli.options import (
+    Checkpoints,
+    DataRoot,
+    Device,
+    DryRun,
+    Models,
+    PaperKey,
+    PaperStore,
+    Reply,
+    Rerun,
+    device_of,
+    knobs,
+    machine_of,
+    names,
+    pairs,
+    seeds_of,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.spec import RunSpec
 
 
-def run(options: argparse.Namespace) -> Reply:
+def run(
+    *,
+    spec: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="a run spec as JSON, as in a line of the store under `spec`"),
+    ] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="take the run from a paper: with --profile, --table and --row"),
+    ] = None,
+    profile: str = "sim",
+    table: str | None = None,
+    row: Annotated[str | None, typer.Option(help="label of the row")] = None,
+    dataset: Annotated[str, typer.Option(help="of the row's columns")] = "qvhighlights",
+    model: str | None = None,
+    seed: int | None = None,
+    config: Annotated[list[str] | None, pairs("e.g. width=64; on top of --spec or the row")] = None,
+    data: Annotated[list[str] | None, pairs("e.g. kind=sim; on top of --spec or the row")] = None,
+    train: Annotated[list[str] | None, pairs("e.g. epochs=20; on top of --spec or the row")] = None,
+    store: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="where to look and to store; default: nowhere")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="also write the validation predictions as a submission"),
+    ] = None,
+    device: Device = "auto",
+    rerun: Rerun = False,
+    checkpoints: Checkpoints = None,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg run`."""
-    from vtg_lib.experiments.machine import Machine
-    from vtg_lib.experiments.run import load_data, trained_model
-    from vtg_lib.experiments.run import run as run_spec
+    from vtg_lib.experiments import run as runs
+    from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
 
-    spec = _spec(options)
-    store = Store(options.store) if options.store else None
-    machine = Machine(
-        device=device_of(options.device),
-        checkpoint_root=options.checkpoints and Path(options.checkpoints),
-        data_root=options.data_root and Path(options.data_root),
-        rerun=options.rerun,
-    )
-    keep = options.predictions is not None
-    result = run_spec(spec, store, machine, keep_weights=keep)
-    if keep:
+    if sum(source is not None for source in (spec, paper, model)) != 1:
+        raise ValueError("give one of --spec FILE, --paper P --table T --row R, or --model M")
+    if spec is not None:
+        value = _read_spec(spec)
+    elif paper is not None:
+        value = _row_value(paper, profile, table, row, dataset, seed or 0)
+    else:
+        value = {"model": model}
+    for name, changes in (("config", knobs(config)), ("data", knobs(data)), ("train", knobs(train))):
+        if changes:
+            value[name] = {**value.get(name, {}), **changes}
+    if seed is not None:
+        value["seed"] = seed
+    chosen = RunSpec.from_dict(value)
+    machine = machine_of(device, data_root, checkpoints, rerun)
+    keep = predictions is not None
+    result = runs.run(chosen, Store(store) if store else None, machine, keep_weights=keep)
+    if predictions is not None:
         from vtg_lib.evaluation.submission import write_submission
         from vtg_lib.models.inference import predict
 
-        model = trained_model(spec, machine)
-        write_submission(options.predictions, predict(model, load_data(spec, machine.data_root)["val"]))
+        module = runs.trained_model(chosen, machine)
+        write_submission(predictions, predict(module, runs.load_data(chosen, data_root)["val"]))
     lines = [
-        f"run {result.hash}: {spec.model}, seed {spec.seed}, best epoch {result.provenance['best_epoch']}"
+        f"run {result.hash}: {chosen.model}, seed {chosen.seed}, best epoch {result.provenance['best_epoch']}"
     ]
-    lines += [f"{name:24} {value:6.2f}" for name, value in result.metrics["val"].items()]
+    lines += [f"{name:24} {number:6.2f}" for name, number in result.metrics["val"].items()]
     lines.append(f"{result.provenance['wall_s']:.0f} s on {result.provenance['device']}")
     return Reply(value=result.to_dict(), text="\n".join(lines))
 
 
-def _spec(options: argparse.Namespace) -> RunSpec:
-    """The run that `vtg run`'s options describe."""
-    from vtg_lib.experiments.spec import RunSpec
-
-    if (options.spec is not None) + (options.paper is not None) + (options.model is not None) != 1:
-        raise ValueError("give one of --spec FILE, --paper P --table T --row R, or --model M")
-    if options.spec is not None:
-        try:
-            value = json.loads(Path(options.spec).read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{options.spec}: expected a run spec as JSON, got {error}") from None
-        if not isinstance(value, dict):
-            raise ValueError(
-                f"{options.spec}: expected a run spec as a JSON object, got {type(value).__name__}"
-            )
-    elif options.paper is not None:
-        value = _row_value(options)
-    else:
-        value = {"model": options.model}
-    for name in ("config", "data", "train"):
-        if changes := knobs(getattr(options, name)):
-            value[name] = {**value.get(name, {}), **changes}
-    if options.seed is not None:
-        value["seed"] = options.seed
-    return RunSpec.from_dict(value)
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a run spec as JSON, got {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a run spec as a JSON object, got {type(value).__name__}")
+    return value
 
 
-def _row_value(options: argparse.Namespace) -> dict[str, Any]:
+def _row_value(
+    key: str, profile: str, table: str | None, label: str | None, dataset: str, seed: int
+) -> dict[str, Any]:
     from vtg_lib.papers import load_paper, row_spec
 
-    if options.table is None or options.row is None:
+    if table is None or label is None:
         raise ValueError("--paper needs --table and --row; `vtg tables` shows them")
-    paper = load_paper(options.paper)
-    table = paper.table(options.table)
-    labels = [row.label for row in table.rows]
-    if options.row not in labels:
-        raise ValueError(f"{options.table} has no row {options.row!r}; it has {', '.join(labels)}")
-    spec = row_spec(
-        table.row(options.row), paper.profile(options.profile), options.dataset, options.seed or 0
-    )
+    paper = load_paper(key)
+    rows = {row.label: row for row in paper.table(table).rows}
+    if label not in rows:
+        raise ValueError(f"{table} has no row {label!r}; it has {', '.join(rows)}")
+    spec = row_spec(rows[label], paper.profile(profile), dataset, seed)
     return {**dataclasses.asdict(spec), "diagnostics": spec.diagnostics}
 
 
-def sweep(options: argparse.Namespace) -> Reply:
+def sweep(
+    *,
+    paper: PaperKey,
+    profile: str = "sim",
+    seeds: Annotated[str, typer.Option(help="how many, from 0 (3), or which (0,2,5)")] = "3",
+    tables: Annotated[str | None, typer.Option(metavar="IDS", help="such as tab5,tab7; default: all")] = None,
+    models: Models = None,
+    dose: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYS", help="dose-response studies by key, or `all`; with --tables in addition to them"
+        ),
+    ] = None,
+    time_budget: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="begin nothing that will not fit")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="begin it nevertheless; it pauses when the time is up")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="processes; default: one a core on a CPU, one on a GPU")
+    ] = None,
+    store: PaperStore = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    rerun: Rerun = False,
+    checkpoints: Checkpoints = None,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg sweep`: exit code 1 if a run failed."""
-    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.provenance import usable_cores
     from vtg_lib.experiments.run import find
     from vtg_lib.experiments.sweep import sweep as sweep_specs
     from vtg_lib.models import MODELS
     from vtg_lib.papers import load_paper, plan
 
-    paper = load_paper(options.paper)
-    if paper.profile(options.profile).evidence is None and options.store is None:
+    loaded = load_paper(paper)
+    if loaded.profile(profile).evidence is None and store is None:
         raise ValueError(
-            f"profile {options.profile} only exercises code; its runs are no evidence: name a --store for them"
+            f"profile {profile} only exercises code; its runs are no evidence: name a --store for them"
         )
-    seeds = seeds_of(options.seeds)
-    chosen = options.tables.split(",") if options.tables else None
-    models = options.models.split(",") if options.models else None
-    if unknown := sorted(set(models or ()) - set(MODELS)):
+    chosen, wanted = seeds_of(seeds), names(models)
+    if unknown := sorted(set(wanted or ()) - set(MODELS)):
         raise ValueError(f"--models: unknown {', '.join(unknown)}; there are {', '.join(MODELS)}")
-    specs = (
-        []
-        if options.dose and not chosen
-        else [p.spec for p in plan(paper, options.profile, seeds, chosen, models)]
-    )
-    if options.dose:
+    specs = []
+    if tables or not dose:
+        specs = [planned.spec for planned in plan(loaded, profile, chosen, names(tables), wanted)]
+    if dose:
         from vtg_lib.papers.dose import dose_specs
 
-        studies = None if options.dose == "all" else options.dose.split(",")
-        dosed = [spec for _, spec in dose_specs(paper.key, options.profile, seeds, studies)]
-        specs += [spec for spec in dosed if models is None or spec.model in models]
-        specs.sort(
-            key=lambda spec: seeds.index(spec.seed)
-        )  # stable: a whole set of fewer seeds before more of them
-    store = store_of(options, paper)
-    if options.dry_run:
+        dosed = dose_specs(loaded.key, profile, chosen, None if dose == "all" else names(dose))
+        specs += [spec for _, spec in dosed if wanted is None or spec.model in wanted]
+        # stable: a whole set of fewer seeds before more of them
+        specs.sort(key=lambda spec: chosen.index(spec.seed))
+    runs = store_of(store, loaded)
+    if dry_run:
         rows: list[dict[str, Any]] = [
-            {"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(store, s) is not None}
+            {"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(runs, s) is not None}
             for s in specs
         ]
         lines = [
             f"{row['hash']}  {row['model']:12} seed {row['seed']}{'  stored' if row['stored'] else ''}"
             for row in rows
         ]
-        return Reply(
-            value=rows, text="\n".join([*lines, f"{sum(not row['stored'] for row in rows)} to train"])
-        )
-    device = device_of(options.device)
+        lines.append(f"{sum(not row['stored'] for row in rows)} to train")
+        return Reply(value=rows, text="\n".join(lines))
+    machine = machine_of(device, data_root, checkpoints, rerun)
     report = sweep_specs(
         specs,
-        store,
-        Machine(
-            device=device,
-            checkpoint_root=options.checkpoints and Path(options.checkpoints),
-            data_root=options.data_root and Path(options.data_root),
-            rerun=options.rerun,
-        ),
-        workers=options.workers or (usable_cores() if device == "cpu" else 1),
-        time_budget=options.time_budget,
-        partial=options.partial,
+        runs,
+        machine,
+        workers=workers or (usable_cores() if machine.device == "cpu" else 1),
+        time_budget=time_budget,
+        partial=partial,
     )
     value = {
-        "store": str(store.path),
+        "store": str(runs.path),
         "complete": report.complete,
         "trained": [result.hash for result in report.done],
         "stored": report.stored,
@@ -165,65 +213,100 @@ def sweep(options: argparse.Namespace) -> Reply:
     return Reply(value=value, text="\n".join([*failures, report.summary()]), code=int(bool(report.failed)))
 
 
-def replay(options: argparse.Namespace) -> Reply:
+def replay(
+    *,
+    paper: PaperKey,
+    models: Models = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
+    store: PaperStore = None,
+    dry_run: DryRun = False,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg replay`: exit code 1 if a number changed."""
-    from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.provenance import REPLAYS, usable_cores
     from vtg_lib.experiments.replay import due, replay_all
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers import load_paper
 
-    records = due(store_of(options, load_paper(options.paper)), options.models and options.models.split(","))
-    if options.dry_run:
+    records = due(store_of(store, load_paper(paper)), names(models))
+    if dry_run:
         lines = [
             f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}"
             for r in records
         ]
-        return Reply(
-            value=[r["hash"] for r in records], text="\n".join([*lines, f"{len(records)} to replay"])
-        )
-    workers = options.workers or usable_cores()
+        lines.append(f"{len(records)} to replay")
+        return Reply(value=[r["hash"] for r in records], text="\n".join(lines))
+    machine = machine_of(data_root=data_root)
     value, lines = [], []
-    machine = Machine(data_root=options.data_root and Path(options.data_root))
-    for found in replay_all(records, Store(REPLAYS), machine, workers=workers):
+    for found in replay_all(records, Store(REPLAYS), machine, workers=workers or usable_cores()):
         value.append(dataclasses.asdict(found))
         differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
         lines.append(
             f"{found.hash}  {found.model:12} {found.earlier} -> {found.now}  {differs or 'same numbers'}"
         )
     changed = sum(bool(row["differs"]) for row in value)
-    return Reply(
-        value=value,
-        text="\n".join([*lines, f"{len(value)} replayed, {changed} changed"]),
-        code=int(changed > 0),
-    )
+    lines.append(f"{len(value)} replayed, {changed} changed")
+    return Reply(value=value, text="\n".join(lines), code=int(changed > 0))
 
 
-def bench(options: argparse.Namespace) -> Reply:
+def bench(
+    *,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARTS", help="comma-separated: evaluator, loading, step, inference; default: all"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="comma-separated, for the parts that train; default: the first of `vtg models`",
+        ),
+    ] = None,
+    size: Annotated[
+        Literal["sim", "paper"] | None,
+        typer.Option(help="of model and batch; default: sim, or paper with --record"),
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record", help="only measure a training step at paper size, into results/efficiency.jsonl"
+        ),
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="with --record; default: float16 on a GPU, float32 on a CPU")
+    ] = None,
+    device: Device = "cpu",
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="a checkout of jayleicn/moment_detr, to time its evaluator"),
+    ] = None,
+    data_root: DataRoot = None,
+) -> Reply:
     """`vtg bench`."""
     from vtg_lib.experiments.bench import describe, run_benchmarks
     from vtg_lib.experiments.bench.memory import RECORD, measure, save
+    from vtg_lib.models import MODELS
 
-    device, models = device_of(options.device), options.model.split(",")
-    if not options.record:
-        if options.precision is not None:
+    where, models = device_of(device), names(model) or [next(iter(MODELS))]
+    if not record:
+        if precision is not None:
             raise ValueError(
                 "--precision goes with --record; the parts measure every precision that they are about"
             )
-        only = options.only.split(",") if options.only else None
-        specs = [_bench_spec(model, options.size or "sim") for model in models]
-        where = {"device": device, "data_root": options.data_root, "reference": options.reference}
-        value = run_benchmarks(specs, only, **where)
+        specs = [_bench_spec(name, size or "sim") for name in models]
+        value = run_benchmarks(specs, names(only), device=where, data_root=data_root, reference=reference)
         return Reply(value=value, text=describe(value))
-    if options.size == "sim" or options.only or options.reference:
+    if size == "sim" or only or reference:
         raise ValueError(
-            "--record measures a training step at paper size: leave out --size sim, --only and --reference"
+            "--record measures a training step at paper size: leave out --size sim, --only, --reference"
         )
     # as papers train on a GPU; a CPU has no float16
-    precision = options.precision or ("float16" if device.startswith("cuda") else "float32")
-    value = {model: measure(_bench_spec(model, "paper", precision), device) for model in models}
-    for record in value.values():
-        save(record)
+    precision = precision or ("float16" if where.startswith("cuda") else "float32")
+    value = {name: measure(_bench_spec(name, "paper", precision), where) for name in models}
+    for measured in value.values():
+        save(measured)
     one = len(models) == 1
     return Reply(value=value[models[0]] if one else value, text=f"{describe(value)}\nwritten to {RECORD}")
 

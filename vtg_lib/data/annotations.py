@@ -1,4 +1,4 @@
-"""Annotations in the QVHighlights layout: read, check, count.
+"""Annotations in the QVHighlights layout: read and check.
 
 One JSON object a line, `{qid, query, duration, vid, relevant_windows, relevant_clip_ids, saliency_scores}`;
 times in seconds, clips counted from 0. Charades-STA and TACoS have windows only; TVSum and YouTube Highlights
@@ -31,12 +31,12 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 SLACK = 1e-3  # seconds that rounding may add to a window's end
+SHOWN = 10  # problems that one error lists
 
 
 class AnnotationError(ValueError):
@@ -69,6 +69,9 @@ class Dataset:
         regular: whether clips have one length in seconds; YouTube Highlights' have 100 frames at each video's
             own rate.
         known: kinds of notes that the published files have.
+        partial: whether rows may have some of the labels only, the same ones in all rows.
+        needed: fields that every row must have besides `duration`.
+        slack: seconds that a window may end after the video.
     """
 
     name: str
@@ -77,6 +80,9 @@ class Dataset:
     duration_unit: float = 1.0
     regular: bool = True
     known: frozenset[str] = frozenset()
+    partial: bool = False
+    needed: tuple[str, ...] = ("qid", "vid", "query")
+    slack: float = SLACK
 
 
 DATASETS: dict[str, Dataset] = {
@@ -101,6 +107,18 @@ DATASETS: dict[str, Dataset] = {
         Dataset(name="generic", labels=("relevant_windows",)),
     )
 }
+# What the evaluator reads, of whatever data set: queries may be without text, and windows end up to a second
+# after the video, as ActivityNet's do.
+SCORED = Dataset(
+    name="scored",
+    labels=("relevant_windows", "saliency_scores"),
+    partial=True,
+    needed=("qid",),
+    slack=1.0,
+    known=frozenset(
+        {"no positive clip", "overlapping windows", "repeated query", "short window", "unknown field"}
+    ),
+)
 _FOLDERS = {
     "charades": "charades_sta",
     "youtube": "youtube_highlights",
@@ -124,12 +142,12 @@ def dataset_of(path: str | Path) -> Dataset:
     return DATASETS[next((name for part, name in _FOLDERS.items() if part in text), "generic")]
 
 
-def read_annotations(path: str | Path, dataset: str | None = None) -> list[dict[str, Any]]:
+def read_annotations(path: str | Path, dataset: str | Dataset | None = None) -> list[dict[str, Any]]:
     """Reads and checks one `.jsonl` file.
 
     Args:
         path: the file.
-        dataset: one of `DATASETS`; told from the path if not given.
+        dataset: one of `DATASETS`, by name or itself; told from the path if not given.
 
     Returns:
         One dict per line, as in the file.
@@ -140,11 +158,9 @@ def read_annotations(path: str | Path, dataset: str | None = None) -> list[dict[
     """
     path = Path(path)
     profile = dataset_of(path) if dataset is None else _dataset(dataset)
-    lines, rows = [], []
-    for number, row in _parse(path):
-        lines.append(number)
-        rows.append(row)
-    for note in validate_annotations(rows, profile.name, source=path, lines=lines):
+    numbered = dict(_parse(path))
+    rows = list(numbered.values())
+    for note in validate_annotations(rows, profile, source=path, lines=list(numbered)):
         if note.kind not in profile.known:
             warnings.warn(f"{path}: {note.text}", AnnotationWarning, stacklevel=2)
     return rows
@@ -152,7 +168,7 @@ def read_annotations(path: str | Path, dataset: str | None = None) -> list[dict[
 
 def validate_annotations(
     rows: Sequence[Mapping[str, Any]],
-    dataset: str = "generic",
+    dataset: str | Dataset = "generic",
     *,
     source: str | Path = "annotations",
     lines: Sequence[int] | None = None,
@@ -166,15 +182,19 @@ def validate_annotations(
         lines: line number of each row in `source`; counted from 1 if not given.
 
     Raises:
-        AnnotationError: at the first row that cannot be used.
+        AnnotationError: rows that cannot be used; one problem a row, up to ten of them.
     """
-    profile = _dataset(dataset)
-    check = _Checker(profile, str(source))
-    if not rows:
-        check.refuse("at least one row", "none", "fetch the file again: `vtg data fetch`")
-    for position, row in enumerate(rows):
-        check.line = lines[position] if lines is not None else position + 1
-        check.row(row)
+    check = _Checker(_dataset(dataset), str(source))
+    check.expect(bool(rows), "at least one row", "none", "fetch the file again: `vtg data fetch`")
+    problems = []
+    for check.line, row in zip(lines or range(1, len(rows) + 1), rows, strict=True):
+        try:
+            check.row(row)
+        except AnnotationError as error:
+            problems.append(str(error))
+    if problems:
+        more = [f"… and {len(problems) - SHOWN} more problems."] if len(problems) > SHOWN else []
+        raise AnnotationError("\n".join(problems[:SHOWN] + more))
     return check.notes()
 
 
@@ -186,10 +206,12 @@ class _Checker:
         self.seen: dict[Any, int] = {}
         self.duration_of: dict[str, tuple[float, int]] = {}
         self.sentences: set[tuple[str, str]] = set()
-        self.labelled: tuple[bool, int] | None = None
+        self.labelled: tuple[list[str], int] | None = None
         self.found: dict[str, tuple[int, str]] = {}
 
-    def refuse(self, expected: str, got: Any, fix: str, field: str | None = None) -> None:
+    def expect(self, fine: bool, expected: str, got: Any, fix: str, field: str | None = None) -> None:
+        if fine:
+            return
         place = f"{self.source}, line {self.line}" if self.line else self.source
         shown = got if isinstance(got, str) else json.dumps(got, default=str)
         shown = shown if len(shown) <= 120 else shown[:117] + "..."
@@ -206,56 +228,64 @@ class _Checker:
         ]
 
     def row(self, row: Any) -> None:
-        if not isinstance(row, Mapping):
-            self.refuse("a JSON object", row, "write one object per line")
-        for name, kinds in (("qid", (int, str)), ("vid", (str,)), ("query", (str,))):
+        self.expect(isinstance(row, Mapping), "a JSON object", row, "write one object per line")
+        swapped = "duration" not in row and any(name.startswith("pred_") for name in row)
+        self.expect(not swapped, "annotations", "predictions", "give the file of the annotations")
+        for name in self.profile.needed:
             value = row.get(name)
-            if (
-                not isinstance(value, kinds)
-                or isinstance(value, bool)
-                or (isinstance(value, str) and not value.strip())
-            ):
-                wanted = " or ".join({int: "an integer", str: "a non-empty string"}[k] for k in kinds)
-                self.refuse(wanted, value, f"give every row a {name}", name)
-        duration = row.get("duration")
-        if not _is_number(duration) or duration <= 0:
-            self.refuse(
-                "a positive number of seconds", duration, "give the video's length in seconds", "duration"
+            number = name == "qid" and isinstance(value, int) and not isinstance(value, bool)
+            self.expect(
+                number or (isinstance(value, str) and bool(value.strip())),
+                "an integer or a non-empty string" if name == "qid" else "a non-empty string",
+                _given(row, name),
+                f"give every row a {name}",
+                name,
             )
-        if row["qid"] in self.seen:
-            other = f"{row['qid']} (also on line {self.seen[row['qid']]})"
-            self.refuse("a qid used once", other, "drop or renumber one of the two rows", "qid")
+        duration, fix = row.get("duration"), "give the video's length in seconds"
+        positive = _is_number(duration) and duration > 0
+        self.expect(positive, "a positive number of seconds", _given(row, "duration"), fix, "duration")
+        other = f"{row['qid']!r} (also on line {self.seen.get(row['qid'])})"
+        fresh, fix = row["qid"] not in self.seen, "drop or renumber one of the two rows"
+        self.expect(fresh, "a qid used once", other, fix, "qid")
         self.seen[row["qid"]] = self.line
-        known = self.duration_of.setdefault(row["vid"], (duration, self.line))
-        if known[0] != duration:
-            wanted = f"{known[0]} as on line {known[1]} for the same video"
-            self.refuse(wanted, duration, "one video has one length", "duration")
-        if (row["vid"], row["query"]) in self.sentences:
-            self.note("repeated query", f"{row['vid']!r} has this query already: {row['query']!r}")
-        self.sentences.add((row["vid"], row["query"]))
+        if isinstance(row.get("vid"), str):
+            self.video(row)
         if unknown := sorted(set(row) - _KNOWN_FIELDS):
             self.note("unknown field", ", ".join(unknown))
         self.labels(row)
 
+    def video(self, row: Mapping[str, Any]) -> None:
+        known, line = self.duration_of.setdefault(row["vid"], (row["duration"], self.line))
+        wanted, fix = f"{known} as on line {line} for the same video", "one video has one length"
+        self.expect(known == row["duration"], wanted, row["duration"], fix, "duration")
+        sentence = (row["vid"], str(row.get("query")))
+        if sentence in self.sentences:
+            self.note("repeated query", f"{sentence[0]!r} has this query already: {sentence[1]!r}")
+        self.sentences.add(sentence)
+
     def labels(self, row: Mapping[str, Any]) -> None:
-        present = [name for name in self.profile.labels if row.get(name) is not None]
-        if present and len(present) < len(self.profile.labels):
-            missing = sorted(set(self.profile.labels) - set(present))
-            self.refuse(
-                f"all of {list(self.profile.labels)}",
-                f"no {missing}",
-                "complete the row or remove its labels",
-                missing[0],
-            )
-        if self.labelled is not None and self.labelled[0] != bool(present):
-            wanted = f"{'labels' if self.labelled[0] else 'no labels'} as on line {self.labelled[1]}"
-            self.refuse(
-                wanted, present, "split labelled and unlabelled rows into two files", self.profile.labels[0]
-            )
-        self.labelled = self.labelled or (bool(present), self.line)
+        names = list(self.profile.labels)
+        present = [name for name in names if row.get(name) is not None]
+        missing = sorted(set(names) - set(present))
+        self.expect(
+            self.profile.partial or not present or not missing,
+            f"all of {names}",
+            f"no {missing}",
+            "complete the row or remove its labels",
+            *missing[:1],
+        )
+        self.labelled = self.labelled or (present, self.line)
+        first, line = self.labelled
+        self.expect(
+            first == present,
+            f"{'labels' if first else 'no labels'} as on line {line} {first or ''}".rstrip(),
+            present,
+            "split labelled and unlabelled rows into two files",
+            names[0],
+        )
         if row.get("relevant_windows") is not None:
             self.windows(row)
-        if row.get("relevant_clip_ids") is not None:
+        if row.get("relevant_clip_ids") is not None or row.get("saliency_scores") is not None:
             self.clips(row)
         if row.get("label") is not None:
             self.clip_labels(row)
@@ -264,125 +294,117 @@ class _Checker:
 
     def windows(self, row: Mapping[str, Any]) -> None:
         windows, field = row["relevant_windows"], "relevant_windows"
-        end_of_video = row["duration"] * self.profile.duration_unit
-        if not isinstance(windows, list) or not windows:
-            self.refuse(
-                "a list with at least one [start, end]", windows, "give each query at least one window", field
-            )
+        end, shortest = row["duration"] * self.profile.duration_unit, self.profile.clip_length
+        self.expect(
+            isinstance(windows, list) and bool(windows),
+            *("a list with at least one [start, end]", windows, "give each query at least one window", field),
+        )
         for window in windows:
-            if not isinstance(window, list) or len(window) != 2 or not all(_is_number(v) for v in window):
-                self.refuse(
-                    "[start, end] in seconds, finite numbers", window, "write two numbers per window", field
-                )
-            start, end = window
-            if end <= start:
-                self.refuse("start < end", window, "swap the two, or drop the empty window", field)
-            if start < 0 or end > end_of_video + SLACK:
-                self.refuse(
-                    f"a window within 0 and {end_of_video:g} s",
-                    window,
-                    "clip it to the video, or correct `duration`",
-                    field,
-                )
-            if end - start < self.profile.clip_length:
-                self.note(
-                    "short window", f"{window} is shorter than a clip of {self.profile.clip_length:g} s"
-                )
+            self.expect(
+                isinstance(window, list) and len(window) == 2 and all(map(_is_number, window)),
+                *("[start, end] in seconds, finite numbers", window, "write two numbers per window", field),
+            )
+            start, stop = window
+            self.expect(start < stop, "start < end", window, "swap the two, or drop the empty window", field)
+            self.expect(
+                start >= 0 and stop <= end + self.profile.slack,
+                f"a window within 0 and {end:g} s",
+                window,
+                "clip it to the video, or correct `duration`; are these frames?",
+                field,
+            )
+            if stop > end + SLACK:
+                self.note("window past the end", f"{window} in a video of {end:g} s")
+            if stop - start < shortest:
+                self.note("short window", f"{window} is shorter than a clip of {shortest:g} s")
         ordered = sorted(windows)
-        if any(later[0] < earlier[1] for earlier, later in zip(ordered, ordered[1:], strict=False)):
+        if any(later[0] < earlier[1] for earlier, later in pairwise(ordered)):
             self.note("overlapping windows", str(ordered))
 
     def clips(self, row: Mapping[str, Any]) -> None:
-        ids, scores = row["relevant_clip_ids"], row.get("saliency_scores")
-        count = math.ceil(row["duration"] * self.profile.duration_unit / self.profile.clip_length)
-        if not isinstance(ids, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-            self.refuse("a list of integers", ids, "count clips from 0", "relevant_clip_ids")
-        outside = [i for i in ids if not 0 <= i < count]
-        if outside:
-            wanted = f"clip ids in 0..{count - 1} ({row['duration']:g} s in clips of {self.profile.clip_length:g} s)"
-            self.refuse(wanted, outside, "count clips from 0, or correct `duration`", "relevant_clip_ids")
-        if len(set(ids)) != len(ids):
-            self.refuse(
-                "each clip once", ids, "drop the repeated clip ids and their scores", "relevant_clip_ids"
-            )
-        if scores is None:
-            return
-        field = "saliency_scores"
-        if not isinstance(scores, list) or len(scores) != len(ids):
-            got = f"{len(scores)} entries" if isinstance(scores, list) else scores
-            self.refuse(
-                f"one entry per clip id, {len(ids)}", got, "give one list of scores per relevant clip", field
-            )
+        ids, scores, length = (
+            row.get("relevant_clip_ids"),
+            row.get("saliency_scores"),
+            self.profile.clip_length,
+        )
+        count = math.ceil(row["duration"] * self.profile.duration_unit / length)
+        field = "relevant_clip_ids"
+        whole = isinstance(ids, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in ids)
+        self.expect(whole, "a list of integers", _given(row, field), "count clips from 0", field)
+        self.expect(
+            not (outside := [i for i in ids if not 0 <= i < count]),
+            f"clip ids in 0..{count - 1} ({row['duration']:g} s in clips of {length:g} s)",
+            outside,
+            "count clips from 0, or correct `duration`",
+            field,
+        )
+        fix = "drop the repeated clip ids and their scores"
+        self.expect(len(set(ids)) == len(ids), "each clip once", ids, fix, field)
+        if scores is not None:
+            self.votes(ids, scores)
+        windows = row.get("relevant_windows") or ()
+        inside = {i for start, end in windows for i in range(int(start // length), math.ceil(end / length))}
+        if scores is not None and windows and (differ := sorted(inside ^ set(ids))):
+            self.note("clips and windows differ", f"clips {differ[:5]} are in one of the two only")
+
+    def votes(self, ids: list[int], scores: Any) -> None:
+        self.expect(
+            isinstance(scores, list) and len(scores) == len(ids),
+            f"one entry per clip id, {len(ids)}",
+            f"{len(scores)} entries" if isinstance(scores, list) else scores,
+            "give one list of scores per relevant clip",
+            "saliency_scores",
+        )
         for entry in scores:
-            if (
-                not isinstance(entry, list)
-                or len(entry) != 3
-                or not all(_is_number(v) and 0 <= v <= 4 for v in entry)
-            ):
-                self.refuse(
-                    "three scores (annotators) in 0..4 per clip", entry, "write [a, b, c] per clip", field
-                )
+            self.expect(
+                isinstance(entry, list)
+                and len(entry) == 3
+                and all(_is_number(vote) and 0 <= vote <= 4 for vote in entry),
+                "three scores (annotators) in 0..4 per clip",
+                entry,
+                "write [a, b, c] per clip",
+                "saliency_scores",
+            )
         if ids and not any(map(any, scores)):
             self.note("no positive clip", "saliency is 0 on every clip")
-        length = self.profile.clip_length
-        inside = {
-            i
-            for start, end in row.get("relevant_windows") or ()
-            for i in range(int(start // length), math.ceil(end / length))
-        }
-        if row.get("relevant_windows") and inside != set(ids):
-            self.note(
-                "clips and windows differ",
-                f"clips {sorted(inside ^ set(ids))[:5]} are in one of the two only",
-            )
 
     def clip_labels(self, row: Mapping[str, Any]) -> None:
         label = row["label"]
-        widths = (
-            {len(entry) if isinstance(entry, list) else -1 for entry in label}
-            if isinstance(label, list)
-            else set()
+        lists = isinstance(label, list) and all(isinstance(entry, list) for entry in label)
+        widths = {len(entry) for entry in label} if lists else {0}
+        self.expect(
+            len(widths) == 1 and 0 not in widths,
+            "one list of scores per clip, all of one length",
+            f"lengths {sorted(widths)}",
+            "give every clip one score per annotator",
+            "label",
         )
-        if len(widths) != 1 or -1 in widths or 0 in widths:
-            self.refuse(
-                "one list of scores per clip, all of one length",
-                f"lengths {sorted(widths)}",
-                "give every clip one score per annotator",
-                "label",
-            )
-        if not all(_is_number(v) for entry in label for v in entry):
-            self.refuse("finite numbers", "something else", "replace missing scores", "label")
+        finite = all(_is_number(score) for entry in label for score in entry)
+        self.expect(finite, "finite numbers", "something else", "replace missing scores", "label")
         for name in ("clip", "match"):
-            if row.get(name) is not None and (
-                not isinstance(row[name], list) or len(row[name]) != len(label)
-            ):
-                self.refuse(
-                    f"one entry per clip, {len(label)}", row[name], f"align `{name}` with `label`", name
-                )
-        if self.profile.name == "tvsum" and len(label) != row["duration"]:
-            self.refuse(
-                f"{row['duration']} clips (TVSum's duration counts clips)",
-                f"{len(label)} clips",
-                "correct `duration`",
-                "label",
+            value = row.get(name)
+            aligned = value is None or (isinstance(value, list) and len(value) == len(label))
+            self.expect(
+                aligned, f"one entry per clip, {len(label)}", value, f"align `{name}` with `label`", name
             )
-        if (
-            row.get("clip")
-            and row.get("frames") is not None
-            and max(end for _, end in row["clip"]) > row["frames"]
-        ):
-            self.note(
-                "clip past the end", f"{max(end for _, end in row['clip']):g} of {row['frames']:g} frames"
-            )
+        self.expect(
+            self.profile.name != "tvsum" or len(label) == row["duration"],
+            f"{row['duration']} clips (TVSum's duration counts clips)",
+            *(f"{len(label)} clips", "correct `duration`", "label"),
+        )
+        last = max((end for _, end in row.get("clip") or ()), default=0)
+        if row.get("frames") is not None and last > row["frames"]:
+            self.note("clip past the end", f"{last:g} of {row['frames']:g} frames")
 
     def video_span(self, row: Mapping[str, Any]) -> None:
-        parts = row["vid"].rsplit("_", 2)
         try:
-            span = float(parts[-1]) - float(parts[-2])
-        except (ValueError, IndexError):
+            start, end = map(float, row["vid"].rsplit("_", 2)[-2:])
+        except ValueError:
             return
-        if abs(span - row["duration"]) > SLACK:
-            self.note("vid span", f"{row['vid']} spans {span:g} s, duration says {row['duration']:g} s")
+        if abs(end - start - row["duration"]) > SLACK:
+            self.note(
+                "vid span", f"{row['vid']} spans {end - start:g} s, duration says {row['duration']:g} s"
+            )
 
 
 def _parse(path: Path) -> Iterator[tuple[int, Any]]:
@@ -417,85 +439,20 @@ def _parse(path: Path) -> Iterator[tuple[int, Any]]:
             ) from None
 
 
+def _given(row: Mapping[str, Any], name: str) -> Any:
+    """What a row has under a name, for messages."""
+    return row.get(name, f"no such field among {', '.join(map(str, row))}")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _dataset(name: str) -> Dataset:
+def _dataset(name: str | Dataset) -> Dataset:
+    if isinstance(name, Dataset):
+        return name
     if name not in DATASETS:
         raise AnnotationError(
             f"unknown data set: expected one of {', '.join(DATASETS)}, got {name!r}. Fix: use one of these."
         )
     return DATASETS[name]
-
-
-def statistics(rows: Sequence[Mapping[str, Any]], dataset: str = "generic") -> dict[str, Any]:
-    """Counts that pages print and the renderer is compared with.
-
-    Args:
-        rows: checked annotations.
-        dataset: one of `DATASETS`; gives clip length and the unit of `duration`.
-
-    Returns:
-        `queries`, `videos`; `queries_per_video`, `words_per_query`, `duration` (s), and where rows have
-        windows
-        `windows_per_query`, `window_length` (s): each a dict of mean, median, min, max; `window_count_share`
-            (windows
-        -> share of queries, "6+" for more), `length_share` (short <= 10 s < middle <= 30 s < long, share of
-        windows), `coverage` (mean share of the video inside windows); where there is saliency `saliency`
-        (mean over clips of the annotators' sum, 0..12).
-    """
-    profile = _dataset(dataset)
-    videos = {row["vid"]: row["duration"] * profile.duration_unit for row in rows}
-    queries: dict[str, int] = {}
-    for row in rows:
-        queries[row["vid"]] = queries.get(row["vid"], 0) + 1
-    out: dict[str, Any] = {
-        "queries": len(rows),
-        "videos": len(videos),
-        "queries_per_video": _summary(list(queries.values())),
-        "words_per_query": _summary([len(row["query"].split()) for row in rows]),
-        "duration": _summary(list(videos.values())),
-    }
-    labelled = [row for row in rows if row.get("relevant_windows")]
-    if labelled:
-        counts = np.array([len(row["relevant_windows"]) for row in labelled])
-        lengths = np.array([end - start for row in labelled for start, end in row["relevant_windows"]])
-        share = {str(n): float((counts == n).mean()) for n in range(1, 6)}
-        covered = [
-            _union(row["relevant_windows"]) / (row["duration"] * profile.duration_unit) for row in labelled
-        ]
-        out |= {
-            "windows_per_query": _summary(counts),
-            "window_length": _summary(lengths),
-            "window_count_share": share | {"6+": float((counts >= 6).mean())},
-            "length_share": {
-                "short": float((lengths <= 10).mean()),
-                "middle": float(((lengths > 10) & (lengths <= 30)).mean()),
-                "long": float((lengths > 30).mean()),
-            },
-            "coverage": float(np.mean(covered)),
-        }
-    scores = [sum(entry) for row in rows for entry in row.get("saliency_scores") or ()]
-    if scores:
-        out["saliency"] = _summary(scores)
-    return out
-
-
-def _summary(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    array = np.asarray(values, float)
-    return {
-        "mean": float(array.mean()),
-        "median": float(np.median(array)),
-        "min": float(array.min()),
-        "max": float(array.max()),
-    }
-
-
-def _union(windows: Sequence[list[float]]) -> float:
-    """Seconds inside at least one window."""
-    total, reached = 0.0, -math.inf
-    for start, end in sorted(windows):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total

@@ -4,15 +4,16 @@ To add one, write `diagnostics/<topic>.py` with
 
     def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]
 
-which gives plain JSON of one model on one split, `{}` for methods that have no such thing (`traces.collect`
-runs the model with its trace; `decoder.decode` gives what every decoder layer predicted), and a constant
+which gives plain JSON of one model on one split, `{}` for methods that have no such thing (`topic.collect`
+runs the model with its trace; `@decoder.of_decoder` makes one of what the decoder layers predicted), and a
+constant
 
     VIEW = View(title=..., table=..., figure=..., by_epoch=...)
 
-which says what pages show of that JSON: see `vtg_lib.diagnostics.kinds`; each part may be left out. With
+which says what pages show of that JSON: see `vtg_lib.diagnostics.topic`; each part may be left out. With
 `by_epoch` it is also measured after every evaluation during training. Nothing else has to know of the file: a
 row of a paper's YAML asks for it with `diagnostics: [<topic>]`, its runs store what `measure` gives before
-and after training, and a notebook shows it with `figure(chapter, "<topic>")`, `table` and `by_epoch` of
+and after training, and a notebook shows it with `figure(chapter, "<topic>")` and `table` of
 `vtg_lib.book.views.diagnostics`. The file's name is the name under which results are stored, so it stays.
 Files without `measure` are helpers.
 """
@@ -27,7 +28,7 @@ from typing import Any
 from torch import nn
 
 from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.kinds import View
+from vtg_lib.diagnostics.topic import View
 
 Measure = Callable[[nn.Module, GroundingData], dict[str, Any]]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
-from torch import nn
-
-from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.decoder import decode
-from vtg_lib.diagnostics.kinds import Cells, Lines, Record, Table, View, percent, text
-from vtg_lib.diagnostics.traces import rounded, shares
+from vtg_lib.diagnostics.decoder import Decoded, of_decoder
+from vtg_lib.diagnostics.topic import Lines, Record, Table, View, rounded, shares, text
 
 
-def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
+@of_decoder
+def measure(decoded: Decoded) -> Record:
     """How much of its attention to the clips a matched query gives to its own moment.
 
     Returns:
@@ -20,8 +17,7 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
         other moments. `length`: the share of the video's clips that the moments have: what even attention
         would give. Empty for methods whose trace has no `clip_attention`.
     """
-    decoded = decode(model, data)
-    if decoded is None or decoded.attention is None:
+    if decoded.attention is None:
         return {}
     attention = decoded.attention * decoded.clips[None, :, None]
     attention = attention / attention.sum(-1, keepdim=True).clamp(min=1e-9)
@@ -38,10 +34,10 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     }
 
 
-def _rows(record: Record) -> dict[str, Cells]:
-    layers = {f"layer {i}": percent(share) for i, share in enumerate(record["own"], 1)}
-    others, length = percent(record["others"][-1]), percent(record["length"])
-    return {"": layers | {"other moments, last layer": others, "length of moments": length}}
+def _rows(record: Record) -> dict[str, dict[str, float]]:
+    own, others, length = (100 * np.array(record[name], float) for name in ("own", "others", "length"))
+    layers = {f"layer {i}": share for i, share in enumerate(own, 1)}
+    return {"": {**layers, "other moments, last layer": others[-1], "length of moments": float(length)}}
 
 
 VIEW = View(

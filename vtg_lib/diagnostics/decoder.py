@@ -6,16 +6,17 @@ layers, N rows, M moments, Q queries, T clips, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, GroundingData, Output
-from vtg_lib.diagnostics.traces import collect, first_rows
+from vtg_lib.diagnostics.topic import Record, collect, first_rows
 from vtg_lib.layers.query_relation import class_score
 from vtg_lib.losses.bridge import clips_inside
 from vtg_lib.losses.matching import MatchCost, Matches, match
@@ -37,6 +38,7 @@ class Decoded:
         target: `[N, M, 2]`; mask: `[N, M]`; inside: `[N, M, T]` clips in each moment; clips: `[N, T]` real
             ones.
         matches: of all layers, by DETR's cost.
+        annotations: of the rows; seconds: `[N]` length of the videos.
     """
 
     spans: Tensor
@@ -46,6 +48,8 @@ class Decoded:
     inside: Tensor
     clips: Tensor
     matches: Matches
+    annotations: list[dict[str, Any]]
+    seconds: Tensor
     quality: Tensor | None = None
     states: Tensor | None = None
     attention: Tensor | None = None
@@ -56,6 +60,19 @@ class Decoded:
         """IoU of every prediction with every moment, `[S, N, M, Q]`; 0 for moments that do not exist."""
         predicted = cw_to_se(self.spans).clamp(0, 1).unsqueeze(-3)
         return iou(predicted, cw_to_se(self.target).unsqueeze(-2)) * self.mask[..., None]
+
+    @property
+    def rank(self) -> Tensor:
+        """What orders the queries, `[S, N, Q]`."""
+        return self.scores if self.quality is None else self.scores * self.quality
+
+    @property
+    def served(self) -> Tensor:
+        """The moment that each query is matched to, `[S, N, Q]`; -1 for none."""
+        served = torch.full(self.scores.shape, -1)
+        layer, row, moment = self.matches.valid.nonzero(as_tuple=True)
+        served[layer, row, self.matches.query[layer, row, moment]] = moment
+        return served
 
 
 def decode(model: nn.Module, data: GroundingData, rows: Sequence[int] | None = None) -> Decoded | None:
@@ -89,7 +106,12 @@ def decode(model: nn.Module, data: GroundingData, rows: Sequence[int] | None = N
         return None
     found |= {name: found[name][0] for name in ("target", "mask", "inside", "clips")}
     matches = match(found["spans"], found["scores"], found["target"], found["mask"], MatchCost())
-    return Decoded(**found, matches=matches)
+    return Decoded(
+        **found,
+        matches=matches,
+        annotations=[data.annotations[row] for row in index.tolist()],
+        seconds=found["clips"].sum(1) * data.clip_length,
+    )
 
 
 def _score(layers: dict[str, Tensor]) -> Tensor:
@@ -98,63 +120,12 @@ def _score(layers: dict[str, Tensor]) -> Tensor:
     return class_score(layers) if logits is None or logits.ndim == 4 else logits.sigmoid()
 
 
-@dataclass(frozen=True, kw_only=True)
-class DecoderLayer:
-    """One decoder layer on one row.
+def of_decoder(measure: Callable[[Decoded], Record]) -> Callable[[nn.Module, GroundingData], Record]:
+    """A topic's `measure(model, data)`, from what it measures of decoder layers; {} for methods without."""
 
-    Attributes:
-        query: the sentence; layer: its number, from 1; seconds: length of the video.
-        moments: true (start, end) in seconds; spans: `[Q, 2]` predicted ones, seconds; rank: `[Q]` what
-            orders the queries.
-        served: `[Q]` index of the moment that a query is matched to, or -1.
-        attention: `[Q, T]` to the clips; factor: `[Q, Q]` S_attn that the next layer gets, or None.
-    """
+    @functools.wraps(measure)
+    def wrapped(model: nn.Module, data: GroundingData) -> Record:
+        decoded = decode(model, data)
+        return {} if decoded is None else measure(decoded)
 
-    query: str
-    layer: int
-    seconds: float
-    moments: Sequence[tuple[float, float]]
-    spans: np.ndarray
-    rank: np.ndarray
-    served: np.ndarray
-    attention: np.ndarray
-    factor: np.ndarray | None
-
-
-def decoder_layers(model: nn.Module, data: GroundingData, rows: Sequence[int]) -> list[list[DecoderLayer]]:
-    """What a DETR-style model does on some rows, decoder layer by decoder layer.
-
-    Raises:
-        ValueError: the model has no decoder layers, or leaves no `clip_attention` in its trace.
-    """
-    decoded = decode(model, data, rows)
-    if decoded is None or decoded.attention is None:
-        raise ValueError(
-            "decoder layers: expected a DETR-style method with two or more decoder layers and "
-            f"`clip_attention` in its trace, got {type(model).__name__}"
-        )
-    rank = decoded.scores if decoded.quality is None else decoded.scores * decoded.quality
-    served = torch.full(rank.shape, -1)
-    layer, row, moment = decoded.matches.valid.nonzero(as_tuple=True)
-    served[layer, row, decoded.matches.query[layer, row, moment]] = moment
-    clips = decoded.clips.sum(1)
-    seconds = clips * data.clip_length
-    spans = cw_to_se(decoded.spans).clamp(0, 1) * seconds[:, None, None]
-    factors = () if decoded.factor is None else decoded.factor.numpy()
-    return [
-        [
-            DecoderLayer(
-                query=data.annotations[row]["query"],
-                layer=layer + 1,
-                seconds=float(seconds[place]),
-                moments=[tuple(window) for window in data.annotations[row]["relevant_windows"]],
-                spans=spans[layer, place].numpy(),
-                rank=rank[layer, place].numpy(),
-                served=served[layer, place].numpy(),
-                attention=decoded.attention[layer, place, :, : clips[place]].numpy(),
-                factor=factors[layer][place] if layer < len(factors) else None,
-            )
-            for layer in range(len(rank))
-        ]
-        for place, row in enumerate(rows)
-    ]
+    return wrapped

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import stats
-from torch import nn
 
-from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.decoder import SERVES, decode
-from vtg_lib.diagnostics.kinds import Cells, Record, Table, View, percent
-from vtg_lib.diagnostics.traces import rounded
+from vtg_lib.diagnostics.decoder import SERVES, Decoded, of_decoder
+from vtg_lib.diagnostics.topic import Record, Table, View, rounded
 
 SCORES = {"class": "class", "iou": "IoU head", "class_iou": "class × IoU head"}
 
 
-def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
+@of_decoder
+def measure(decoded: Decoded) -> Record:
     """Scores of the last decoder layer against the true IoU.
 
     Returns:
@@ -26,16 +22,13 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
         `best_misses`: the same if the best moment were chosen by its true IoU. Empty for methods without
         decoder layers.
     """
-    decoded = decode(model, data)
-    if decoded is None:
-        return {}
     rows = decoded.mask.any(1)
     overlap = decoded.overlap[-1].amax(1)[rows]  # [N, Q]
     scores = {"class": decoded.scores[-1][rows]}
     if decoded.quality is not None:
         quality = decoded.quality[-1][rows]
         scores |= {"iou": quality, "class_iou": scores["class"] * quality}
-    result: dict[str, Any] = {"best_misses": rounded((overlap.amax(1) < SERVES).float().mean())}
+    result: Record = {"best_misses": rounded((overlap.amax(1) < SERVES).float().mean())}
     for name, score in scores.items():
         first, second = (stats.rankdata(values.numpy(), axis=1) for values in (score, overlap))
         spread = (first.std(1) > 0) & (second.std(1) > 0)
@@ -48,12 +41,12 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     return result
 
 
-def _rows(record: Record) -> dict[str, Cells]:
+def _rows(record: Record) -> dict[str, dict[str, float | None]]:
     return {
         label: {
             "Spearman's ρ": record[score]["rank_correlation"],
-            "top misses (%)": percent(record[score]["top_misses"]),
-            "no query hits (%)": percent(record["best_misses"]),
+            "top misses (%)": 100 * record[score]["top_misses"],
+            "no query hits (%)": 100 * record["best_misses"],
         }
         for score, label in SCORES.items()
         if score in record

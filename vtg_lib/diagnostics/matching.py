@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
-from torch import nn
-
-from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.decoder import decode
-from vtg_lib.diagnostics.kinds import Cells, Flow, Lines, Record, Table, View, known_mean, percent, text
-from vtg_lib.diagnostics.traces import shares
+from vtg_lib.diagnostics.decoder import Decoded, of_decoder
+from vtg_lib.diagnostics.topic import Flow, Lines, Record, Table, View, known_mean, shares, text
 
 GROUPS = {"1": (1, 1), "2": (2, 2), "3+": (3, 99)}  # rows by their number of moments
 PARTS = {"kept": "same query", "swapped": "query of another moment", "moved": "query without a moment"}
 
 
-def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
+@of_decoder
+def measure(decoded: Decoded) -> Record:
     """How often a moment keeps its query.
 
     Returns:
@@ -24,16 +21,13 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
         Groups are all rows ("all") and those with 1, 2 and 3 or more moments. Empty for methods without
         decoder layers.
     """
-    decoded = decode(model, data)
-    if decoded is None:
-        return {}
     query, valid = decoded.matches.query, decoded.matches.valid
     before, after, both = query[:-1], query[1:], valid[:-1] & valid[1:]  # [S - 1, N, M]
     same = before == after
     others = (after[..., None] == before[..., None, :]) & valid[:-1].unsqueeze(-2)  # [S - 1, N, M, M]
     swapped = others.any(-1) & ~same
     number = decoded.mask.sum(1)
-    result: dict[str, Any] = {"moments": {}, "kept": {}, "swapped": {}, "moved": {}}
+    result: Record = {"moments": {}, "kept": {}, "swapped": {}, "moved": {}}
     for group, (low, high) in {"all": (1, 99), **GROUPS}.items():
         chosen = both & ((number >= low) & (number <= high))[None, :, None]
         count = chosen.sum((1, 2))
@@ -43,12 +37,13 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     return result
 
 
-def _rows(record: Record) -> dict[str, Cells]:
+def _rows(record: Record) -> dict[str, dict[str, float]]:
+    """Of the groups that have moments."""
+    groups = {group: 100 * np.array(kept, float) for group, kept in record["kept"].items()}
     return {
-        group: {f"{i} → {i + 1}": percent(share) for i, share in enumerate(kept, 1)}
-        | {"all pairs": percent(known_mean(kept))}
-        for group, kept in record["kept"].items()
-        if known_mean(kept) is not None
+        group: {f"{i} → {i + 1}": share for i, share in enumerate(kept, 1)} | {"all pairs": np.nanmean(kept)}
+        for group, kept in groups.items()
+        if not np.isnan(kept).all()
     }
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.kinds import Cells, Histograms, Panel, Record, Table, View
-from vtg_lib.diagnostics.traces import collect, first_rows
+from vtg_lib.diagnostics.topic import Histograms, Panel, Record, Table, View, collect, first_rows
 from vtg_lib.layers.deformable import initial_offsets
 
 OFFSET_BINS = np.linspace(-2, 2, 41)  # half widths; what lies outside counts in the first or last bin
@@ -18,7 +17,7 @@ SAMPLES = 256  # rows that are looked at
 TRACED = ("weighted_offsets", "offsets", "attention")
 
 
-def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
+def measure(model: nn.Module, data: GroundingData) -> Record:
     """The weighted offset sum_p A_p o_p of every head and level.
 
     Offsets are in half widths of the current reference: beyond -1 or +1 is outside of the estimated moment.
@@ -55,12 +54,11 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
     }
 
 
-def _rounded(values: Tensor) -> list[Any]:
-    rounded: list[Any] = np.round(values.numpy().astype(float), 4).tolist()
-    return rounded
+def _rounded(values: Tensor) -> Any:
+    return np.round(values.numpy().astype(float), 4).tolist()
 
 
-def _rows(record: Record) -> dict[str, Cells]:
+def _rows(record: Record) -> dict[str, dict[str, float]]:
     """Means over heads, level by level."""
     columns = {
         "distance from initial": "moved",
@@ -83,24 +81,23 @@ def _told(record: Record) -> str:
 
 
 def _panels(records: Mapping[str, Record]) -> list[list[Panel]]:
-    """A row for each refinement level, a column for each head."""
+    """A row for each refinement level, a column for each head; models may have fewer than others."""
     levels, heads = (max(np.shape(r["histogram"])[axis] for r in records.values()) for axis in (0, 1))
-    return [[_panel(records, level, head) for head in range(heads)] for level in range(levels)]
 
+    def panel(level: int, head: int) -> Panel:
+        having = {
+            label: record
+            for label, record in records.items()
+            if level < len(record["histogram"]) and head < len(record["initial"])
+        }
+        return Panel(
+            counts={label: record["histogram"][level][head] for label, record in having.items()},
+            marks={label: record["initial"][head] for label, record in having.items()},
+            title="" if level else f"head {head + 1}",
+            side="" if head else f"level {level + 1}",
+        )
 
-def _panel(records: Mapping[str, Record], level: int, head: int) -> Panel:
-    """Models may have fewer levels or heads than others."""
-    having = {
-        label: record
-        for label, record in records.items()
-        if level < len(record["histogram"]) and head < len(record["initial"])
-    }
-    return Panel(
-        counts={label: record["histogram"][level][head] for label, record in having.items()},
-        marks={label: record["initial"][head] for label, record in having.items()},
-        title="" if level else f"head {head + 1}",
-        side="" if head else f"level {level + 1}",
-    )
+    return [[panel(level, head) for head in range(heads)] for level in range(levels)]
 
 
 VIEW = View(

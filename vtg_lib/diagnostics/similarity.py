@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import stats
-from torch import nn
 
-from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.decoder import SERVES, decode
-from vtg_lib.diagnostics.kinds import Histograms, Panel, Record, View, text
-from vtg_lib.diagnostics.traces import rounded
+from vtg_lib.diagnostics.decoder import SERVES, Decoded, of_decoder
+from vtg_lib.diagnostics.topic import Histograms, Panel, Record, View, rounded, text
 
 COSINE_BINS = np.linspace(-1, 1, 41)
 COLUMNS = 3  # of the figure
 
 
-def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
+@of_decoder
+def measure(decoded: Decoded) -> Record:
     """Cosines of pairs of queries of a row.
 
     A query serves the moment that its prediction overlaps most, from IoU 0.5 on.
@@ -31,14 +28,13 @@ def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]:
         pair of the first kind is more alike than one of the second (None where a kind has no pair). Empty for
         methods without states.
     """
-    decoded = decode(model, data)
-    if decoded is None or decoded.states is None:
+    if decoded.states is None:
         return {}
     best, moment = decoded.overlap.max(2)  # [S, N, Q]
     states = F.normalize(decoded.states, dim=-1)
     upper = torch.triu(torch.ones(best.shape[-1], best.shape[-1]), 1).bool()
     names = ("same", "different", "same_mean", "different_mean", "auc")
-    result: dict[str, Any] = {name: [] for name in names}
+    result: Record = {name: [] for name in names}
     for layer in range(len(best)):
         cosine = states[layer] @ states[layer].transpose(-1, -2)
         serves = best[layer] >= SERVES

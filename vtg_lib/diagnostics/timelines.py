@@ -93,14 +93,12 @@ def timelines(
     ]
     for name, model in models.items():
         output, submission = _traced(model, batch, data)
-        references, offsets = _levels(output, seconds)
+        levels = _levels(output, seconds)
         for place, (line, predicted) in enumerate(zip(lines, submission, strict=True)):
             line.predictions[name] = predicted["pred_relevant_windows"][:kept]
             line.saliency[name] = predicted["pred_saliency_scores"]
-            if references:
-                line.references[name] = references[place]
-            if offsets:
-                line.offsets[name] = offsets[place]
+            for kind, samples in levels.items():
+                getattr(line, kind)[name] = samples[place]
     return lines
 
 
@@ -115,14 +113,12 @@ def _traced(model: nn.Module, batch: Batch, data: GroundingData) -> tuple[Output
         return output, decode(final, on_device, data)
 
 
-def _levels(
-    output: Output, seconds: Sequence[float]
-) -> tuple[list[list[list[float]]], list[list[list[list[float]]]]]:
-    """References [start, end] and looked-at [position, weight], in seconds: per sample, per level, of the
-    best query.
+def _levels(output: Output, seconds: Sequence[float]) -> dict[str, Any]:
+    """`references` [start, end] and looked-at `offsets` [position, weight], in seconds: per sample and
+    level, of the best query; without what the trace lacks.
     """
     if "references" not in output.trace:
-        return [], []
+        return {}
     samples = torch.arange(len(seconds), device=output.scores.device)
     best = output.scores.argmax(1)
     spans = output.trace["references"][:, samples, best].float()  # [K + 1, B, 2]
@@ -130,9 +126,9 @@ def _levels(
     length = torch.as_tensor(seconds, device=spans.device)
     edges = (cw_to_se(spans) * length[:, None]).permute(1, 0, 2).tolist()
     if "offsets" not in output.trace:
-        return edges, []
+        return {"references": edges}
     offset = output.trace["offsets"][:, samples, best].float().flatten(2)  # [K, B, H P]
     weight = output.trace["attention"][:, samples, best].float().flatten(2)
     position = (spans[..., :1] + offset * spans[..., 1:] / 2) * length[:, None]
     looks = torch.stack((position, weight), -1).permute(1, 0, 2, 3).tolist()
-    return edges, looks
+    return {"references": edges, "offsets": looks}

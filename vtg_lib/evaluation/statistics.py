@@ -57,26 +57,28 @@ def bootstrap_interval(
 ) -> Interval:
     """Bias-corrected and accelerated bootstrap interval of the mean of `values` [n]."""
     x = np.asarray(values, dtype=float)
-    if x.size < 2:
-        return Interval(mean=summarise(x).mean, low=math.nan, high=math.nan, n=int(x.size), method="none")
-    if np.all(x == x[0]):  # no spread to resample, where BCa is undefined
-        return Interval(
-            mean=float(x[0]), low=float(x[0]), high=float(x[0]), n=int(x.size), method="bootstrap"
-        )
-    rng = np.random.default_rng(seed)
-    result = scipy_stats.bootstrap((x,), np.mean, confidence_level=level, n_resamples=resamples, rng=rng)
-    low, high = (float(bound) for bound in result.confidence_interval)
-    return Interval(mean=float(x.mean()), low=low, high=high, n=int(x.size), method="bootstrap")
+    if x.size < 2 or np.all(x == x[0]):  # BCa is undefined without a spread to resample
+        low = high = float(x[0]) if x.size > 1 else math.nan
+    else:
+        rng = np.random.default_rng(seed)
+        result = scipy_stats.bootstrap((x,), np.mean, confidence_level=level, n_resamples=resamples, rng=rng)
+        low, high = map(float, result.confidence_interval)
+    return _interval(x, low, high, "bootstrap")
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's t interval of the mean of `values` [n]."""
     x = np.asarray(values, dtype=float)
     if x.size < 2:
-        return Interval(mean=summarise(x).mean, low=math.nan, high=math.nan, n=int(x.size), method="none")
+        return _interval(x, math.nan, math.nan, "t")
     mean, half = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(x.size)
     half *= float(scipy_stats.t.ppf(0.5 + level / 2, x.size - 1))
-    return Interval(mean=mean, low=mean - half, high=mean + half, n=int(x.size), method="t")
+    return _interval(x, mean - half, mean + half, "t")
+
+
+def _interval(x: np.ndarray, low: float, high: float, method: str) -> Interval:
+    mean = float(x.mean()) if x.size else math.nan
+    return Interval(mean=mean, low=low, high=high, n=int(x.size), method=method if x.size > 1 else "none")
 
 
 def paired_difference(

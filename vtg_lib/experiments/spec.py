@@ -80,10 +80,10 @@ def _resolve_data(spec: Mapping[str, Any]) -> dict[str, Any]:
     """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official
     features}.
     """
-    from vtg_lib import data
+    from vtg_lib.data.knobs import resolve
     from vtg_lib.data.render import RENDER_VERSION
 
-    resolved = data.resolve(spec)
+    resolved = resolve(spec)
     return {"data": resolved, "renderer": None if resolved["kind"] == "official" else RENDER_VERSION}
 
 

@@ -68,7 +68,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Any:
     Raises:
         ValueError: unknown method, a field that its config does not have, or a value of another type.
     """
-    from vtg_lib.data import cast_like
+    from vtg_lib.data.knobs import cast_like
 
     config_class, overrides = entry(name).config_class, overrides or {}
     defaults = dataclasses.asdict(config_class())

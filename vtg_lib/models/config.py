@@ -91,15 +91,14 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetrConfig(Published):
-    """Sizes and weights that Moment-DETR's descendants share; the defaults are published for QVHighlights
-    (SlowFast + CLIP).
+class FeatureConfig(Published):
+    """Sizes of methods that read one level of features; the defaults are published for QVHighlights (SlowFast
+    + CLIP).
 
     Attributes:
         video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
-        width, heads, hidden: of the transformer and its feed-forward networks; queries: Q of the decoder.
+        width, heads, hidden: of the transformer and its feed-forward networks.
         input_dropout: of the input projections; dropout: everywhere else.
-        weight_saliency, saliency_margin: of the saliency losses.
     """
 
     video_dim: int = 2816
@@ -107,12 +106,22 @@ class DetrConfig(Published):
     width: int = 256
     heads: int = 8
     hidden: int = 1024
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    queries: int = 10
     input_dropout: float = 0.5
     dropout: float = 0.1
     tef: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetrConfig(FeatureConfig):
+    """`FeatureConfig`, and what Moment-DETR's descendants share.
+
+    Attributes:
+        queries: Q of the decoder; weight_saliency, saliency_margin: of the saliency losses.
+    """
+
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    queries: int = 10
     weight_saliency: float = 1.0
     saliency_margin: float = 0.2
 

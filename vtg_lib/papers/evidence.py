@@ -20,7 +20,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,29 +168,8 @@ def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
     return index
 
 
-def results_for(
-    paper: Paper,
-    table: Table,
-    row: Row,
-    runs: RunIndex,
-    released: Mapping[str, Mapping[str, float]] | None = None,
-) -> RowResults:
-    """All evidence for one row, without verdicts.
-
-    Args:
-        runs: see `index_runs`.
-        released: prediction file -> "brief" metrics, see `released_scores`.
-    """
-    return RowResults(
-        row=row,
-        runs=_run_evidence(paper, table, row, runs),
-        released=_released_evidence(table, row, released or {}),
-        counted=_counted_evidence(table, row),
-    )
-
-
 def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[str, Evidence]:
-    if not row.planned or not _registered(row.model):
+    if not _runnable(row):
         return {}
     found: dict[str, Evidence] = {}
     for profile in paper.profiles.values():
@@ -235,7 +214,7 @@ def _released_evidence(
 ) -> Evidence | None:
     values: dict[str, dict[int, float]] = {}
     for column in table.columns:
-        brief = released.get(row.released.get(column.split or "", ""), {})
+        brief = released.get(row.released.get(column.split or "val", ""), {})
         if column.metric is not None and column.metric in brief:
             values[column.name] = {0: float(brief[column.metric])}
     return Evidence(kind=RELEASED, values=values) if values else None
@@ -243,16 +222,17 @@ def _released_evidence(
 
 def _counted_evidence(table: Table, row: Row) -> Evidence | None:
     columns = [c.name for c in table.columns if c.metric == "parameters"]
-    if not columns or not row.planned or not _registered(row.model):
+    if not columns or not _runnable(row):
         return None
     count = _parameters(row.model or "", json.dumps(row.overrides.config, sort_keys=True))
     return Evidence(kind=COUNTED, values={name: {0: count} for name in columns})
 
 
-def _registered(model: str | None) -> bool:
+def _runnable(row: Row) -> bool:
+    """Whether the library has the row's model."""
     from vtg_lib.models import MODELS
 
-    return model in MODELS
+    return row.planned and row.model in MODELS
 
 
 @functools.cache
@@ -271,9 +251,9 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
     from the files where they are there, else as `vtg_lib.evaluation.released` has them.
 
     Args:
-        data_root: the folder of real data; default as `vtg_lib.data.data_root`.
+        data_root: the folder of real data; default as `vtg_lib.files.data_root`.
     """
-    from vtg_lib.data import data_root as default_root
+    from vtg_lib.files import data_root as default_root
 
     root = default_root(data_root)
     names = {(name, split) for t in paper.tables for row in t.rows for split, name in row.released.items()}
@@ -298,19 +278,24 @@ def compare(
         tables: ids; default all.
         released: see `released_scores`; default none.
     """
-    runs = index_runs(store)
-    compared = {}
+    runs, compared = index_runs(store), {}
     for table in paper.tables if tables is None else [paper.table(table_id) for table_id in tables]:
-        rows = [results_for(paper, table, row, runs, released) for row in table.rows]
+        rows = [
+            RowResults(
+                row=row,
+                runs=_run_evidence(paper, table, row, runs),
+                released=_released_evidence(table, row, released or {}),
+                counted=_counted_evidence(table, row),
+            )
+            for row in table.rows
+        ]
+        lacking = tuple(r.row.label for r in rows if _runnable(r.row) and not r.runs)
         reference = next((r for r in rows if r.row.label == table.reference), None)
+        if reference is not None:
+            names = [c.name for c in table.columns if c.metric is not None]
+            rows = [replace(r, verdicts={name: verdict(r, reference, name) for name in names}) for r in rows]
         compared[table.id] = TableResults(
-            paper=paper.key,
-            table=table,
-            rows=tuple(_with_verdicts(table, row, reference) for row in rows),
-            lacking=tuple(
-                r.row.label for r in rows if r.row.planned and _registered(r.row.model) and not r.runs
-            ),
-            profile=_cheapest(paper, table),
+            paper=paper.key, table=table, rows=tuple(rows), lacking=lacking, profile=_cheapest(paper, table)
         )
     return compared
 
@@ -319,12 +304,3 @@ def _cheapest(paper: Paper, table: Table) -> str | None:
     """The profile of the lowest kind of evidence that produces a data set of the table's columns."""
     able = [p for p in paper.profiles.values() if p.evidence is not None and row_datasets(table, p)]
     return max(able, key=lambda p: EVIDENCE.index(p.evidence or "")).name if able else None
-
-
-def _with_verdicts(table: Table, row: RowResults, reference: RowResults | None) -> RowResults:
-    if reference is None:
-        return row
-    verdicts = {c.name: verdict(row, reference, c.name) for c in table.columns if c.metric is not None}
-    return RowResults(
-        row=row.row, runs=row.runs, released=row.released, counted=row.counted, verdicts=verdicts
-    )

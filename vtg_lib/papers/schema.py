@@ -7,19 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import FiniteFloat, StringConstraints
 
 from vtg_lib.data.forms import unknown
-from vtg_lib.papers.statements import RankTests, Statement
+from vtg_lib.papers.ranks import RankTests
+from vtg_lib.papers.statements import Statement
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
 Kind = Literal["official", "rendered", "sim"]
 Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
+Split = Literal["val", "test"]
 Direction = Literal["grows", "falls"]
 Text = Annotated[str, StringConstraints(min_length=1)]
 EVIDENCE: tuple[str, ...] = get_args(Kind)  # kinds that runs can be, best first
 DATASETS: tuple[str, ...] = get_args(Dataset)
+
+
+def _get(known: Mapping[str, T], name: str, what: str, error: type[Exception] = ValueError) -> T:
+    if name not in known:
+        raise error(f"{what} {name!r}; it has {', '.join(known) or 'none'}")
+    return known[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +47,7 @@ class Column:
 
     name: str
     dataset: str | None
-    split: str | None
+    split: Split | None
     metric: str | None
 
 
@@ -87,12 +99,9 @@ class Profile(Layer):
         Raises:
             ValueError: the profile does not produce `dataset`.
         """
-        layers: Mapping[str, Layer] = {**self.datasets}
-        if dataset not in layers:
-            raise ValueError(
-                f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}"
-            )
-        return self.of(model).then(layers[dataset].of(model))
+        layers = {str(name): layer for name, layer in self.datasets.items()}
+        layer = _get(layers, dataset, f"profile {self.name} has no data set")
+        return self.of(model).then(layer.of(model))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +123,7 @@ class Row:
     source: Literal["run", "released", "quoted"] = "run"
     model: str | None = None
     overrides: Overrides = field(default_factory=Overrides)
-    released: Mapping[Literal["val", "test"], str] = field(default_factory=dict)
+    released: Mapping[Split, str] = field(default_factory=dict)
     text: Mapping[str, str] = field(default_factory=dict)
     also: Mapping[str, Mapping[str, FiniteFloat]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -228,16 +237,20 @@ class Table:
         """See `title_of`."""
         return title_of(self.id)
 
+    def printed(self) -> pd.DataFrame:
+        """The numbers that the paper prints: rows by label, columns by name, NaN where nothing is printed."""
+        import pandas as pd
+
+        data = {row.label: row.paper for row in self.rows if not row.added}
+        return pd.DataFrame.from_dict(data, orient="index", dtype=float)[[c.name for c in self.columns]]
+
     def row(self, label: str) -> Row:
         """The row with this label.
 
         Raises:
             KeyError: there is none.
         """
-        for row in self.rows:
-            if row.label == label:
-                return row
-        raise KeyError(f"{self.id} has no row {label!r}; it has {[r.label for r in self.rows]}")
+        return _get({row.label: row for row in self.rows}, label, f"{self.id} has no row", KeyError)
 
     def column(self, name: str) -> Column:
         """The column with this name.
@@ -245,10 +258,7 @@ class Table:
         Raises:
             KeyError: there is none.
         """
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(f"{self.id} has no column {name!r}; it has {[c.name for c in self.columns]}")
+        return _get({c.name: c for c in self.columns}, name, f"{self.id} has no column", KeyError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,12 +366,7 @@ class Paper:
         Raises:
             ValueError: there is none.
         """
-        for table in self.tables:
-            if table.id == table_id:
-                return table
-        raise ValueError(
-            f"{self.key} has no table {table_id!r}; it has {', '.join(t.id for t in self.tables)}"
-        )
+        return _get({table.id: table for table in self.tables}, table_id, f"{self.key} has no table")
 
     def profile(self, name: str) -> Profile:
         """The profile with this name.
@@ -369,6 +374,4 @@ class Paper:
         Raises:
             ValueError: there is none.
         """
-        if name not in self.profiles:
-            raise ValueError(f"{self.key} has no profile {name!r}; it has {', '.join(self.profiles)}")
-        return self.profiles[name]
+        return _get(self.profiles, name, f"{self.key} has no profile")

@@ -23,4 +23,5 @@ from vtg_lib.book.figures.style import (
     styled,
     subplots,
 )
-from vtg_lib.book.figures.timelines import Timeline, timeline, timeline_alt
+from vtg_lib.book.figures.timelines import timeline, timeline_alt
+from vtg_lib.diagnostics.timelines import Timeline

@@ -45,7 +45,7 @@ def figure() -> HTML:
     x = sorted({epoch for record in found.values() for epoch in record["curves"]["epoch"]})
     series = {f"{name}, ours": np.array([_at(record, e) for e in x]) for name, record in found.items()}
     last = max([*x, LEAST_EPOCHS])
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, log in recorded.load()["logs"].items():
         if name in found or not found:
             pairs = zip(log["epoch"], log["MR-full-mAP"], strict=True)

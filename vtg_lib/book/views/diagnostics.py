@@ -12,11 +12,11 @@ import numpy as np
 
 from vtg_lib.book import figures as plots
 from vtg_lib.book.figures import diagnostics as pictures
-from vtg_lib.book.views.common import frame_html, not_run
+from vtg_lib.book.tables import frame_html
+from vtg_lib.book.views.common import not_run
 from vtg_lib.book.views.training import stored_runs
 from vtg_lib.diagnostics import DIAGNOSTICS, VIEWS
-from vtg_lib.diagnostics.kinds import Flow, Histograms, Lines, Record, known_mean
-from vtg_lib.evaluation.statistics import summarise
+from vtg_lib.diagnostics.topic import Flow, Histograms, Lines, Record, known_mean
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -55,71 +55,63 @@ def figure(
     records: Records | None = None,
     *,
     table: str | None = None,
+    by_epoch: bool = False,
     caption: str | None = None,
 ) -> HTML:
     """The figure of a diagnostic.
 
     Args:
         records: what `measured` gave; default what `stored` gives for `table`.
+        by_epoch: over training instead of after it.
         caption: instead of the topic's own.
 
     Raises:
-        ValueError: the topic declares no figure.
+        ValueError: the topic declares no such figure.
     """
-    view = VIEWS[topic]
-    if view.figure is None:
-        raise ValueError(f"{topic}: declares no figure; `table` shows it")
-    found = stored(chapter, topic, table=table) if records is None else records
+    part = "by_epoch" if by_epoch else "figure"
+    shown = _declared(topic, part)
+    found = (
+        stored(chapter, topic, table=table, when=part if by_epoch else "after")
+        if records is None
+        else records
+    )
     if not found:
         return _not_run(chapter, topic, table)
-    averaged = {f"{label} (n = {len(seeds)})": average(seeds) for label, seeds in found.items()}
-    told = "; ".join(f"{label}: {view.figure.told(record)}" for label, record in averaged.items())
-    drawn = _draw(view.figure, found, averaged)
-    return plots.show(drawn, f"{view.title}. {told}.", view.figure.caption if caption is None else caption)
-
-
-def _draw(shown: Lines | Flow | Histograms, found: Records, averaged: Mapping[str, Record]) -> Figure:
-    if isinstance(shown, Flow):
-        return pictures.flow({label: shown.shares(record) for label, record in averaged.items()})
-    if isinstance(shown, Histograms):
-        panels, size, inside = shown.panels(averaged), shown.size, shown.inside
-        return pictures.histograms(panels, shown.edges, xlabel=shown.xlabel, size=size, inside=inside)
-    values = {label: [list(shown.value(record)) for record in seeds] for label, seeds in found.items()}
-    layers = max(len(value) for seeds in values.values() for value in seeds)
-    series = {
-        label: np.array([value + [None] * (layers - len(value)) for value in seeds], float)
-        for label, seeds in values.items()
-    }
-    drawn = plots.curves(range(1, layers + 1), series, xlabel="decoder layer", ylabel=shown.ylabel)
-    drawn.axes[0].set_xticks(range(1, layers + 1))
-    return drawn
-
-
-def by_epoch(chapter: Chapter, topic: str, *, table: str | None = None, caption: str | None = None) -> HTML:
-    """A diagnostic over training, of stored runs.
-
-    Raises:
-        ValueError: the topic declares no `by_epoch`.
-    """
-    shown = VIEWS[topic].by_epoch
-    if shown is None:
-        raise ValueError(f"{topic}: declares no by_epoch; `figure` and `table` show it")
-    found = stored(chapter, topic, table=table, when="by_epoch")
-    if not found:
-        return _not_run(chapter, topic, table)
-    epochs = sorted({int(epoch) for seeds in found.values() for record in seeds for epoch in record})
-    series = {
-        label: np.array(
-            [[shown.value(record[str(e)]) if str(e) in record else None for e in epochs] for record in seeds],
-            float,
-        )
+    last = {
+        label: [seed[max(seed, key=int)] if by_epoch else seed for seed in seeds]
         for label, seeds in found.items()
     }
-    last = {label: [seed[max(seed, key=int)] for seed in seeds] for label, seeds in found.items()}
-    told = "; ".join(f"{label} {shown.told(average(seeds))}" for label, seeds in last.items())
-    drawn = plots.curves(epochs, series, xlabel="epoch", ylabel=shown.ylabel)
-    alt = f"{VIEWS[topic].title}, {shown.ylabel} by epoch. {told}."
+    means = {f"{label} (n = {len(seeds)})": average(seeds) for label, seeds in last.items()}
+    if isinstance(shown, Flow):
+        drawn = pictures.flow({label: shown.shares(record) for label, record in means.items()})
+    elif isinstance(shown, Histograms):
+        drawn = pictures.histograms(shown, shown.panels(means))
+    else:
+        drawn = _lines(shown, found, by_epoch)
+    told = "; ".join(f"{label}: {shown.told(record)}" for label, record in means.items())
+    over = f", {shown.ylabel} by epoch" if by_epoch else ""
+    alt = f"{VIEWS[topic].title}{over}. {told}."
     return plots.show(drawn, alt, shown.caption if caption is None else caption)
+
+
+def _lines(shown: Lines, found: Records, by_epoch: bool) -> Figure:
+    points = {
+        label: [
+            {int(epoch): shown.value(record) for epoch, record in seed.items()}
+            if by_epoch
+            else dict(enumerate(shown.value(seed), 1))
+            for seed in seeds
+        ]
+        for label, seeds in found.items()
+    }
+    along = sorted({x for seeds in points.values() for seed in seeds for x in seed})
+    series = {
+        label: np.array([[seed.get(x) for x in along] for seed in seeds], float)
+        for label, seeds in points.items()
+    }
+    drawn = plots.curves(along, series, xlabel="epoch" if by_epoch else "decoder layer", ylabel=shown.ylabel)
+    drawn.axes[0].xaxis.get_major_locator().set_params(integer=True)
+    return drawn
 
 
 def table(chapter: Chapter, topic: str, records: Records | None = None, *, table: str | None = None) -> HTML:
@@ -130,25 +122,22 @@ def table(chapter: Chapter, topic: str, records: Records | None = None, *, table
     """
     import pandas as pd
 
-    shown = VIEWS[topic].table
-    if shown is None:
-        raise ValueError(f"{topic}: declares no table; `figure` shows it")
+    shown = _declared(topic, "table")
     found = stored(chapter, topic, table=table) if records is None else records
     if not found:
         return _not_run(chapter, topic, table)
-    rows = []
-    for label, seeds in found.items():
-        measured_rows = [shown.rows(record) for record in seeds]
-        for name in dict.fromkeys(name for each in measured_rows for name in each):
-            having = [each[name] for each in measured_rows if name in each]
-            cells: dict[str, Any] = {"row": label} | ({shown.by: name} if shown.by else {})
-            for column in having[0]:
-                values = summarise(np.array([each[column] for each in having], float))
-                cells[column] = values.mean
-                if column in shown.spread:
-                    cells[shown.spread[column]] = values.sd
-            rows.append(cells | {"n": len(having)})
-    return frame_html(pd.DataFrame(rows), digits=shown.digits)
+    rows = [
+        {"row": label, shown.by: name, **cells}
+        for label, seeds in found.items()
+        for record in seeds
+        for name, cells in shown.rows(record).items()
+    ]
+    groups = pd.DataFrame(rows).set_index(["row", shown.by]).astype(float).groupby(level=[0, 1], sort=False)
+    frame = groups.mean()
+    for column, name in shown.spread.items():
+        frame.insert(frame.columns.get_loc(column) + 1, name, groups[column].std())
+    frame["n"] = groups.size()
+    return frame_html(frame.reset_index().drop(columns="", errors="ignore"), digits=shown.digits)
 
 
 def average(records: Sequence[Any]) -> Any:
@@ -159,6 +148,12 @@ def average(records: Sequence[Any]) -> Any:
     if isinstance(first, list):
         return [average(values) for values in zip(*records, strict=True)]
     return known_mean(records)
+
+
+def _declared(topic: str, part: str) -> Any:
+    if (shown := getattr(VIEWS[topic], part)) is None:
+        raise ValueError(f"{topic}: its file in vtg_lib/diagnostics declares no {part} to show")
+    return shown
 
 
 def _table(chapter: Chapter, topic: str) -> str:

@@ -68,7 +68,8 @@ def _lines(row: RowResults, names: Sequence[str], found: Sequence[Record]) -> li
     counted = None if row.counted is None else row.counted.summary(PARAMETERS).mean
     paper = [_number(row.row.paper[name]) for name in names]
     lines = []
-    for record in found or [None]:
+    shown: Sequence[Record | None] = found or [None]
+    for record in shown:
         cpu, ours, device, note = "", {PARAMETERS: counted}, "", _why_not(row)
         if record is not None:
             memory = record["peak_memory_mb"] * 2**20 / 1e9
@@ -115,7 +116,7 @@ def _relative(results: TableResults, records: Sequence[Record]) -> list[str]:
     """Speed relative to the first measured row, which can be compared with the paper's: one sentence per
     device.
     """
-    rates: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
+    rates: dict[tuple[str, str], list[tuple[str, Any, float]]] = {}
     for row in results.rows:
         printed = row.row.paper.get(RATE)
         for record in _records_of(row, records) if printed is not None else ():

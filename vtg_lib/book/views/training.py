@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib.book.views.common import frame_html, not_run
+from vtg_lib.book.tables import frame_html
+from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
 
 if TYPE_CHECKING:

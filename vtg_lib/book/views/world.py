@@ -27,7 +27,7 @@ def statistics_table(splits: Mapping[str, GroundingData]) -> HTML:
     """Annotation statistics of this execution's splits, then of real data sets."""
     import pandas as pd
 
-    from vtg_lib.data.annotations import statistics
+    from vtg_lib.data.statistics import statistics
 
     found = {f"{split.facts['kind']} {name}": statistics(split.annotations) for name, split in splits.items()}
     found |= {f"{name} (real)": entry["statistics"] for name, entry in recorded.load()["annotations"].items()}

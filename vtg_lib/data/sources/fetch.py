@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtg_lib.data import data_root as resolve_root
 from vtg_lib.data.manifests import DataSet, FileEntry, get, load_manifests
 from vtg_lib.data.sources.archives import ArchiveError, unpack
 from vtg_lib.data.sources.download import FetchError, download
 from vtg_lib.files import atomic_write, locked, sha256
+from vtg_lib.files import data_root as find_root
 
 LOCK = ".vtg-hashes.json"
 __all__ = ["ArchiveError", "FetchError", "fetch", "list_rows", "status", "verify"]
@@ -34,7 +34,7 @@ def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
     "some" or
         "none" (no hashing).
     """
-    root = resolve_root(data_root)
+    root = find_root(data_root)
     rows = []
     for data in load_manifests().values():
         sizes = [f.size for f in data.files]
@@ -63,7 +63,7 @@ def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
 
 def status(data_root: str | Path | None = None) -> dict[str, str]:
     """Per set "all", "some" or "none" of its files there; cheap, nothing is hashed."""
-    root = resolve_root(data_root)
+    root = find_root(data_root)
     return {name: _presence(data, root) for name, data in load_manifests().items()}
 
 
@@ -79,7 +79,7 @@ def fetch(
 
     Args:
         name: of a set in `data_manifests/`.
-        data_root: see `vtg_lib.data.data_root`.
+        data_root: see `vtg_lib.files.data_root`.
         force: download and unpack again, replacing what is there once the new files are verified.
         keep_archives: keep archives after unpacking.
 
@@ -92,7 +92,7 @@ def fetch(
         FetchError: no address is known, none worked, or a file that is there is wrong.
         ArchiveError: a verified archive could not be unpacked safely.
     """
-    data, root = get(name), resolve_root(data_root)
+    data, root = get(name), find_root(data_root)
     if not data.files:
         present = (
             ""
@@ -162,7 +162,7 @@ def verify(name: str | None = None, data_root: str | Path | None = None) -> list
         first time, says), "recorded" (seen for the first time, hash recorded), "unrecorded" (the same, but
         the data root is read-only), "missing", or "wrong".
     """
-    root = resolve_root(data_root)
+    root = find_root(data_root)
     sets = [get(name)] if name is not None else list(load_manifests().values())
     rows = []
     for data in sets:

@@ -77,10 +77,10 @@ def evaluator(data_root: Path | str | None = None, reference: Path | str | None 
     """Our evaluator on one file of 1,550 queries, from lists of dicts as anybody would call it, against the
     reference's.
     """
-    from vtg_lib.data import data_root as find_root
     from vtg_lib.evaluation.protocol import GroundTruth, evaluate
     from vtg_lib.evaluation.submission import read_jsonl
     from vtg_lib.experiments.bench.steps import timed
+    from vtg_lib.files import data_root as find_root
 
     root = find_root(data_root)
     files = root / "released_predictions/qd_detr_val.jsonl", root / "qvhighlights/highlight_val_release.jsonl"

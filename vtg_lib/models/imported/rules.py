@@ -155,15 +155,16 @@ def _some(items: Sequence[str]) -> str:
 
 
 def _other_model(name: str, state: Mapping[str, Tensor]) -> str:
-    """Another importable model that knows every tensor, as advice."""
+    """Another importable model that knows every tensor, as advice: the one that misses the fewest."""
     from vtg_lib.models.imported import importable, rules_of
 
+    missed: dict[str, int] = {}
     for other in importable():
         rules = rules_of(other)
-        if other != name and all(
-            rules.reason(public) is not None or rules.target(public) for public in state
-        ):
-            return f"--model {other}, whose rules know all of its tensors"
+        if other != name and all(rules.reason(public) or rules.target(public) for public in state):
+            missed[other] = sum(not any(map(re.compile(p).fullmatch, state)) for p, _ in rules.rename)
+    if missed:
+        return f"--model {min(missed, key=missed.__getitem__)}, whose rules know all of its tensors"
     return f"check that the file is a {name} checkpoint of the public code that the rules name"
 
 
