@@ -1,4 +1,4 @@
-"""What a chapter's notebook calls: its parameters, its paper, its runs, and what it displays."""
+"""What a chapter's notebook holds: its parameters, its paper and its runs; `book.views` display them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import functools
 import importlib.metadata
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,12 +55,11 @@ class Chapter:
             torch.set_num_threads(1)  # small models lose time to threads; more runs at once use the cores
         self.parameters = parameters
         self.paper = load_paper(key)
-        self.started = time.time()
+        self.started = datetime.datetime.now(datetime.UTC)
         self.store = Store((results or RESULTS) / f"{self.paper.chapter}.jsonl")
         self.missing: list[str] = []
         self.profile = self._possible(parameters.profile)
-        self._live: dict[str, RunResult] = {}
-        self._models: dict[str, nn.Module] = {}
+        self._trained: dict[str, tuple[nn.Module, RunResult]] = {}  # by hash of the spec
         self._scratch: Path | None = None
         self._used: dict[str, str] = {}
 
@@ -89,37 +87,34 @@ class Chapter:
                 "them: `vtg data fetch qvhighlights` gets them, and `released_predictions` the predictions "
                 "that authors published."
             )
-        instead = "This execution ran `quick` instead and shows the best evidence in the run store."
         if profile != "quick" and profile not in self.paper.profiles:
-            self.missing.append(
-                f"Profile `{profile}` is not set up for this paper: its features have no public download "
-                f"that `vtg data list` knows. {instead}"
+            why = (
+                "is not set up for this paper: its features have no public download that `vtg data list` "
+                "knows."
             )
-            return "quick"
-        if profile not in PAPER_SIZE:
+        elif profile not in PAPER_SIZE:
             return profile
-        if "qvhighlights" not in annotated:
-            self.missing.append(f"Profile `{profile}` needs the real annotations. {instead}")
-            return "quick"
-        if self.parameters.device == "cpu":
-            self.missing.append(
-                f"Profile `{profile}` trains at the paper's size, for which there is no GPU here. {instead} "
-                f"`{self._sweep(profile)}` fills the store on a machine with a GPU."
+        elif "qvhighlights" not in annotated:
+            why = "needs the real annotations."
+        elif self.parameters.device == "cpu":
+            why = (
+                f"trains at the paper's size, for which there is no GPU here: `{self._sweep(profile)}` fills "
+                "the store on a machine with a GPU."
             )
-            return "quick"
-        if lacking := sorted(set(self.paper.profile(profile).datasets) - annotated):
-            self.missing.append(
-                f"The annotations of {', '.join(lacking)} were not found, so their runs are left out: "
-                f"`vtg data fetch {' '.join(lacking)}` gets them."
-            )
-        return profile
+        else:
+            if lacking := sorted(set(self.paper.profile(profile).datasets) - annotated):
+                self.missing.append(
+                    f"The annotations of {', '.join(lacking)} were not found, so their runs are left out: "
+                    f"`vtg data fetch {' '.join(lacking)}` gets them."
+                )
+            return profile
+        instead = "This execution ran `quick` instead and shows the best evidence in the run store."
+        self.missing.append(f"Profile `{profile}` {why} {instead}")
+        return "quick"
 
     def _sweep(self, profile: str) -> str:
         """The command that trains what the store lacks at a profile."""
         return f"vtg sweep --paper {self.paper.key} --profile {profile}"
-
-    # ------------------------------------------------------------------------------------------------------
-    # runs
 
     @property
     def size(self) -> Profile:
@@ -154,7 +149,7 @@ class Chapter:
         way for models this small.
         """
         store, machine = self._where()
-        lacking = [spec for spec in specs.values() if spec.hash not in self._models]
+        lacking = [spec for spec in specs.values() if spec.hash not in self._trained]
         workers = min(len(lacking), usable_cores())
         if self.profile != "smoke" and machine.device == "cpu" and workers > 1:
             with process_pool(workers) as pool:
@@ -165,9 +160,8 @@ class Chapter:
         from vtg_lib.experiments.run import trained_model
 
         for spec, result in zip(lacking, results, strict=True):
-            self._models[spec.hash] = trained_model(spec, machine)
-            self._live[spec.hash] = result
-        return {name: (self._models[spec.hash], self._live[spec.hash]) for name, spec in specs.items()}
+            self._trained[spec.hash] = trained_model(spec, machine), result
+        return {name: self._trained[spec.hash] for name, spec in specs.items()}
 
     def untrained(self, spec: RunSpec) -> nn.Module:
         """The model of `spec` as it is before training."""
@@ -206,22 +200,20 @@ class Chapter:
                 "At profile `quick` nothing but the headline comparison is trained; the tables come from the "
                 "run store."
             )
-        seeds, key = self.parameters.seeds, self.paper.key
-        wanted = [
-            spec for refs, spec in specs(self.paper, self.profile, seeds) if self._has_data(refs[0].dataset)
-        ]
-        if self.profile not in PAPER_SIZE:
-            wanted += [spec for _, spec in dose_specs(key, self.profile, seeds)]
+        planned = specs(self.paper, self.profile, self.parameters.seeds)
+        if self.profile in PAPER_SIZE:
+            here = _annotated(self.parameters.data_root)
+            wanted = [spec for refs, spec in planned if refs[0].dataset in here]
+        else:
+            doses = dose_specs(self.paper.key, self.profile, self.parameters.seeds)
+            wanted = [spec for _, spec in [*planned, *doses]]
         store, machine = self._where()
         lacking = [spec for spec in wanted if machine.rerun or find(store, spec) is None]
         workers = 1 if self.live or machine.device != "cpu" else usable_cores()
         report = sweep(lacking, store, machine, workers=workers)
         done = sum(find(store, spec) is not None for spec in wanted)
-        kept = (
-            "and were thrown away: they prove that the code runs, nothing else"
-            if self.live
-            else "and are in the run store"
-        )
+        live = "and were thrown away: they prove that the code runs, nothing else"
+        kept = live if self.live else "and are in the run store"
         told = f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}."
         if report.failed:
             first = next(iter(report.failed.values()))
@@ -230,9 +222,6 @@ class Chapter:
                 raise RuntimeError(failed + first)
             told += f" `{self._sweep(self.profile)}` tries the others again. {failed}\n```\n{first}\n```"
         return Markdown(told)
-
-    def _has_data(self, dataset: str) -> bool:
-        return self.profile not in PAPER_SIZE or dataset in _annotated(self.parameters.data_root)
 
     def _where(self) -> tuple[Store, Machine]:
         """Where runs of this profile are kept and trained."""
@@ -249,9 +238,8 @@ class Chapter:
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="vtg-"))
             atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
-        return Store(self._scratch / "live.jsonl"), dataclasses.replace(
-            machine, checkpoint_root=self._scratch
-        )
+        machine = dataclasses.replace(machine, checkpoint_root=self._scratch)
+        return Store(self._scratch / "live.jsonl"), machine
 
     @functools.cached_property
     def compared(self) -> dict[str, TableResults]:
@@ -270,9 +258,8 @@ class Chapter:
         from vtg_lib.experiments.provenance import provenance
 
         known = provenance(self.parameters.device)
-        packages = ("pandas", "scipy", "papermill", "jupyter-book", "ipywidgets")
         versions = {name: version for name, version in known["versions"].items() if version}
-        for name in packages:
+        for name in ("pandas", "scipy", "papermill", "jupyter-book", "ipywidgets"):
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 versions[name] = importlib.metadata.version(name)
         return {
@@ -283,11 +270,9 @@ class Chapter:
             "code_version": known["code_version"],
             "versions": versions,
             "device": known["device"],
-            "started": datetime.datetime.fromtimestamp(self.started, datetime.UTC).isoformat(
-                timespec="seconds"
-            ),
-            "duration_s": round(time.time() - self.started, 1),
-            "live_specs": sorted(self._live),
+            "started": self.started.isoformat(timespec="seconds"),
+            "duration_s": round((datetime.datetime.now(datetime.UTC) - self.started).total_seconds(), 1),
+            "live_specs": sorted(self._trained),
             "store_specs": sorted({record["hash"] for record in self.store}),
             "data": dict(self._used),
         }
