@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python3.13 python; do \
 	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
-.PHONY: help env test book render status lint lock clean
+.PHONY: help env test book render contents lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,9 @@ book: env ## execute the chapters, render the book, print the page to open
 
 render: env ## render the executed chapters as they are, training nothing
 	$(BIN)/python -m vtg_lib.book.build render
+
+contents: env ## write the lists of chapters (README, contents, first page) from the papers' files
+	$(BIN)/python -m vtg_lib.book.build contents
 
 lint: env ## style, format and types
 	$(BIN)/python -m ruff check vtg_lib tests

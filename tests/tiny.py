@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, GroundingData, Output
+from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.machine import Machine
+from vtg_lib.experiments.spec import RunSpec
+from vtg_lib.experiments.sweep import SweepReport, sweep
 
 CLIPS, WORDS, DIM, CLIP_LENGTH = 12, 4, 8, 2.0
 
@@ -105,3 +108,24 @@ def without_labels(data: GroundingData, name: str) -> GroundingData:
 def at(folder: Path, **options: Any) -> Machine:
     """A machine that keeps its checkpoints in `folder` and shows no progress."""
     return Machine(checkpoint_root=folder, progress=False, **options)
+
+
+# a real model, because worker processes know no others, as small as it can be
+SMALL = RunSpec(
+    model="moment_detr",
+    config={
+        **{"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8, "queries": 2},
+        **{"encoder_layers": 1, "decoder_layers": 1},
+    },
+    data={"kind": "sim", "train": 16, "val": 8, "clips": 8, "semantic_dim": 8, "motion_dim": 4},
+    train=TrainConfig(epochs=1, batch_size=8),
+)
+BAD = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, select="nonsense"))
+
+
+def seeds(number: int) -> list[RunSpec]:
+    return [dataclasses.replace(SMALL, seed=seed) for seed in range(number)]
+
+
+def go(specs, store, tmp_path: Path, *, rerun: bool = False, **options) -> SweepReport:
+    return sweep(specs, store, at(tmp_path / "cache", rerun=rerun), **options)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vtg_lib.data import load_data
     from vtg_lib.evaluation.protocol import evaluate
+    from vtg_lib.experiments.config import TrainConfig
     from vtg_lib.experiments.machine import Machine
     from vtg_lib.experiments.run import run
     from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
-    from vtg_lib.experiments.training import TrainConfig, train
+    from vtg_lib.experiments.training import train
     from vtg_lib.models import build
     from vtg_lib.papers import load_paper
     from vtg_lib.papers.evidence import compare
@@ -40,11 +41,12 @@ __all__ = [
 _HOMES = {
     "data": ("load_data",),
     "evaluation.protocol": ("evaluate",),
+    "experiments.config": ("TrainConfig",),
     "experiments.machine": ("Machine",),
     "experiments.run": ("run",),
     "experiments.spec": ("RunSpec",),
     "experiments.store": ("Store",),
-    "experiments.training": ("TrainConfig", "train"),
+    "experiments.training": ("train",),
     "models": ("build",),
     "papers": ("load_paper",),
     "papers.evidence": ("compare",),

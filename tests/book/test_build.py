@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from vtg_lib.book import PROVENANCE, checks, contents, parameters, status
 from vtg_lib.book import build as book
-from vtg_lib.book import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = book.sources()
@@ -57,7 +56,7 @@ def test_sources_are_clean(path):
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1
     assigned = parameters.injected_names(["# Parameters\n" + "".join(tagged[0]["source"])])
-    assert tuple(assigned) == parameters.NAMES
+    assert assigned == list(parameters.DEFAULTS)
     assert len({cell["id"] for cell in content["cells"]}) == len(content["cells"])
 
 
@@ -72,9 +71,9 @@ def test_executed_chapter_has_the_code_of_its_source(path):
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
 def test_executed_chapters_are_whole_and_say_where_they_come_from(path):
-    assert not book.errors(path)
-    record = book.provenance(path)
-    assert record["profile"] in set(parameters.PROFILES) - {"smoke"}
+    assert not status.errors(path)
+    record = status.provenance(path)
+    assert record["profile"] in ("quick", "sim", "rendered", "official")
     assert record["device"] and record["code_version"] and record["versions"] and record["duration_s"]
     text = path.read_text(encoding="utf-8")
     assert str(ROOT) not in text and not re.search(r"/(home|root|Users)/\w", text), (
@@ -84,13 +83,23 @@ def test_executed_chapters_are_whole_and_say_where_they_come_from(path):
 
 
 def test_contents_list_every_chapter():
-    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    files = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
-    assert {f"chapters/{path.stem}" for path in SOURCES} == {
-        name for name in files if name.startswith("chapters/")
-    }
+    assert [paper.chapter for paper in contents.papers()] == [path.stem for path in SOURCES]
+    files = re.findall(r"file: (\S+)", contents.toc())
+    assert len(files) == len(set(files))
     for name in set(files) - {"status"}:
         assert any((ROOT / "book" / f"{name}{end}").exists() for end in (".md", ".ipynb")), name
+
+
+def test_lists_of_chapters_are_those_that_the_papers_give():
+    for path, text in contents.written().items():
+        assert path.read_text(encoding="utf-8") == text, "run `make contents`"
+
+
+def test_lists_of_chapters_stay_between_their_markers():
+    page = f"a\n{contents.BEGIN}\n\nold\n{contents.END}\nb\n"
+    assert contents.between_markers(page, "| new |\n") == page.replace("old", "| new |\n")
+    with pytest.raises(ValueError, match="expected one table of chapters between"):
+        contents.between_markers("no markers", "")
 
 
 def test_chapters_are_named_by_stem(tmp_path):
@@ -107,7 +116,7 @@ def test_status_page_reads_footers_and_clocks(tmp_path):
         "output_type": "display_data",
         "data": {},
         "metadata": {
-            book.PROVENANCE: {
+            PROVENANCE: {
                 "profile": "sim",
                 "device": "cpu",
                 "code_version": "abc123",
@@ -118,7 +127,7 @@ def test_status_page_reads_footers_and_clocks(tmp_path):
     clock = {"duration": 71.2, "start_time": "2026-01-02T03:04:05.678"}
     first = notebook(tmp_path / "01_a.ipynb", [code("f()", [footer])], papermill=clock)
     second = notebook(tmp_path / "02_b.ipynb", [code("f()")])
-    page = book.status_page([first, second])
+    page = status.status_page([first, second])
     assert (
         "| [01_a](chapters/01_a.ipynb) | sim | 2026-01-02 03:04 | 71 s | cpu | `abc123` | torch 2.13.0 |"
         in page
@@ -139,10 +148,42 @@ def test_a_failed_or_missing_chapter_is_not_rendered(tmp_path):
 
 def test_external_files_are_found_and_links_are_not(tmp_path):
     (tmp_path / "a.html").write_text(
-        '<script src="https://cdn.example/x.js"></script><a href="https://example.org">x</a><img src="_images/a.png">'
+        '<script src="https://cdn.example/x.js"></script><a href="https://example.org">x</a>'
+        '<img src="_images/a.png">'
         '<link rel="stylesheet" href="//fonts.example/y.css"><link rel="canonical" href="https://book.example/">'
     )
-    assert book.external_files(tmp_path) == {"https://cdn.example/x.js", "//fonts.example/y.css"}
+    assert checks.external_files(tmp_path) == {"https://cdn.example/x.js", "//fonts.example/y.css"}
+
+
+TWICE = '<script>const URL = "a"; const b = ".c,.d"</script><script src="x.js"></script>'
+TWICE += '<script>const URL = "a"</script>'
+
+
+def test_constants_that_two_scripts_of_a_page_declare_are_found():
+    """The second one stops its script; inside a function, a module or data it would not."""
+    assert checks.repeated_constants(TWICE) == ["URL"]
+    assert checks.repeated_constants(TWICE.replace("<script>", '<script type="text/javascript">')) == ["URL"]
+    apart = """<script>const a = 1; function f() { if (a) { const b = 2 } }</script>
+    <script>const c = "const a = 3; }"; // const a = 4
+    { let b = 5 }</script><script type="module">const a = 6</script>
+    <script type="application/json">{"x": "const a = 7"}</script>"""
+    assert checks.repeated_constants(apart) == []
+
+
+def test_a_page_with_a_constant_twice_is_no_book(tmp_path, monkeypatch):
+    def sphinx(command, **options):
+        if "jupyter-book" in command[0]:
+            page = tmp_path / "_build" / "jupyter-book" / "_build" / "html"
+            page.mkdir(parents=True)
+            (page / "intro.html").write_text(TWICE)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    for folder in ("notebooks", "book/chapters"):
+        notebook(tmp_path / folder / "01_a.ipynb", [])
+    monkeypatch.setattr(book.subprocess, "run", sphinx)
+    monkeypatch.setattr(book, "install_assets", lambda root: None)
+    with pytest.raises(book.BookError, match=r"intro.html: its scripts declare URL more than once"):
+        book.render(tmp_path)
 
 
 def test_paths_of_the_machine_are_not_recorded(tmp_path):
@@ -157,7 +198,10 @@ def test_paths_of_the_machine_are_not_recorded(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
-    [("profile", "fast", "profile: expected one of"), ("sede", "3", "unknown parameter sede")],
+    [
+        ("profile", "fast", "parameters, profile: expected 'smoke', 'quick'"),
+        ("sede", "3", "unknown field 'sede'; did you mean 'seeds'?"),
+    ],
 )
 def test_papermill_stops_at_a_bad_parameter(tmp_path, name, value, message):
     command = [

@@ -24,16 +24,11 @@ SAMPLE = plots.Timeline(
 
 
 def figures():
-    edges = np.linspace(-2, 2, 41)
-    offsets = {"a": RNG.integers(0, 9, (4, 8, 40)), "b": RNG.integers(0, 9, (4, 8, 40)), "no trace": []}
     yield "timeline", plots.timeline(SAMPLE)
     yield (
         "slope",
-        plots.slope_chart(["x", "y", "z"], [1, 2, None], [3, 3, 4], metric="mAP", ours_sd=[0.1, None, 1]),
+        plots.slope_chart(["x", "y"], [1, 2], [3, 3], [0.1, np.nan], metric="mAP", evidence="sim"),
     )
-    yield "slope with nothing", plots.slope_chart(["x"], [1], [None], metric="mAP")
-    yield "offsets", plots.offset_histograms(offsets, edges, initial={"a": np.linspace(-1, 1, 8)})
-    yield "no offsets", plots.offset_histograms({}, edges)
     yield (
         "curves",
         plots.curves(
@@ -47,7 +42,7 @@ def figures():
     yield (
         "dose",
         plots.dose_response(
-            [1, 2], {"gain": [(1, 0, 2), None], "other": [None, None]}, xlabel="k", ylabel="gain"
+            [1, 2], {"gain": [(1, 0, 2), (1, np.nan, np.nan)], "other": [None, None]}, xlabel="k", ylabel="g"
         ),
     )
     yield "no dose", plots.dose_response([1], {"gain": [None]}, xlabel="k", ylabel="gain")
@@ -95,9 +90,12 @@ def test_curves_show_mean_and_spread_over_seeds():
 
 
 def test_slope_chart_keeps_the_order_of_both_sides():
-    axes = plots.slope_chart(["x", "y"], [10, 20], [5, 1], metric="mAP").axes[0]
+    axes = plots.slope_chart(["x", "y"], [10, 20], [5, 1], [0.5, np.nan], metric="mAP", evidence="sim").axes[
+        0
+    ]
     x, y = (line.get_ydata() for line in axes.lines[:2])
     assert x[0] < y[0] and x[1] > y[1]
+    assert {text.get_text() for text in axes.texts} == {"x  10.0", "y  20.0", "5.0 ± 0.5  x", "1.0  y"}
 
 
 def test_style_leaves_matplotlib_as_it_was():

@@ -10,40 +10,29 @@ import pytest
 
 from tests.evaluation.test_per_query import world
 from vtg_lib.book import figures as plots
-from vtg_lib.book import markup
-from vtg_lib.book.foundations import baselines, data, evaluator, figures, gather, measure, predictions, rows
+from vtg_lib.book import ordering, tables
+from vtg_lib.book.foundations import data, figures, predictions
 from vtg_lib.book.foundations.chapter import Foundations
-from vtg_lib.book.foundations.parts import EXAMPLES, PARTS, worked_query
+from vtg_lib.book.foundations.record import EXAMPLES, PARTS, gather, make, worked_query
 from vtg_lib.book.parameters import PROFILES, Parameters
 from vtg_lib.evaluation import released as recorded
 from vtg_lib.evaluation.per_query import METHODS
 from vtg_lib.experiments.store import Store
 from vtg_lib.papers import load_paper, row_spec
 
+WITHOUT_PART = [
+    predictions.printed_table,
+    predictions.printed_told,
+    predictions.split_gap,
+    predictions.summary,
+]
 VIEWS = [
-    *(
-        data.one_query,
-        data.data_table,
-        data.label_table,
-        data.data_oddities,
-        data.data_figure,
-        data.generated_gap,
-    ),
-    *(
-        evaluator.worked_figure,
-        evaluator.worked_steps,
-        evaluator.bounds_list,
-        evaluator.habits_table,
-        evaluator.habits_told,
-    ),
-    *(rows.printed_table, rows.printed_told, rows.convergence_figure, rows.log_table, rows.split_gap),
-    *(
-        predictions.calibration_figure,
-        predictions.calibration_table,
-        predictions.recall_figure,
-        predictions.repeats_table,
-    ),
-    *(predictions.agreement_figure, predictions.pair_table, predictions.solved_figure, predictions.summary),
+    *(data.one_query, data.data_table, data.label_table, data.data_oddities, data.data_figure),
+    *(data.generated_gap, data.worked_figure, data.worked_steps, data.bounds_list, data.habits_table),
+    *(data.habits_told, predictions.convergence_figure, predictions.log_table),
+    *(predictions.calibration_figure, predictions.calibration_table, predictions.recall_figure),
+    *(predictions.repeats_table, predictions.agreement_figure, predictions.pair_table),
+    *(predictions.solved_figure, *WITHOUT_PART),
 ]
 
 
@@ -62,7 +51,7 @@ def empty(tmp_path, monkeypatch) -> Foundations:
     monkeypatch.setattr("vtg_lib.book.parameters.ROOT", tmp_path)
     nothing = {"released": {}, "annotations": {}, "logs": {}}
     monkeypatch.setattr(recorded, "load", lambda: nothing)
-    monkeypatch.setattr("vtg_lib.book.foundations.parts.released_score", lambda *_: None)
+    monkeypatch.setattr("vtg_lib.book.foundations.record.released_score", lambda *_: None)
     monkeypatch.setattr("vtg_lib.book.foundations.chapter.released_score", lambda *_: None)
     return Foundations("foundations", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
 
@@ -96,7 +85,7 @@ def test_every_view_shows_the_record(chapter, view) -> None:
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
 def test_no_view_breaks_without_files_and_record(empty, view) -> None:
     assert isinstance(view(empty).data, str)
-    if view.__module__ != rows.__name__ and view is not predictions.summary:
+    if view not in WITHOUT_PART:
         assert "vtg data fetch" in view(empty).data
 
 
@@ -116,19 +105,20 @@ def test_words_are_computed(chapter) -> None:
     assert shown.count(f">{predictions.NOISE}<") == sum(
         predictions.pair_word(pair) == predictions.NOISE for pair in pairs
     )
-    told = rows.printed_told(chapter).data
+    told = predictions.printed_told(chapter).data
     counts = [int(n) for n in re.findall(r"</strong>: (\d+) of \d+ quoted", told)]
     assert len(counts) == 4 and sum(counts) == int(re.search(r"of (\d+) quoted", told)[1])
     chapter.scores["tr_detr_test"] = {**chapter.scores["tr_detr_test"], "MR-full-mAP": 40.0}
     assert (
-        "TR-DETR test in SDST Tab. 1 (mAP, ours -2.62; 6 of 7 cells equal)" in rows.printed_told(chapter).data
+        "TR-DETR test in SDST Tab. 1 (mAP, ours -2.62; 6 of 7 cells equal)"
+        in predictions.printed_told(chapter).data
     )
 
 
 def test_released_predictions_are_found_in_their_logs(chapter) -> None:
-    epochs = rows.released_epochs(chapter)
+    epochs = predictions.released_epochs(chapter)
     assert epochs["qd_detr"] == 180 and epochs["moment_detr"] is None  # its log is of another run
-    assert "another run" in rows.log_table(chapter).data
+    assert "another run" in predictions.log_table(chapter).data
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -159,7 +149,7 @@ def test_parts_are_measured_one_by_one(tmp_path) -> None:
     assert found["annotations"]["QVHighlights val"]["statistics"]["queries"] == 6
     assert found["logs"] == recorded.load()["foundations"]["logs"]
     with pytest.raises(FileNotFoundError):
-        measure(tmp_path)
+        make(tmp_path)
 
 
 def test_the_worked_query_fits_its_rule() -> None:
@@ -172,11 +162,11 @@ def test_the_worked_query_fits_its_rule() -> None:
 
 
 def test_tables_are_escaped_turned_and_headed() -> None:
-    lines = [{markup.GROUP: "<g>"}, {"a": "<b>", "x": 1.234, "n": 5}, {"a": "c", "x": None}]
-    shown = markup.table(lines).data
+    lines = [{tables.GROUP: "<g>"}, {"a": "<b>", "x": 1.234, "n": 5}, {"a": "c", "x": None}]
+    shown = tables.table(lines).data
     assert "&lt;b&gt;" in shown and "&lt;g&gt;" in shown and 'colspan="3"' in shown
     assert "<td>1.23</td><td>5</td>" in shown and "<td>–</td><td>–</td>" in shown
-    turned = markup.table([{"a": "p", "x": 1.0}, {"a": "q", "x": 2.0}], across=True, digits=1).data
+    turned = tables.table([{"a": "p", "x": 1.0}, {"a": "q", "x": 2.0}], across=True, digits=1).data
     assert '<th scope="col">p</th><th scope="col">q</th>' in turned and "<td>1.0</td><td>2.0</td>" in turned
 
 
@@ -192,7 +182,7 @@ def test_figures_are_small(chapter) -> None:
 
 
 def test_methods_keep_their_colours() -> None:
-    styles = [figures._method_style(name) for name in METHODS]
+    styles = [figures.METHOD_STYLES[name] for name in METHODS]
     assert (
         len({style["color"] for style in styles})
         == len({style["marker"] for style in styles})
@@ -201,8 +191,8 @@ def test_methods_keep_their_colours() -> None:
 
 
 def test_the_order_of_trained_methods_is_shown(chapter) -> None:
-    assert "Not run yet. <code>vtg sweep" in baselines.order_table(chapter).data
-    assert "nothing yet" in baselines.order_figure(chapter).data
+    assert "Not run yet. <code>vtg sweep" in ordering.order_table(chapter).data
+    assert "nothing yet" in ordering.order_figure(chapter).data
     paper = load_paper("sdst")
     store = Store(chapter.store.path.parent / "03_sdst.jsonl")
     for label, level in (("QD-DETR", 30.0), ("Moment-DETR", 20.0), ("SnAG", 25.0), ("Ours†", 40.0)):
@@ -210,10 +200,10 @@ def test_the_order_of_trained_methods_is_shown(chapter) -> None:
             spec = row_spec(paper.table("tab1").row(label), paper.profile("sim"), "qvhighlights", seed)
             value = {"val": {"MR-full-mAP": level + seed}}
             store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": value})
-    shown = baselines.order_table(chapter).data
+    shown = ordering.order_table(chapter).data
     assert "QD-DETR" in shown and "41.22" in shown and "31.00" in shown and "SnAG" not in shown
     assert "SDST†" in shown and "Ours" not in shown and shown.count("<td>18</td>") == 1  # epochs of QD-DETR
-    told = baselines.order_told(chapter).data
+    told = ordering.order_told(chapter).data
     assert "3 of 3 pairs of methods stand as printed" in told
     assert "No number is printed for SnAG; ours: 26.00 (sd 1.00, 3 seeds)" in told and "Not run yet: " in told
-    assert "QD-DETR: paper 41.22, ours 31.00" in baselines.order_figure(chapter).data
+    assert "QD-DETR: paper 41.22, ours 31.00" in ordering.order_figure(chapter).data

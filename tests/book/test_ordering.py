@@ -6,7 +6,8 @@ import pytest
 
 from vtg_lib.book import ordering
 from vtg_lib.papers import load_paper, row_spec
-from vtg_lib.papers.evidence import NOISE, ONE_SEED, REVERSED, SAME, compare
+from vtg_lib.papers.evidence import compare
+from vtg_lib.papers.verdict import NOISE, ONE_SEED, REVERSED, SAME
 
 PAPER = load_paper("sdst")
 COLUMN = "val mAP"
@@ -48,8 +49,7 @@ def test_a_kept_order_a_reversed_pair_and_noise():
         and "1 are within noise" in text
         and "Moment-DETR above QD-DETR" in text
     )
-    frame = ordering.frame(result)
-    assert frame["rank here"].tolist() == [1, 3, 2] and frame["seeds"].tolist() == [3, 3, 3]
+    assert [place.ours.n for place in result.places] == [3, 3, 3]
 
 
 def test_one_seed_is_said_and_nothing_to_compare_too():

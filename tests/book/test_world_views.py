@@ -1,13 +1,19 @@
 """Pictures of the renderer: what is drawn is what the data hold."""
 
+import ast
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from vtg_lib.book.views import calibration
 from vtg_lib.book.views import world as world_views
+from vtg_lib.cli.main import main
 from vtg_lib.data import load_data
 from vtg_lib.data.batches import Output
 from vtg_lib.experiments import provenance
+from vtg_lib.files import ROOT
 
 pytest.importorskip("matplotlib")
 DATA = {"kind": "sim", "semantic_dim": 16, "motion_dim": 8, "train": 20, "val": 10, "clips": 12}
@@ -34,17 +40,31 @@ def test_pages_show_real_statistics_and_alt_text() -> None:
 
 
 def test_calibration_compares_with_the_logs(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(world_views, "CALIBRATION", tmp_path / "none.jsonl")
-    assert "not run" in world_views.calibration_figure().data
+    monkeypatch.setattr(calibration, "CALIBRATION", tmp_path / "none.jsonl")
+    assert "not run" in calibration.figure().data
+    assert (
+        "not run: vtg x" in calibration.table("vtg x").data and "vtg x" in calibration.run_table("vtg x").data
+    )
     record = {"hash": "a", "spec": {"model": "qd_detr"}, "metrics": {"last": {"MR-full-mAP": 30.0}}}
     record["curves"] = {"epoch": [5, 10], "MR-full-mAP": [14.0, 40.0]}
     record["provenance"] = {"source_digest": "another", "code_version": "0123abc"}
-    monkeypatch.setattr(world_views, "calibration_runs", lambda: [record])
-    table = world_views.calibration_table().data
+    monkeypatch.setattr(calibration, "runs", lambda: [record])
+    table = calibration.table("").data
     assert "within 6" in table and "above" in table  # 13.48 and 24.93 in the log
     assert "earlier (0123abc)" in table
     record["provenance"]["source_digest"] = provenance.source_digest("vtg_lib.models.qd_detr")
-    assert "earlier" not in world_views.calibration_table().data
+    assert "earlier" not in calibration.table("").data
+
+
+def test_the_command_that_the_page_names_plans_its_three_runs(capsys) -> None:
+    notebook = json.loads((ROOT / "notebooks" / "03_sdst.ipynb").read_text())
+    (source,) = [
+        text for cell in notebook["cells"] if "calibration.table(" in (text := "".join(cell["source"]))
+    ]
+    command = ast.literal_eval(ast.parse(source).body[0].value)  # type: ignore[attr-defined]
+    assert main([*command.split()[1:], "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert sorted(row["model"] for row in planned) == ["moment_detr", "qd_detr", "sdst"]
 
 
 def test_text_blind_scores_use_other_sentences() -> None:

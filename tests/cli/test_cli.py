@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import typer
 
-from vtg_lib.book.views import world as world_views
 from vtg_lib.cli import checkpoints, runs
 from vtg_lib.cli import data as commands
 from vtg_lib.cli import main as cli
@@ -415,11 +414,6 @@ def test_sweep_dry_run_lists_the_runs(tmp_path: Path, capsys):
     assert len(read(capsys)) > len(rows) / 2
     assert main([*arguments, "--dose", "all", "--models", "qd_detr", "--dry-run", "--json"]) == 0
     assert read(capsys) == []
-
-
-def test_the_calibration_command_of_the_page_plans_its_three_runs(capsys):
-    assert main([*world_views.COMMAND.split()[1:], "--dry-run", "--json"]) == 0
-    assert sorted(row["model"] for row in read(capsys)) == ["moment_detr", "qd_detr", "sdst"]
 
 
 def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):

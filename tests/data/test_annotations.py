@@ -11,9 +11,9 @@ from vtg_lib.data.annotations import (
     AnnotationWarning,
     dataset_of,
     read_annotations,
-    statistics,
     validate_annotations,
 )
+from vtg_lib.data.statistics import statistics
 
 
 def row(**changes):

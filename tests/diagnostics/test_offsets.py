@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vtg_lib.data import load_data
-from vtg_lib.diagnostics import DIAGNOSTICS, OFFSET_BINS
+from vtg_lib.diagnostics import DIAGNOSTICS
+from vtg_lib.diagnostics.offsets import OFFSET_BINS
 from vtg_lib.models import build
 
 CONFIG = {"video_dim": 16, "text_dim": 16, "width": 16, "heads": 4, "queries": 3, "levels": 2}

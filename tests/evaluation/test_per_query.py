@@ -1,7 +1,5 @@
 """Released predictions query by query: against the evaluator, against slow obvious versions, and by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -154,16 +152,3 @@ def test_solved_beside_chance() -> None:
     rate = a.right.mean()
     np.testing.assert_allclose(found["chance"], [(1 - rate) ** 2, 2 * rate * (1 - rate), rate**2])
     np.testing.assert_allclose(found["share"], [1 - rate, 0, rate])
-
-
-def test_logs_are_read_and_matched(tmp_path) -> None:
-    lines = [
-        f"2022 [Epoch] {epoch:03d} [Loss] x 1 [Metrics] {json.dumps({'brief': {'a': value, 'b': 1.0}})}"
-        for epoch, value in ((4, 10.0), (9, 20.0))
-    ]
-    path = tmp_path / "log.txt"
-    path.write_text("\n".join([*lines, "noise"]))
-    log = released.read_log(path)
-    assert [epoch for epoch, _ in log] == [5, 10]
-    assert released.matching_epoch(log, {"a": 20.0, "b": 1.0}) == {"epoch": 10, "equal": 2, "of": 2}
-    assert released.matching_epoch(log, {"a": 20.01, "b": 1.0, "c": 3.0})["equal"] == 1

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from vtg_lib.book.foundations.record import make, write
 from vtg_lib.evaluation import released as recorded
 from vtg_lib.papers import load_paper
 from vtg_lib.papers.evidence import released_scores
@@ -19,18 +20,24 @@ def test_unknown_files_have_no_score(tmp_path) -> None:
     assert recorded.released_score("nobody_val", "val", tmp_path) is None
 
 
-def test_log_lines_are_read(tmp_path) -> None:
-    metrics = {"brief": {"MR-full-mAP": 13.48, "HL-min-VeryGood-Hit1": 45.48}}
-    log = tmp_path / "eval.log.txt"
-    log.write_text(f"2022_11 [Epoch] 004 [Loss] loss_span 0.6 [Metrics] {json.dumps(metrics)}\nnoise\n")
-    assert recorded.log_curve(log) == {"epoch": [5], "MR-full-mAP": [13.48], "HL-min-VeryGood-Hit1": [45.48]}
+def test_logs_are_read_and_matched(tmp_path) -> None:
+    lines = [
+        f"2022 [Epoch] {epoch:03d} [Loss] x 1 [Metrics] {json.dumps({'brief': {'a': value, 'b': 1.0}})}"
+        for epoch, value in ((4, 10.0), (9, 20.0))
+    ]
+    path = tmp_path / "log.txt"
+    path.write_text("\n".join([*lines, "noise"]))
+    log = recorded.read_log(path)
+    assert [epoch for epoch, _ in log] == [5, 10]
+    assert recorded.matching_epoch(log, {"a": 20.0, "b": 1.0}) == {"epoch": 10, "equal": 2, "of": 2}
+    assert recorded.matching_epoch(log, {"a": 20.01, "b": 1.0, "c": 3.0})["equal"] == 1
 
 
-def test_the_record_is_what_the_files_give(data_root) -> None:
-    made = json.loads(json.dumps(recorded.make(data_root)))
-    assert made == recorded.load()
+def test_the_record_is_what_the_files_give(data_root, tmp_path) -> None:
+    write(make(data_root), tmp_path / "recorded.json")
+    assert (tmp_path / "recorded.json").read_text() == recorded.RECORD.read_text()
 
 
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="_predictions"):
-        recorded.make(tmp_path)
+        make(tmp_path)

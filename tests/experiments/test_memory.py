@@ -230,8 +230,9 @@ def test_the_chapter_reads_the_record_beside_its_store(tmp_path):
     from vtg_lib.book.parameters import Parameters
 
     chapter = Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
-    assert "vtg bench --record --model sdst" in views.efficiency(chapter).data
+    assert "vtg bench --record --model sdst" in views.efficiency(chapter, "tabD").data
     efficiency.save(record(device="<b>"), tmp_path / "efficiency.jsonl")
     assert (
-        "&lt;b&gt;, float32" in views.efficiency(chapter).data and "<b>" not in views.efficiency(chapter).data
+        "&lt;b&gt;, float32" in views.efficiency(chapter, "tabD").data
+        and "<b>" not in views.efficiency(chapter, "tabD").data
     )

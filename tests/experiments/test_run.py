@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import shutil
+from collections import ChainMap
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ from vtg_lib.experiments.run import (
 )
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
-from vtg_lib.models import MODELS, ModelEntry, initialisation
+from vtg_lib.models import MODELS, initialisation
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.papers import load_paper, paper_keys, row_spec
 
 THIN = {"semantic_dim": 8, "motion_dim": 4}
@@ -41,8 +43,8 @@ TRAIN = TrainConfig(epochs=2, batch_size=8, learning_rate=1e-2)
 @pytest.fixture
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     """A spec of the tests' own model on the tests' own data."""
-    entry = ModelEntry(module="tiny", class_name="TinyModel", published_parameters=None)
-    monkeypatch.setitem(models.MODELS, "tiny", entry)
+    entry = ModelEntry(tiny.TinyModel, tiny.Config)
+    monkeypatch.setattr(models, "MODELS", ChainMap({"tiny": entry}, models.MODELS))
     splits = {"train": tiny.tiny_data(24), "val": tiny.tiny_data(12, 1)}
     monkeypatch.setattr(runs, "_load_data", lambda data, root: splits)
     return RunSpec(model="tiny", train=TRAIN)
@@ -100,7 +102,7 @@ def test_source_digest_counts_what_decides_numbers_and_nothing_else(tmp_path: Pa
         "layers/suppression",
         "evaluation/average_precision",
         "evaluation/arrays",
-        "losses/focal",
+        "losses/set_prediction",
         "models/inference",
         "layers/deformable",
         "models/sdst",

@@ -12,33 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import at
+from tiny import BAD, SMALL, go, seeds
 
 from vtg_lib.experiments import pool
-from vtg_lib.experiments.config import TrainConfig
-from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
-from vtg_lib.experiments.sweep import sweep
-
-# a real model, because worker processes know no others, as small as it can be
-SMALL = RunSpec(
-    model="moment_detr",
-    config={
-        **{"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8, "queries": 2},
-        **{"encoder_layers": 1, "decoder_layers": 1},
-    },
-    data={"kind": "sim", "train": 16, "val": 8, "clips": 8, "semantic_dim": 8, "motion_dim": 4},
-    train=TrainConfig(epochs=1, batch_size=8),
-)
-BAD = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, select="nonsense"))
-
-
-def seeds(number: int) -> list[RunSpec]:
-    return [dataclasses.replace(SMALL, seed=seed) for seed in range(number)]
-
-
-def go(specs, store, tmp_path: Path, *, rerun: bool = False, **options):
-    return sweep(specs, store, at(tmp_path / "cache", rerun=rerun), **options)
 
 
 def test_trains_what_is_missing_once_and_skips_what_is_stored(tmp_path: Path):
@@ -148,33 +125,18 @@ def test_any_executor(tmp_path: Path):
         assert executor.submit(int).result() == 0  # left open
 
 
-def test_dask(tmp_path: Path):
-    distributed = pytest.importorskip("distributed")
-    store = Store(tmp_path / "s.jsonl")
-    with (
-        distributed.LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=None,
-            local_directory=str(tmp_path),
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        report = go([BAD, *seeds(2)], store, tmp_path, executor=client.get_executor(), workers=2)
-    assert len(report.done) == 2 and list(report.failed) == [BAD.hash] and len(store) == 2
-
-
 INTERRUPTED = """
 import signal, sys
-from test_sweep import SMALL, seeds, go
+from tiny import SMALL, seeds, go
 from pathlib import Path
 import dataclasses
 from vtg_lib.experiments.store import Store
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
-    long = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, epochs=100_000, eval_every=100_000))
+    # a shell's background jobs inherit that it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    train = dataclasses.replace(SMALL.train, epochs=100_000, eval_every=100_000)
+    long = dataclasses.replace(SMALL, train=train)
     folder = Path(sys.argv[1])
     go([*seeds(1), long], Store(folder / "s.jsonl"), folder, workers=2)
 """
@@ -186,7 +148,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path):
     here = Path(__file__).parent
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(here), *map(str, here.parents[:2])]),
+        "PYTHONPATH": os.pathsep.join(map(str, here.parents[:2])),
         "OMP_NUM_THREADS": "1",
     }
     process = subprocess.Popen(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vtg_lib.layers.branch import BranchSizes, SparseInputs
+from vtg_lib.layers.branch import BranchInputs, BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import (
     ContextCNN,
     QueryDeformableAttention,
@@ -74,9 +74,8 @@ def inputs_of(memory: Tensor, position: Tensor, mask: Tensor) -> SparseInputs:
 def run(module: torch.nn.Module, scene: dict[str, Tensor], trace: dict | None = None) -> Tensor:
     inputs = inputs_of(scene["memory"], scene["clip_position"], scene["mask"])
     prepared = module.prepare(inputs)
-    return module(
-        scene["x"], scene["position"], scene["references"], inputs, trace, *(tensor[0] for tensor in prepared)
-    )
+    read = BranchInputs(scene["position"], scene["references"], inputs, trace)
+    return module(scene["x"], read, *(tensor[0] for tensor in prepared))
 
 
 def slow_sample(module: torch.nn.Module, source: Tensor, memory: Tensor, reference: Tensor) -> Tensor:
@@ -162,10 +161,11 @@ def test_offsets_scale_with_the_width_of_the_reference():
             linear.weight.copy_(torch.eye(4))
     clips = 40
     memory = ((torch.arange(clips) + 0.5) / clips)[None, None, :, None].expand(1, 1, -1, 4)
-    (value,) = module.prepare(inputs_of(memory, memory[0], torch.ones(1, clips, dtype=torch.bool)))
+    inputs = inputs_of(memory, memory[0], torch.ones(1, clips, dtype=torch.bool))
+    (value,) = module.prepare(inputs)
     for width in (0.2, 0.5):
-        references = torch.tensor([[[0.5, width]]])
-        out = module.sample(torch.zeros(1, 1, 4), references, value[0], torch.tensor([float(clips)]), None)
+        read = BranchInputs(torch.zeros(1, 1, 4), torch.tensor([[[0.5, width]]]), inputs)
+        out = module.sample(torch.zeros(1, 1, 4), read, value[0])
         expected = torch.tensor([0.5 + width / 2, 0.5, 0.5 - width / 2, 0.5])
         torch.testing.assert_close(out[0, 0], expected, atol=1e-5, rtol=0)
 

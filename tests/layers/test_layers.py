@@ -66,6 +66,21 @@ def test_dropout_is_seeded_and_refuses_one() -> None:
         Dropout(1.0)
 
 
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.bfloat16, torch.float32)])
+def test_dropout_adds_the_residual(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    x, residual = (torch.randn(5, 7, 3, dtype=dtype) for dtype in dtypes)
+    gradient, results = torch.randn(5, 7, 3), []
+    for fused in (True, False):
+        inputs = [t.clone().transpose(0, 1).requires_grad_() for t in (x, residual)]
+        module = Dropout(0.25).train()
+        torch.manual_seed(0)
+        out = module(*inputs) if fused else inputs[1] + module(inputs[0])
+        out.backward(gradient.transpose(0, 1))
+        results.append((out, inputs[0].grad, inputs[1].grad))
+    assert all(torch.equal(fused, plain) for fused, plain in zip(*results, strict=True))
+    assert torch.equal(Dropout(0.25).eval()(x, residual), residual + x)
+
+
 @pytest.mark.parametrize("slope", [0.25, -0.5])
 def test_prelu_is_pytorchs(slope: float) -> None:
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import torch
 from ragged import moved
 
 from vtg_lib.data import load_data
+from vtg_lib.layers.transformer import Related
 from vtg_lib.models import MODELS, build, count_parameters, resolve
 
 SMALL = {"video_dim": 24, "text_dim": 16, "width": 16, "heads": 2, "hidden": 32, "queries": 5}
@@ -114,9 +115,9 @@ def test_queries_can_be_related_between_decoder_layers(name: str, data: dict) ->
     plain = model(batch)
     read = []
 
-    def relate(state: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+    def relate(state: torch.Tensor, reference: torch.Tensor | None) -> Related:
         read.append(model.read(state, reference))
-        return torch.zeros(4, 5, 5)
+        return Related(torch.zeros(4, 5, 5))
 
     model.decoder.relate = relate
     same = model(batch)
@@ -128,7 +129,7 @@ def test_queries_can_be_related_between_decoder_layers(name: str, data: dict) ->
 
     # A query that reads one other only, in the layers after the first.
     far = torch.full((5, 5), -1e9).scatter(1, (torch.arange(5)[:, None] + 1) % 5, 0.0)
-    model.decoder.relate = lambda state, reference: far.expand(4, -1, -1)
+    model.decoder.relate = lambda state, reference: Related(far.expand(4, -1, -1))
     other = model(batch)
     torch.testing.assert_close(other.layers["spans"][0], plain.layers["spans"][0])
     assert not torch.allclose(other.layers["spans"][2], plain.layers["spans"][2], atol=1e-4)

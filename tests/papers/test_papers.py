@@ -80,8 +80,6 @@ def test_reference_rows_run_the_default_model():
 
 def test_published_hyperparameters_are_the_defaults():
     """Tab. A against SDST's Config and the `rendered` profile's training."""
-    if not hasattr(models.entry("sdst").config_class, "paper"):
-        pytest.skip("SDST is not there yet")
     config = models.entry("sdst").config_class.paper("qvhighlights")
     train = TrainConfig(**SDST.profile("rendered").overrides("sdst", "qvhighlights").train)
     checked = 0
@@ -165,7 +163,11 @@ GOOD = """
 key: p
 chapter: 00_p
 title: T
+short: S
+method: M
 venue: V
+question: Q?
+model: m
 profiles: {sim: {evidence: sim, data: {kind: sim}, datasets: {qvhighlights: {}}}}
 tables:
   t1:
@@ -177,6 +179,12 @@ tables:
       - {label: a, paper: [1, 2]}
       - {label: b, paper: {mAP: 3}}
 """
+
+
+DOSE = (
+    "{key: d, question: Q?, knob: k, values: [1, 2], settings: [x, y], unit: u, treated: [t1, a], "
+    "control: [t1, b], gain: g, claim: grows, place: p}"
+)
 
 
 def _write(tmp_path, old="", new=""):
@@ -195,53 +203,152 @@ def test_read_paper(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("paper: [1, 2]", "paper: [1]", r"p.yaml, t1, row 'a', field 'paper': expected 2 cells"),
+        ("paper: [1, 2]", "paper: [1]", "p.yaml, t1, row 'a', paper: expected 2 cells (mAP, R1@0.5), got 1"),
         (
             "paper: [1, 2]",
             "paper: [1, x]",
-            r"row 'a', field 'paper', column 'R1@0.5': expected a number or null, got 'x'",
+            "t1, rows, item 1 ('a'), paper, R1@0.5: expected a number, got 'x'",
         ),
-        ("paper: [1, 2]", "paper: [1, .nan]", r"expected a number or null"),
-        ("{mAP: 3}", "{mIoU: 3}", r"row 'b', field 'paper': unknown field 'mIoU'"),
-        ("label: b", "label: a", r"t1: labels must be unique"),
-        ("label: b", "lable: b", r"t1: field 'label': expected a name"),
+        ("paper: [1, 2]", "paper: [1, true]", "paper, R1@0.5: expected a number, got True"),
+        ("paper: [1, 2]", "paper: [1, .nan]", "paper, R1@0.5: expected a finite number, got nan"),
+        ("paper: [1, 2]", "paper: 1", "row 'a', paper: expected a mapping, got 1"),
+        ("{mAP: 3}", "{mIoU: 3}", "row 'b', paper: unknown column 'mIoU'; expected one of mAP, R1@0.5"),
+        ("label: b", "label: a", "p.yaml, t1: labels must be unique, got ['a', 'a']"),
+        ("label: b", "lable: b", "t1, rows, item 2: expected field 'label', which is missing; got"),
+        ("label: b", "label: ''", "t1, rows, item 2 (''), label: expected some text, got ''"),
         (
             "label: b",
             "label: b, source: read",
-            r"row 'b': field 'source': expected one of run, released, quoted",
+            "t1, rows, item 2 ('b'), source: expected 'run', 'released' or 'quoted', got 'read'",
         ),
-        ("label: b", "label: b, source: released", r"row 'b': field 'released'"),
-        ("label: b", "label: b, overrides: {train: {}}", r"row 'b', overrides: unknown field 'train'"),
-        ("label: b", "label: b, added: maybe", r"row 'b': field 'added': expected true or false"),
-        ("reference: a", "reference: z", r"t1: field 'reference': expected one of \['a', 'b'\]"),
-        ("reference: a", "primary: z", r"t1: field 'primary'"),
+        ("label: b", "label: b, source: released", "item 2 ('b'): field 'released': expected split ->"),
+        (
+            "label: b",
+            "label: b, overrides: {train: {epochs: 1}}",
+            "overrides: expected config and data; got train",
+        ),
+        (
+            "label: b",
+            "label: b, overrides: {confg: {}}",
+            "overrides: unknown field 'confg'; did you mean 'config'?",
+        ),
+        ("label: b", "label: b, added: maybe", "item 2 ('b'), added: expected true or false, got 'maybe'"),
+        ("label: b", "label: b, diagnostics: [1]", "item 2 ('b'), diagnostics, item 1: expected text, got 1"),
+        ("model: m\n", "", "t1, rows, item 1 ('a'): expected a model"),
+        ("reference: a", "reference: z", "p.yaml, t1: field 'reference': 'z'; expected one of a, b"),
+        (
+            "reference: a",
+            "primary: map",
+            "t1: field 'primary': 'map'; expected one of mAP, R1@0.5",
+        ),
         (
             "reference: a",
             "varied: {knob: k}",
-            r"t1: field 'varied': expected knob, unit and claims, got knob",
+            "t1, varied: expected field 'unit', which is missing; got knob",
         ),
         (
             "reference: a",
             "varied: {knob: k, unit: u, claims: {a: rises}}",
-            r"claims to be grows or falls, got 'rises'",
+            "t1, varied, claims, a: expected 'grows' or 'falls', got 'rises'",
         ),
         (
             "reference: a",
             "varied: {knob: k, unit: u, claims: {a: falls}}",
-            r"t1: field 'label': expected a label such as 'a, 4'",
+            "p.yaml, t1: expected a label such as 'a, 4', got 'a'",
         ),
-        ("caption: C", "captoin: C", r"t1: unknown field 'captoin'"),
-        ("evidence: sim", "evidence: guess", r"profile 'sim': field 'evidence'"),
-        ("qvhighlights: {}", "movies: {}", r"profile 'sim', datasets: unknown field 'movies'"),
-        ("venue: V", "", r"p.yaml: field 'venue' is missing"),
-        ("tables:", "order: [t2]\ntables:", r"field 'order' leaves out \['t1'\]"),
-        ("columns: [mAP, R1@0.5]", "columns: [mAP, mAP]", r"names must be unique"),
-        ("key: p", "key: [", r"not valid YAML"),
+        ("caption: C", "captoin: C", "p.yaml, t1: expected field 'caption', which is missing; got"),
+        ("caption: C", "caption: C\n    captoin: C", "t1: unknown field 'captoin'; did you mean 'caption'?"),
+        ("reference: a", "see: t2", "p.yaml, t1, field 'see': no table 't2'; expected one of t1"),
+        (
+            "evidence: sim",
+            "evidence: guess",
+            "p.yaml, profiles, sim, evidence: expected 'official', 'rendered' or",
+        ),
+        ("qvhighlights: {}", "movies: {}", "profiles, sim, datasets: expected the key to be 'qvhighlights',"),
+        ("venue: V", "", "p.yaml: expected field 'venue', which is missing"),
+        ("venue: V", "venue: 1", "p.yaml, venue: expected text, got 1"),
+        ("venue: V", "venue: V\nvenu: V", "p.yaml: unknown field 'venu'; did you mean 'venue'?"),
+        ("tables:", "order: [t2]\ntables:", "field 'order' leaves out ['t1']"),
+        ("columns: [mAP, R1@0.5]", "columns: [mAP, mAP]", "columns must be unique, got ['mAP', 'mAP']"),
+        ("columns: [mAP, R1@0.5]\n    ", "", "p.yaml, t1"),
+        ("key: p", "key: [", "p.yaml: not valid YAML"),
+        (
+            "key: p",
+            "deviations: [{number: 2, place: p, text_says: t, we_do: w, reason: r}]\nkey: p",
+            "p.yaml, deviations: expected the number 1, got 2",
+        ),
+        (
+            "key: p",
+            "deviations: [{number: 1, place: p, text_says: t, we_do: w, reason: ''}]\nkey: p",
+            "p.yaml, deviations, item 1, reason: expected some text, got ''",
+        ),
+        (
+            "key: p",
+            "statements: [{place: p, claim: c}]\nkey: p",
+            "field 'check', which is missing",
+        ),
+        (
+            "key: p",
+            f"doses: [{DOSE.replace('t1, b', 't1, c')}]\nkey: p",
+            "doses, d, field 'control': there is no row 'c'",
+        ),
+        (
+            "key: p",
+            f"doses: [{DOSE.replace('[1, 2]', '[1]')}]\nkey: p",
+            "field 'settings': expected one for each of the",
+        ),
     ],
 )
 def test_faults_are_named(tmp_path, old, new, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as raised:
         read_paper(_write(tmp_path, old, new))
+    assert message in str(raised.value) and "pydantic" not in str(raised.value)
+
+
+def test_a_row_that_is_run_has_a_model(tmp_path):
+    """Of its own, or by the table's defaults or the paper's YAML; never another paper's."""
+    assert [row.model for row in read_paper(_write(tmp_path)).table("t1").rows] == ["m", "m"]
+    defaults = _write(tmp_path, "reference: a", "defaults: {model: n}")
+    assert [row.model for row in read_paper(defaults).table("t1").rows] == ["n", "n"]
+    own = _write(tmp_path, "label: b", "label: b, model: o")
+    assert [row.model for row in read_paper(own).table("t1").rows] == ["m", "o"]
+    quoted = _write(tmp_path, "reference: a", "defaults: {source: quoted}")
+    assert [row.model for row in read_paper(quoted).table("t1").rows] == [None, None]
+    for key in paper_keys():
+        assert all(r.model or r.source != "run" for t in load_paper(key).tables for r in t.rows), key
+
+
+def test_included_files_go_on_with_the_paper_and_are_named(tmp_path):
+    path = _write(tmp_path, "key: p", "key: p\ninclude: [more.yaml]")
+    more = tmp_path / "more.yaml"
+    table = (
+        "x-cells: &c [1]\n"
+        "tables: {t2: {caption: C, place: P, columns: [mAP], rows: [{label: a, paper: *c}]}}\n"
+    )
+    deviation = "deviations: [{number: 1, place: p, text_says: t, we_do: w, reason: r}]\n"
+    more.write_text(table + deviation)
+    paper = read_paper(path)
+    assert [t.id for t in paper.tables] == ["t1", "t2"] and paper.table("t2").row("a").model == "m"
+    assert [d.reason for d in paper.deviations] == ["r"]
+    more.write_text(table.replace("[1]", "[x]"))
+    with pytest.raises(
+        ValueError, match=r"^more.yaml, t2, rows, item 1 \('a'\), paper, mAP: expected a number"
+    ):
+        read_paper(path)
+    more.write_text(table.replace("t2", "t1"))
+    with pytest.raises(ValueError, match="more.yaml, tables: t1 was read before"):
+        read_paper(path)
+    more.write_text(table + "venue: W\n")
+    with pytest.raises(ValueError, match="more.yaml, venue: venue was read before"):
+        read_paper(path)
+
+
+def test_chapters_describe_themselves():
+    papers = [load_paper(key) for key in paper_keys()]
+    assert [p.key for p in sorted(papers, key=lambda p: p.chapter)] == ["foundations", "simdetr", "sdst"]
+    assert {p.key: p.method for p in papers} == {"foundations": None, "simdetr": "Sim-DETR", "sdst": "SDST"}
+    assert all(p.question.endswith("?") and p.short and p.venue for p in papers)
+    assert {p.key: len(p.deviations) for p in papers} == {"foundations": 0, "simdetr": 12, "sdst": 27}
 
 
 def test_tables_without_a_number_go_by_their_name():

@@ -101,6 +101,9 @@ def test_a_paper_with_a_yaml_of_its_own_is_read_from_there(tmp_path) -> None:
         key: sa_detr
         chapter: 02_sadetr
         title: T
+        short: S
+        method: SA-DETR
+        question: Q?
         venue: V
         profiles: {}
         tables:

@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
+from vtg_lib.book.tables import render
 from vtg_lib.cli import main as cli
-from vtg_lib.papers import Overrides, evidence, load_paper, row_spec, tables
+from vtg_lib.evaluation import protocol
+from vtg_lib.papers import evidence, load_paper, row_spec, tables
 from vtg_lib.papers.columns import METRICS, column
-from vtg_lib.papers.evidence import (
-    COUNTED,
+from vtg_lib.papers.evidence import COUNTED, Evidence, RowResults, compare, index_runs, released_scores
+from vtg_lib.papers.verdict import (
     NO_DIFFERENCE,
     NOISE,
     NOT_PRINTED,
@@ -19,6 +22,7 @@ from vtg_lib.papers.evidence import (
     ONE_SEED,
     REVERSED,
     SAME,
+    verdict,
 )
 
 SDST = load_paper("sdst")
@@ -46,7 +50,7 @@ def store(**rows):
 
 
 def words(records, table="tab5", column="mAP"):
-    return {r.row.label: r.verdicts[column].word for r in tables.compare(SDST, records, [table])[table].rows}
+    return {r.row.label: r.verdicts[column].word for r in compare(SDST, records, [table])[table].rows}
 
 
 def test_columns_are_the_evaluators():
@@ -58,7 +62,6 @@ def test_columns_are_the_evaluators():
 
 
 def test_metrics_are_keys_of_the_evaluator():
-    metrics = pytest.importorskip("vtg_lib.evaluation.protocol")
     truth = [
         {
             "qid": q,
@@ -81,7 +84,7 @@ def test_metrics_are_keys_of_the_evaluator():
         }
         for q in range(3)
     ]
-    brief = metrics.evaluate(predictions, truth)["brief"]
+    brief = protocol.evaluate(predictions, truth)["brief"]
     others = {"MR-full-R1@0.3", "MR-full-mIoU"}  # of the protocol for Charades-STA and TACoS
     assert set(METRICS.values()) - others <= set(brief)
 
@@ -119,7 +122,7 @@ def test_pairs_need_one_type_of_device():
         for s, device in enumerate((cpu, cpu, gpu))
     ]
     records += [record("tab5", "Def. CA", s, mAP=40.0 + s, provenance=gpu) for s in (0, 1, 2)]
-    results = tables.compare(SDST, records, ["tab5"])["tab5"]
+    results = compare(SDST, records, ["tab5"])["tab5"]
     assert results.row("Stand. CA").verdicts["mAP"].difference.n == 2
     assert results.row("Def. CA").verdicts["mAP"].word == NOT_RUN and results.row("Def. CA").best.n == 3
 
@@ -132,7 +135,7 @@ def test_mixed_code_versions_are_noted():
         ]
 
     def note(records):
-        page = tables.render_table(tables.compare(SDST, records, ["tab5"])["tab5"])
+        page = render(compare(SDST, records, ["tab5"])["tab5"])
         return (
             page[page.index("Mixed code versions") :].split("</li>")[0]
             if "Mixed code versions" in page
@@ -153,14 +156,14 @@ def test_profiles_of_one_kind_do_not_mix():
     longer = dataclasses.replace(
         SIM,
         name="long",
-        layer=dataclasses.replace(SIM.layer, base=SIM.layer.base.then(Overrides(train={"epochs": 9}))),
+        train={**SIM.train, "epochs": 9},
     )
     both = dataclasses.replace(SDST, profiles={**SDST.profiles, "long": longer})
     records = [record("tab5", "Ours", s, mAP=50.0 + s) for s in (0, 1)]
     records += [
         record("tab5", label, s, longer, mAP=90.0 + s) for s in (0, 1, 2) for label in ("Ours", "Def. CA")
     ]
-    results = tables.compare(both, records, ["tab5"])["tab5"]
+    results = compare(both, records, ["tab5"])["tab5"]
     assert (results.row("Ours").best.profile, results.row("Ours").best.n) == ("sim", 2)
     assert (
         results.row("Def. CA").best.profile == "long"
@@ -169,35 +172,34 @@ def test_profiles_of_one_kind_do_not_mix():
 
 
 def test_what_is_not_run_comes_with_its_command():
-    compared = tables.compare(SDST, store(ours=[50], cross=[40], deformable=[50], pure=[50]))
-    page = tables.render_table(compared["tab5"])
+    compared = compare(SDST, store(ours=[50], cross=[40], deformable=[50], pure=[50]))
+    page = render(compared["tab5"])
     assert (
         "Not run yet: Def. CA + MixedInit. <code>vtg sweep --paper sdst --profile sim --tables tab5</code>"
         in page
     )
     large = dataclasses.replace(SDST, profiles={"rendered": SDST.profile("rendered")})
-    page = tables.render_table(tables.compare(large, [], ["tab2"])["tab2"])
+    page = render(compare(large, [], ["tab2"])["tab2"])
     assert "--profile rendered --tables tab2</code>, on a GPU" in page
     for table in ("tabA", "tabD", "tabK", "tabO"):  # nothing to train, a count only, or all there is
         lacking = compared[table].lacking if table == "tabK" else ()
-        assert ("vtg sweep" in tables.render_table(compared[table])) == bool(lacking), table
-    options = cli.build_parser().parse_args(compared["tab5"].command.split()[1:])
-    assert (options.paper, options.profile, options.tables) == ("sdst", "sim", "tab5")
+        assert ("vtg sweep" in render(compared[table])) == bool(lacking), table
+    words = compared["tab5"].command.split()
+    options = get_command(cli.app).commands[words[1]].make_context("sweep", words[2:]).params
+    assert (options["paper"], options["profile"], options["tables"]) == ("sdst", "sim", "tab5")
 
 
 def test_equal_printed_numbers_decide_nothing():
-    results = tables.compare(SDST, [], ["tabK"])["tabK"]
+    results = compare(SDST, [], ["tabK"])["tabK"]
     one, other = results.row("K=1, intermediate"), results.row("K=1, last level")
-    both = tables.RowResults(
-        row=one.row, runs={"sim": tables.Evidence(kind="sim", values={"mAP": {0: 1.0, 1: 2.0}})}
-    )
-    assert tables.verdict(both, tables.RowResults(row=other.row, runs=both.runs), "mAP").word == NO_DIFFERENCE
-    added = tables.compare(SDST, [], ["tabL"])["tabL"].row("EaTR")
+    both = RowResults(row=one.row, runs={"sim": Evidence(kind="sim", values={"mAP": {0: 1.0, 1: 2.0}})})
+    assert verdict(both, RowResults(row=other.row, runs=both.runs), "mAP").word == NO_DIFFERENCE
+    added = compare(SDST, [], ["tabL"])["tabL"].row("EaTR")
     assert added.verdicts["mAP"].word == NOT_PRINTED
 
 
 def test_shared_runs_fill_every_table():
-    compared = tables.compare(SDST, store(ours=[50, 52]))
+    compared = compare(SDST, store(ours=[50, 52]))
     for table, label in (
         ("tab1", "Ours†"),
         ("tab3", "Adapt. pool"),
@@ -213,7 +215,7 @@ def test_shared_runs_fill_every_table():
 def test_best_kind_comes_first_and_kinds_do_not_mix():
     rendered = SDST.profile("rendered")
     records = store(ours=[50, 51, 52], cross=[40, 42, 41]) + [record("tab5", "Ours", 0, rendered, mAP=60.0)]
-    results = tables.compare(SDST, records, ["tab5"])["tab5"]
+    results = compare(SDST, records, ["tab5"])["tab5"]
     ours = results.row("Ours")
     assert (ours.best.kind, ours.best.n, ours.best.summary("mAP").mean) == ("rendered", 1, 60)
     assert results.row("Stand. CA").verdicts["mAP"].evidence == "sim"
@@ -222,12 +224,12 @@ def test_best_kind_comes_first_and_kinds_do_not_mix():
 
 def test_code_only_profiles_are_no_evidence():
     records = [record("tab5", "Ours", 0, SDST.profile("smoke"), mAP=60.0)]
-    assert tables.compare(SDST, records, ["tab5"])["tab5"].row("Ours").best is None
+    assert compare(SDST, records, ["tab5"])["tab5"].row("Ours").best is None
 
 
 def test_foreign_records_are_left_out():
     broken = [{"hash": "x", "spec": {"model": "gone"}, "metrics": {}}, {"hash": "y"}]
-    assert tables.index_runs(broken) == {}
+    assert index_runs(broken) == {}
 
 
 def test_released_predictions():
@@ -239,7 +241,7 @@ def test_released_predictions():
             "HL-min-VeryGood-Hit1": 55.55,
         }
     }
-    compared = tables.compare(SDST, [record("tab1", "Moment-DETR", 0, mAP=20.0)], ["tab1", "tabL"], released)
+    compared = compare(SDST, [record("tab1", "Moment-DETR", 0, mAP=20.0)], ["tab1", "tabL"], released)
     row = compared["tab1"].row("Moment-DETR")
     assert (
         row.best.kind == "released"
@@ -252,9 +254,9 @@ def test_released_predictions():
 
 
 def test_released_scores_are_the_published_ones(data_root):
-    scores = tables.released_scores(SDST, data_root)
+    scores = released_scores(SDST, data_root)
     assert len(scores) == 7
-    compared = tables.compare(SDST, [], ["tab1"], scores)
+    compared = compare(SDST, [], ["tab1"], scores)
     check = tables.released_check(compared)
     equal = check.groupby("row")["equal"].agg(["sum", "count"])
     assert tuple(equal.loc["TR-DETR"]) == (12, 12)
@@ -263,7 +265,7 @@ def test_released_scores_are_the_published_ones(data_root):
 
 
 def test_agreement():
-    compared = tables.compare(
+    compared = compare(
         SDST, store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[49, 51, 51])
     )
     got = tables.agreement(compared["tab5"])
@@ -274,13 +276,13 @@ def test_agreement():
 
 
 def test_spread_over_rows():
-    compared = tables.compare(SDST, store(ours=[50, 52], cross=[40, 42], deformable=[48, 56]))
+    compared = compare(SDST, store(ours=[50, 52], cross=[40, 42], deformable=[48, 56]))
     spread = tables.spread_over_rows(compared["tab5"]).set_index("column").loc["mAP"]
     assert spread["rows"] == 3 and spread["ours"] == pytest.approx((51 + 41 + 52) / 3)
     assert spread["our sd"] == pytest.approx(np.std([51, 41, 52], ddof=1))
     assert spread["paper sd"] == pytest.approx(np.std([55.60, 42.72, 54.27], ddof=1))
     assert spread["seed sd"] == pytest.approx(np.sqrt((2 + 2 + 32) / 3))
-    assert tables.spread_over_rows(tables.compare(SDST, [])["tab5"]).empty
+    assert tables.spread_over_rows(compare(SDST, [])["tab5"]).empty
 
 
 def test_json_contract():
@@ -303,46 +305,33 @@ def test_json_contract():
     assert best["Stand. CA"] == {"evidence": None, "mean": {}, "sd": {}, "n": 0}
 
 
-def test_frame():
-    results = tables.compare(SDST, store(ours=[50, 51, 52], cross=[40, 42, 41]), ["tab5"])["tab5"]
-    wide = tables.frame(results)
-    assert (
-        wide.loc[("Ours", "sim"), ("mAP", "ours")] == 51
-        and wide.loc[("Ours", "sim"), ("mAP", "paper")] == 55.6
-    )
-    assert math.isnan(wide.loc[("Def. CA", "not run"), ("mAP", "ours")])
-    for table in SDST.tables:
-        empty = tables.compare(SDST, [], [table.id])[table.id]
-        assert len(tables.frame(empty)) == len(table.rows)
-
-
 def test_counted_parameters():
-    results = tables.compare(SDST, [], ["tabD"])["tabD"].row("Moment-DETR")
+    results = compare(SDST, [], ["tabD"])["tabD"].row("Moment-DETR")
     assert results.counted.kind == COUNTED and results.best is None
     assert results.counted.summary("#Params (M)").mean == pytest.approx(4.8, rel=0.03)
 
 
 def test_html():
     records = store(ours=[50, 51, 52], cross=[40, 42, 41])
-    compared = tables.compare(SDST, records)
-    page = tables.render_table(compared["tab5"])
-    assert page == tables.render_table(tables.compare(SDST, records)["tab5"])  # the same bytes every time
+    compared = compare(SDST, records)
+    page = render(compared["tab5"])
+    assert page == render(compare(SDST, records)["tab5"])  # the same bytes every time
     assert "same direction" in page and "[sim]" not in page and ">sim<" in page and ">not run<" in page
     assert '51.00 <span class="sd">± 1.00</span>' in page and "overflow-x:auto" in page
     for table, results in compared.items():
-        page = tables.render_table(results)
+        page = render(results)
         assert page.count("<tr") == page.count("</tr") and page.count("<td") == page.count("</td"), table
     assert "<script" not in page
-    only = tables.render_table(compared["tab5"], columns=["mAP"])
+    only = render(compared["tab5"], columns=["mAP"])
     assert "HIT@1" not in only.split("</table>")[0]
     with pytest.raises(KeyError, match="mAQ"):
-        tables.render_table(compared["tab5"], columns=["mAQ"])
+        render(compared["tab5"], columns=["mAQ"])
 
 
 def test_html_escapes():
-    results = tables.compare(SDST, [], ["tab1"])["tab1"]
+    results = compare(SDST, [], ["tab1"])["tab1"]
     first = dataclasses.replace(results.rows[0], row=dataclasses.replace(results.rows[0].row, label="<b>&"))
-    page = tables.render_table(dataclasses.replace(results, rows=(first, *results.rows[1:])))
+    page = render(dataclasses.replace(results, rows=(first, *results.rows[1:])))
     assert "&lt;b&gt;&amp;" in page and "<b>&<" not in page
 
 
@@ -350,8 +339,7 @@ def test_explorer_tables():
     records = [*store(ours=[50, 52]), record("tab1", "Moment-DETR", 0, mAP=20.0)]
     released = {"moment_detr_val": {MAP: 32.20}}
     listed = {
-        t["table"]: t["rows"]
-        for t in tables.explorer_tables(tables.compare(SDST, records, released=released))
+        t["table"]: t["rows"] for t in tables.explorer_tables(compare(SDST, records, released=released))
     }
     (ours,) = next(r for r in listed["Tab. 5"] if r["label"] == "Ours")["ours"]["mAP"]
     assert (ours["mean"], ours["n"], ours["evidence"]) == (51, 2, "sim")

@@ -1,21 +1,20 @@
-"""What a chapter's notebook calls: its parameters, its paper, its runs, and what it displays."""
+"""What a chapter's notebook holds: its parameters, its paper and its runs; `book.views` display them."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import datetime
 import functools
 import importlib.metadata
-import json
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.book.parameters import Parameters, check_names, executed_cells, injected_names
+from vtg_lib.book.parameters import LIVE, Parameters, executed_cells, injected_names
 from vtg_lib.experiments.machine import Machine
 from vtg_lib.experiments.pool import process_pool
 from vtg_lib.experiments.provenance import usable_cores
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from vtg_lib.papers import Profile
     from vtg_lib.papers.evidence import TableResults
 
-PROVENANCE = "vtg_provenance"  # the key of the footer's record in its output's metadata
-LIVE = ("smoke", "quick")  # profiles whose runs are trained in the chapter and kept out of the run store
 PAPER_SIZE = ("rendered", "official")  # profiles that train at the paper's size, which takes a GPU
 
 
@@ -55,17 +52,14 @@ class Chapter:
         if parameters.device == "cpu":
             import torch
 
-            torch.set_num_threads(
-                1
-            )  # models this small lose time to threads; more runs at once use the cores
+            torch.set_num_threads(1)  # small models lose time to threads; more runs at once use the cores
         self.parameters = parameters
         self.paper = load_paper(key)
-        self.started = time.time()
+        self.started = datetime.datetime.now(datetime.UTC)
         self.store = Store((results or RESULTS) / f"{self.paper.chapter}.jsonl")
         self.missing: list[str] = []
         self.profile = self._possible(parameters.profile)
-        self._live: dict[str, RunResult] = {}
-        self._models: dict[str, nn.Module] = {}
+        self._trained: dict[str, tuple[nn.Module, RunResult]] = {}  # by hash of the spec
         self._scratch: Path | None = None
         self._used: dict[str, str] = {}
 
@@ -81,48 +75,46 @@ class Chapter:
             ParameterError: a parameter is unknown (papermill injected it under another name) or its value is
                 bad.
         """
-        check_names([*parameters, *injected_names(executed_cells())])
-        return cls(key, Parameters.parse(**parameters))
+        injected = dict.fromkeys(injected_names(executed_cells()))
+        return cls(key, Parameters.parse(**injected | parameters))
 
     def _possible(self, profile: str) -> str:
         """`profile`, or `quick` where what it needs is not there; notes in `missing` what was not found."""
         annotated = _annotated(self.parameters.data_root)
         if "qvhighlights" not in annotated:
             self.missing.append(
-                "No real annotations of QVHighlights were found, so nothing could be scored anew against them: `vtg data fetch "
-                "qvhighlights` gets them, and `released_predictions` the predictions that authors published."
+                "No real annotations of QVHighlights were found, so nothing could be scored anew against "
+                "them: `vtg data fetch qvhighlights` gets them, and `released_predictions` the predictions "
+                "that authors published."
             )
-        instead = "This execution ran `quick` instead and shows the best evidence in the run store."
         if profile != "quick" and profile not in self.paper.profiles:
-            self.missing.append(
-                f"Profile `{profile}` is not set up for this paper: its features have no public download that "
-                f"`vtg data list` knows. {instead}"
+            why = (
+                "is not set up for this paper: its features have no public download that `vtg data list` "
+                "knows."
             )
-            return "quick"
-        if profile not in PAPER_SIZE:
+        elif profile not in PAPER_SIZE:
             return profile
-        if "qvhighlights" not in annotated:
-            self.missing.append(f"Profile `{profile}` needs the real annotations. {instead}")
-            return "quick"
-        if self.parameters.device == "cpu":
-            self.missing.append(
-                f"Profile `{profile}` trains at the paper's size, for which there is no GPU here. {instead} "
-                f"`{self._sweep(profile)}` fills the store on a machine with a GPU."
+        elif "qvhighlights" not in annotated:
+            why = "needs the real annotations."
+        elif self.parameters.device == "cpu":
+            why = (
+                f"trains at the paper's size, for which there is no GPU here: `{self._sweep(profile)}` fills "
+                "the store on a machine with a GPU."
             )
-            return "quick"
-        if lacking := sorted(set(self.paper.profile(profile).datasets) - annotated):
-            self.missing.append(
-                f"The annotations of {', '.join(lacking)} were not found, so their runs are left out: "
-                f"`vtg data fetch {' '.join(lacking)}` gets them."
-            )
-        return profile
+        else:
+            if lacking := sorted(set(self.paper.profile(profile).datasets) - annotated):
+                self.missing.append(
+                    f"The annotations of {', '.join(lacking)} were not found, so their runs are left out: "
+                    f"`vtg data fetch {' '.join(lacking)}` gets them."
+                )
+            return profile
+        instead = "This execution ran `quick` instead and shows the best evidence in the run store."
+        self.missing.append(f"Profile `{profile}` {why} {instead}")
+        return "quick"
 
     def _sweep(self, profile: str) -> str:
         """The command that trains what the store lacks at a profile."""
         return f"vtg sweep --paper {self.paper.key} --profile {profile}"
-
-    # ------------------------------------------------------------------------------------------------------
-    # runs
 
     @property
     def size(self) -> Profile:
@@ -157,7 +149,7 @@ class Chapter:
         way for models this small.
         """
         store, machine = self._where()
-        lacking = [spec for spec in specs.values() if spec.hash not in self._models]
+        lacking = [spec for spec in specs.values() if spec.hash not in self._trained]
         workers = min(len(lacking), usable_cores())
         if self.profile != "smoke" and machine.device == "cpu" and workers > 1:
             with process_pool(workers) as pool:
@@ -168,9 +160,8 @@ class Chapter:
         from vtg_lib.experiments.run import trained_model
 
         for spec, result in zip(lacking, results, strict=True):
-            self._models[spec.hash] = trained_model(spec, machine)
-            self._live[spec.hash] = result
-        return {name: (self._models[spec.hash], self._live[spec.hash]) for name, spec in specs.items()}
+            self._trained[spec.hash] = trained_model(spec, machine), result
+        return {name: self._trained[spec.hash] for name, spec in specs.items()}
 
     def untrained(self, spec: RunSpec) -> nn.Module:
         """The model of `spec` as it is before training."""
@@ -206,27 +197,23 @@ class Chapter:
 
         if self.profile == "quick":
             return Markdown(
-                "At profile `quick` nothing but the headline comparison is trained; the tables come from the run store."
+                "At profile `quick` nothing but the headline comparison is trained; the tables come from the "
+                "run store."
             )
-        seeds, key = self.parameters.seeds, self.paper.key
-        wanted = [
-            spec for refs, spec in specs(self.paper, self.profile, seeds) if self._has_data(refs[0].dataset)
-        ]
-        wanted += (
-            [spec for _, spec in dose_specs(key, self.profile, seeds)]
-            if self.profile not in PAPER_SIZE
-            else []
-        )
+        planned = specs(self.paper, self.profile, self.parameters.seeds)
+        if self.profile in PAPER_SIZE:
+            here = _annotated(self.parameters.data_root)
+            wanted = [spec for refs, spec in planned if refs[0].dataset in here]
+        else:
+            doses = dose_specs(self.paper.key, self.profile, self.parameters.seeds)
+            wanted = [spec for _, spec in [*planned, *doses]]
         store, machine = self._where()
         lacking = [spec for spec in wanted if machine.rerun or find(store, spec) is None]
         workers = 1 if self.live or machine.device != "cpu" else usable_cores()
         report = sweep(lacking, store, machine, workers=workers)
         done = sum(find(store, spec) is not None for spec in wanted)
-        kept = (
-            "and were thrown away: they prove that the code runs, nothing else"
-            if self.live
-            else "and are in the run store"
-        )
+        live = "and were thrown away: they prove that the code runs, nothing else"
+        kept = live if self.live else "and are in the run store"
         told = f"{done} of {len(wanted)} planned runs at profile `{self.profile}` are done {kept}."
         if report.failed:
             first = next(iter(report.failed.values()))
@@ -235,9 +222,6 @@ class Chapter:
                 raise RuntimeError(failed + first)
             told += f" `{self._sweep(self.profile)}` tries the others again. {failed}\n```\n{first}\n```"
         return Markdown(told)
-
-    def _has_data(self, dataset: str) -> bool:
-        return self.profile not in PAPER_SIZE or dataset in _annotated(self.parameters.data_root)
 
     def _where(self) -> tuple[Store, Machine]:
         """Where runs of this profile are kept and trained."""
@@ -254,45 +238,18 @@ class Chapter:
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="vtg-"))
             atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
-        return Store(self._scratch / "live.jsonl"), dataclasses.replace(
-            machine, checkpoint_root=self._scratch
-        )
+        machine = dataclasses.replace(machine, checkpoint_root=self._scratch)
+        return Store(self._scratch / "live.jsonl"), machine
 
     @functools.cached_property
     def compared(self) -> dict[str, TableResults]:
-        """Every table of the paper with all evidence in the run store, and released predictions scored anew."""
+        """Every table of the paper with all evidence in the run store, and released predictions scored
+        anew.
+        """
         from vtg_lib.papers.evidence import compare, released_scores
 
-        root = self.parameters.data_root
-        released = released_scores(self.paper, root)
+        released = released_scores(self.paper, self.parameters.data_root)
         return compare(self.paper, self.store, released=released)
-
-    # ------------------------------------------------------------------------------------------------------
-    # display
-
-    def footer(self) -> None:
-        """Display where this page comes from, and leave the same as a record in the output's metadata."""
-        from IPython.display import display
-
-        from vtg_lib.book.views import common as views
-
-        record = self.provenance()
-        items = {
-            "code": record["code_version"],
-            "profile, seeds": f"{record['profile']}; {', '.join(map(str, record['seeds']))}",
-            "device": record["device"],
-            "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-            "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
-            "trained here": ", ".join(record["live_specs"]) or "nothing",
-            "runs in the store": str(len(record["store_specs"])),
-            "data fingerprints": "; ".join(f"{name}: {value}" for name, value in record["data"].items())
-            or "none read",
-        }
-        hashes = f"<details><summary>spec hashes in the store</summary>{' '.join(record['store_specs']) or 'none'}</details>"
-        element = views.record_html(items).data + hashes
-        display(
-            {"text/html": element, "text/plain": json.dumps(record)}, raw=True, metadata={PROVENANCE: record}
-        )
 
     def provenance(self) -> dict[str, Any]:
         """Code version, spec hashes, data and feature fingerprints, seeds, device, versions, start and
@@ -301,9 +258,10 @@ class Chapter:
         from vtg_lib.experiments.provenance import provenance
 
         known = provenance(self.parameters.device)
-        packages = ("pandas", "scipy", "papermill", "jupyter-book", "ipywidgets")
         versions = {name: version for name, version in known["versions"].items() if version}
-        versions |= {name: importlib.metadata.version(name) for name in packages if _installed(name)}
+        for name in ("pandas", "scipy", "papermill", "jupyter-book", "ipywidgets"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[name] = importlib.metadata.version(name)
         return {
             "chapter": self.paper.chapter,
             "profile": self.parameters.profile,
@@ -312,11 +270,9 @@ class Chapter:
             "code_version": known["code_version"],
             "versions": versions,
             "device": known["device"],
-            "started": datetime.datetime.fromtimestamp(self.started, datetime.UTC).isoformat(
-                timespec="seconds"
-            ),
-            "duration_s": round(time.time() - self.started, 1),
-            "live_specs": sorted(self._live),
+            "started": self.started.isoformat(timespec="seconds"),
+            "duration_s": round((datetime.datetime.now(datetime.UTC) - self.started).total_seconds(), 1),
+            "live_specs": sorted(self._trained),
             "store_specs": sorted({record["hash"] for record in self.store}),
             "data": dict(self._used),
         }
@@ -340,11 +296,3 @@ def _train(spec: RunSpec, store: Path, machine: Machine) -> RunResult:
     result = run(spec, Store(store), machine, keep_weights=True)
     trained_model(spec, machine)
     return result
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

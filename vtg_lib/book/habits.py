@@ -7,14 +7,14 @@ lifted above zero, long predictions left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vtg_lib.evaluation.arrays import ANNOTATORS, LEVELS
-from vtg_lib.evaluation.average_precision import Floats, detection_ap, greedy_matches
-from vtg_lib.evaluation.per_query import KEPT, overlap
+from vtg_lib.evaluation.arrays import LEVELS
+from vtg_lib.evaluation.average_precision import Floats
+from vtg_lib.evaluation.per_query import KEPT, average_precisions, overlap
 from vtg_lib.evaluation.protocol import LENGTH_RANGES, THRESHOLDS, GroundTruth, evaluate
 from vtg_lib.evaluation.submission import SALIENCY, WINDOWS, Row
 
@@ -39,20 +39,17 @@ def worked(prediction: Row, truth: Row) -> dict[str, Any]:
     """
     windows = np.array(truth["relevant_windows"], dtype=float)
     ranked = sorted(prediction[WINDOWS][:KEPT], key=lambda window: -window[2])
-    spans = np.array([window[:2] for window in ranked], dtype=float)
-    iou = np.nan_to_num(overlap(spans[:, None], windows[None]))  # [P, G]
-    threshold, place = greedy_matches(iou, THRESHOLDS)
-    order = np.lexsort((place, threshold))
-    ap = detection_ap(threshold[order], place[order] + 1, np.full(len(THRESHOLDS), len(windows)))
+    iou = np.nan_to_num(overlap(np.array(ranked, dtype=float)[:, None, :2], windows))  # [P, G]
+    ap = average_precisions(iou.T, np.array([len(windows)]))[0]
     taken = {str(level): _taken(iou, level) for level in SHOWN}
     hits = {name: np.cumsum([window is not None for window in found]) for name, found in taken.items()}
-    first = np.array(prediction[WINDOWS][0][:2], dtype=float)
     at_level = dict(zip(map(str, THRESHOLDS.tolist()), ap.tolist(), strict=True))
+    first = np.array(prediction[WINDOWS][0], dtype=float)[:2]
     return {
         "steps": [
             {"start": start, "end": end, "score": score, "iou": float(iou[p].max())}
             | {name: found[p] for name, found in taken.items()}
-            for p, (start, end, score) in enumerate(window[:3] for window in ranked)
+            for p, (start, end, score) in enumerate(ranked)
         ],
         "ap": {name: at_level[name] for name in taken} | {"mean": float(ap.mean())},
         "precision": {name: (found / np.arange(1, len(found) + 1)).tolist() for name, found in hits.items()},
@@ -88,56 +85,47 @@ def habits(
         mAP of short moments as it is, and with the predictions that are not short left out.
     """
     duration = {row["qid"]: row["duration"] for row in truth}
-    moments = [{name: row[name] for name in ("qid", WINDOWS)} for row in predictions]
-    clips = [{name: row[name] for name in ("qid", SALIENCY)} for row in predictions]
-    scores = [[window[2] for window in row[WINDOWS][:KEPT]] for row in predictions]
+    windows = [row[WINDOWS][:KEPT] for row in predictions]
+    saliency = [np.asarray(row[SALIENCY], dtype=float) for row in predictions]
+    scores = [[window[2] for window in found] for found in windows]
     packed = GroundTruth.pack(truth)
-    was = evaluate(predictions, packed)["brief"]
-    ties, saliency_ties = [], []
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        ties.append(evaluate([_shuffled(row, rng) for row in moments], packed)["brief"][MAP] - was[MAP])
-        saliency_ties.append(
-            evaluate([_jittered(row, rng) for row in clips], packed)["brief"][HD_MAP] - was[HD_MAP]
-        )
-    lifted = evaluate(
-        [{**row, SALIENCY: (_array(row) - _array(row).min() + 1).tolist()} for row in clips], packed
-    )["brief"]
+
+    def score(field: str, values: Iterable[Any], metric: str) -> float:
+        rows = [{"qid": row["qid"], field: value} for row, value in zip(predictions, values, strict=True)]
+        return float(evaluate(rows, packed)["brief"][metric])
+
+    map_, hd = score(WINDOWS, windows, MAP), score(SALIENCY, saliency, HD_MAP)
+    ties: list[float] = []
+    saliency_ties: list[float] = []
+    for rng in map(np.random.default_rng, seeds):
+        ties.append(score(WINDOWS, [_shuffled(found, rng) for found in windows], MAP) - map_)
+        saliency_ties.append(score(SALIENCY, [_jittered(found, rng) for found in saliency], HD_MAP) - hd)
     low, high = LENGTH_RANGES["short"]
-    kept = [
-        {**row, WINDOWS: [w for w in row[WINDOWS][:KEPT] if low < w[1] - w[0] <= high]} for row in moments
-    ]
+    short = [[w for w in found if low < w[1] - w[0] <= high] for found in windows]
     return {
         "queries": len(predictions),
         "tied_windows": sum(len(set(found)) < len(found) for found in scores),
         "unsorted": sum(found != sorted(found, reverse=True) for found in scores),
-        "no_length": sum(window[1] <= window[0] for row in predictions for window in row[WINDOWS][:KEPT]),
-        "tied_saliency": sum(len(set(row[SALIENCY])) < len(row[SALIENCY]) for row in predictions),
+        "no_length": sum(window[1] <= window[0] for found in windows for window in found),
+        "tied_saliency": sum(len(np.unique(found)) < len(found) for found in saliency),
         "one_short": sum(len(row[SALIENCY]) < int(duration[row["qid"]] / CLIP_LENGTH) for row in predictions),
         "windows_random": ties,
         "saliency_random": saliency_ties,
-        "lifted": lifted[HD_MAP] - was[HD_MAP],
-        "short": was[SHORT],
-        "short_kept": evaluate(kept, packed)["brief"][SHORT],
+        "lifted": score(SALIENCY, [found - found.min() + 1 for found in saliency], HD_MAP) - hd,
+        "short": score(WINDOWS, windows, SHORT),
+        "short_kept": score(WINDOWS, short, SHORT),
     }
 
 
-def _array(row: Row) -> Floats:
-    return np.asarray(row[SALIENCY], dtype=float)
-
-
-def _shuffled(row: Row, rng: np.random.Generator) -> dict[str, Any]:
+def _shuffled(windows: Sequence[Any], rng: np.random.Generator) -> list[Any]:
     """Windows by falling score, those of equal score in random order."""
-    order = rng.permutation(len(row[WINDOWS][:KEPT]))
-    return {**row, WINDOWS: sorted((row[WINDOWS][i] for i in order), key=lambda window: -window[2])}
+    return sorted((windows[i] for i in rng.permutation(len(windows))), key=lambda window: -window[2])
 
 
-def _jittered(row: Row, rng: np.random.Generator) -> dict[str, Any]:
+def _jittered(scores: Floats, rng: np.random.Generator) -> list[float]:
     """Saliency with noise too small to exchange two different scores, or one of them with 0."""
-    scores = _array(row)
     gaps = np.diff(np.unique(np.append(scores, 0.0)))
-    gap = gaps.min() if gaps.size else 1.0
-    return {**row, SALIENCY: (scores + rng.uniform(0, gap / 2, scores.shape)).tolist()}
+    return (scores + rng.uniform(0, (gaps.min() if gaps.size else 1.0) / 2, scores.shape)).tolist()
 
 
 def bounds(truth: Sequence[Row]) -> dict[str, float]:
@@ -151,24 +139,24 @@ def bounds(truth: Sequence[Row]) -> dict[str, float]:
         mAP and HIT@1 of the sum of the three annotators' scores; `no_positive`: share of (query, annotator)
         pairs without a clip of the highest score, whose HD AP is 0 by definition.
     """
-    moments, clips, lacking = [], [], 0
-    for row in truth:
-        moments.append(
-            {"qid": row["qid"], WINDOWS: [[*window, 1.0] for window in row["relevant_windows"]][:KEPT]}
-        )
-        total = np.zeros(int(row["duration"] / CLIP_LENGTH))
-        total[row["relevant_clip_ids"]] = np.sum(row["saliency_scores"], axis=1)
-        clips.append({"qid": row["qid"], SALIENCY: total.tolist()})
-        lacking += int((np.max(row["saliency_scores"], axis=0) < LEVELS["VeryGood"]).sum())
     lengths = np.array([end - start for row in truth for start, end in row["relevant_windows"]])
-    highlights = evaluate(clips, truth)["brief"]
+    best = np.array([np.max(row["saliency_scores"], axis=0) for row in truth])  # [N, annotators]
+    moments = [[[*window, 1.0] for window in row["relevant_windows"]][:KEPT] for row in truth]
+    clips = [np.zeros(int(row["duration"] / CLIP_LENGTH)) for row in truth]
+    for row, total in zip(truth, clips, strict=True):
+        total[row["relevant_clip_ids"]] = np.sum(row["saliency_scores"], axis=1)
+    perfect = [
+        {"qid": row["qid"], WINDOWS: windows, SALIENCY: total.tolist()}
+        for row, windows, total in zip(truth, moments, clips, strict=True)
+    ]
+    reached = evaluate(perfect, truth)["brief"]
     return {
         "queries": len(truth),
         "windows": len(lengths),
         "over_ten": sum(len(row["relevant_windows"]) > KEPT for row in truth),
         **{f"at_{high:g}": int((lengths == high).sum()) for _, high in LENGTH_RANGES.values()},
-        "perfect_map": evaluate(moments, truth)["brief"][MAP],
-        "perfect_hd": highlights[HD_MAP],
-        "perfect_hit": highlights["HL-min-VeryGood-Hit1"],
-        "no_positive": lacking / (ANNOTATORS * len(truth)),
+        "perfect_map": reached[MAP],
+        "perfect_hd": reached[HD_MAP],
+        "perfect_hit": reached["HL-min-VeryGood-Hit1"],
+        "no_positive": float((best < LEVELS["VeryGood"]).mean()),
     }

@@ -7,36 +7,62 @@ widget at all: each row has a checkbox, and the style sheet hides the bars of un
 
 from __future__ import annotations
 
-import html
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book import figures as plots
+from vtg_lib.book import tables
+from vtg_lib.book.figures.diagnostics import decoder_layer, decoder_layer_alt
 
 if TYPE_CHECKING:
     import ipywidgets
 
+    from vtg_lib.diagnostics.decoder import Decoded
+
 # A widget has 2 px of margin on either side: without room for them every box around it gets a scroll bar.
 WIDE = "min(100% - 4px, 34rem)"
 FULL = {"width": "calc(100% - 4px)", "min_width": "0"}
-_STYLE = f"""<style>
-.widget-html-content:has(.vtg-x) {{ min-width: 0; }}
-.vtg-x {{ font: 13px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; padding: 10px 12px; border-radius: 4px;
-  box-sizing: border-box; max-width: 100%; overflow-x: auto; }}
-.vtg-x table {{ display: table; border-collapse: collapse; width: 100%; min-width: 30rem; font-variant-numeric: tabular-nums; }}
-.vtg-x th, .vtg-x td {{ padding: 3px 8px; text-align: left; border: 0; background: #fff; color: #1a1a1a; white-space: nowrap; }}
-.vtg-x th {{ border-bottom: 1px solid #999; font-weight: 600; }}
-.vtg-x td.n {{ text-align: right; }}
-.vtg-x td.b {{ width: 55%; white-space: normal; }}
-.vtg-x i {{ display: block; height: 8px; margin: 1px 0; border-radius: 1px; }}
-.vtg-x td.b div {{ display: flex; align-items: center; gap: 6px; height: 1.5em; }}
-.vtg-x td.b small {{ white-space: nowrap; }}
-.vtg-x i.p {{ background: {plots.PAPER}; }} .vtg-x i.o {{ background: {plots.OURS}; }}
-.vtg-x tr:has(input:not(:checked)) td {{ color: #8a8a8a; }}
-.vtg-x tr:has(input:not(:checked)) :is(td.b *, td.n *) {{ visibility: hidden; }}
-.vtg-x .k {{ display: inline-block; width: 10px; height: 10px; margin: 0 4px 0 10px; border-radius: 1px; }}
-.vtg-x label {{ cursor: pointer; }} .vtg-x p {{ margin: 0 0 6px; }}
-</style>"""
+_PANEL = tables.template(
+    """<style>
+.widget-html-content:has(.vtg-x) { min-width: 0; }
+.vtg-x { font: 13px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; padding: 10px 12px;
+border-radius: 4px; box-sizing: border-box; max-width: 100%; overflow-x: auto; }
+.vtg-x table { display: table; border-collapse: collapse; width: 100%; min-width: 30rem;
+font-variant-numeric: tabular-nums; }
+.vtg-x th, .vtg-x td { padding: 3px 8px; text-align: left; border: 0; background: #fff; color: #1a1a1a;
+white-space: nowrap; }
+.vtg-x th { border-bottom: 1px solid #999; font-weight: 600; }
+.vtg-x td.n { text-align: right; }
+.vtg-x td.b { width: 55%; white-space: normal; }
+.vtg-x i { display: block; height: 8px; margin: 1px 0; border-radius: 1px; }
+.vtg-x td.b div { display: flex; align-items: center; gap: 6px; height: 1.5em; }
+.vtg-x td.b small { white-space: nowrap; }
+.vtg-x i.p { background: {{ colours.p }}; } .vtg-x i.o { background: {{ colours.o }}; }
+.vtg-x tr:has(input:not(:checked)) td { color: #8a8a8a; }
+.vtg-x tr:has(input:not(:checked)) :is(td.b *, td.n *) { visibility: hidden; }
+.vtg-x .k { display: inline-block; width: 10px; height: 10px; margin: 0 4px 0 10px; border-radius: 1px; }
+.vtg-x label { cursor: pointer; } .vtg-x p { margin: 0 0 6px; }
+</style>
+<div class="vtg-x" role="group" aria-label="{{ column }}"><p>{{ caption }}</p>
+<table><thead><tr>
+<th scope="col">row</th><th scope="col">paper</th><th scope="col">ours, by kind of evidence</th>
+<th scope="col"><span class="k" style="background:{{ colours.p }}"></span>paper
+<span class="k" style="background:{{ colours.o }}"></span>ours; each kind on its own scale</th>
+</tr></thead><tbody>
+{% for row in rows %}<tr>
+  <td><label><input type="checkbox" checked> {{ row.label }}</label></td>
+  <td class="n"><span>{{ row.paper|printed }}</span></td>
+  <td class="n"><span>
+    {% for text in row.texts %}{% if not loop.first %}<br>{% endif %}{{ text }}{% endfor %}
+  </span></td>
+  <td class="b">{% for kind, share, label in row.bars %}
+    <div><i class="{{ kind }}" style="width:calc((100% - 5em) * {{ share|number(3) }})"></i>
+    <small>{{ label }}</small></div>
+  {% endfor %}</td>
+</tr>{% endfor %}
+</tbody></table></div>"""
+)
 
 
 def _selector(options: Sequence[str], stack: ipywidgets.Stack, description: str) -> ipywidgets.Dropdown:
@@ -54,28 +80,6 @@ def _selector(options: Sequence[str], stack: ipywidgets.Stack, description: str)
     return selector
 
 
-def _number(value: float | None, sd: float | None = None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if sd is None else f"{value:.2f} ± {sd:.2f}"
-
-
-def _told(cell: Mapping[str, Any]) -> str:
-    seeds = "" if cell["n"] is None else f" (n = {cell['n']})"
-    return f"{cell['evidence']} {_number(cell['mean'], cell['sd'])}{seeds}"
-
-
-def _bar(kind: str, value: float | None, values: Sequence[float | None], label: str = "") -> str:
-    """A bar of class `kind`, with room for its label; the least of `values` is short, the greatest full."""
-    known = [other for other in values if other is not None]
-    if value is None:
-        return ""
-    low, high = min(known), max(known)
-    share = 0.04 + 0.96 * (value - low) / (high - low) if high > low else 1.0
-    bar = f'<i class="{kind}" style="width:calc((100% - 5em) * {share:.3f})"></i>'
-    return f"<div>{bar}<small>{html.escape(label)}</small></div>"
-
-
 def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str = "") -> str:
     """One metric of one table as HTML: per row a checkbox, the paper's number, ours, and a bar for each.
 
@@ -90,34 +94,38 @@ def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str
     """
     paper = [row.get("paper", {}).get(column) for row in rows]
     cells = [row.get("ours", {}).get(column, []) for row in rows]
-    scales: dict[str, list[float | None]] = {}
-    for cell in (cell for row_cells in cells for cell in row_cells):
+    scales: dict[str, list[float]] = {}
+    for cell in itertools.chain.from_iterable(cells):
         scales.setdefault(cell["evidence"], []).append(cell["mean"])
-    body = []
-    for row, published, found in zip(rows, paper, cells, strict=True):
+    scale = [value for value in paper if value is not None]
+    shown = []
+    for row, value, found in zip(rows, paper, cells, strict=True):
+        bars = [] if value is None else [("p", _share(value, scale), "")]
+        bars += [("o", _share(cell["mean"], scales[cell["evidence"]]), cell["evidence"]) for cell in found]
         missing = "quoted" if row.get("source") == "quoted" else "not run"
         texts = [_told(cell) for cell in found] or [missing]
-        bars = [_bar("o", c["mean"], scales[c["evidence"]], c["evidence"]) for c in found]
-        body.append(
-            f'<tr><td><label><input type="checkbox" checked> {html.escape(str(row["label"]))}</label></td>'
-            f'<td class="n"><span>{_number(published)}</span></td>'
-            f'<td class="n"><span>{"<br>".join(map(html.escape, texts))}</span></td>'
-            f'<td class="b">{_bar("p", published, paper)}{"".join(bars)}</td></tr>'
-        )
-    return (
-        f'{_STYLE}<div class="vtg-x" role="group" aria-label="{html.escape(column, quote=True)}"><p>{html.escape(caption)}</p>'
-        f"<table><thead><tr><th>row</th><th>paper</th><th>ours, by kind of evidence</th>"
-        f'<th><span class="k" style="background:{plots.PAPER}"></span>paper'
-        f'<span class="k" style="background:{plots.OURS}"></span>ours; each kind on its own scale</th></tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        shown.append({"label": row["label"], "paper": value, "texts": texts, "bars": bars})
+    return _PANEL.render(
+        column=column, caption=caption, rows=shown, colours={"p": plots.PAPER, "o": plots.OURS}
     )
 
 
-def table_explorer(tables: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
+def _told(cell: Mapping[str, Any]) -> str:
+    seeds = "" if cell["n"] is None else f" (n = {cell['n']})"
+    return f"{cell['evidence']} {tables.with_sd(cell['mean'], cell['sd'])}{seeds}"
+
+
+def _share(value: float, values: Sequence[float]) -> float:
+    """How long a bar is: the least of `values` is short, the greatest full."""
+    low, high = min(values), max(values)
+    return 0.04 + 0.96 * (value - low) / (high - low) if high > low else 1.0
+
+
+def table_explorer(compared: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
     """Choose table, metric and rows; see the paper's numbers and ours.
 
     Args:
-        tables: {table, caption, columns, rows} each, rows as in `metric_panel`. Tables without a numeric
+        compared: {table, caption, columns, rows} each, rows as in `metric_panel`. Tables without a numeric
             column are left out.
 
     Raises:
@@ -126,7 +134,7 @@ def table_explorer(tables: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
     import ipywidgets
 
     names, panels = [], []
-    for table in tables:
+    for table in compared:
         rows = table["rows"]
         columns = [
             c for c in table["columns"] if any(row.get("paper", {}).get(c) is not None for row in rows)
@@ -193,3 +201,30 @@ def timeline_explorer(
         for index, sample in enumerate(samples)
     }
     return picture_explorer(pictures, description="sample")
+
+
+def layer_explorer(models: Mapping[str, Decoded | None]) -> ipywidgets.VBox:
+    """Step through samples, methods and decoder layers: predictions, matching, ranks, attention, S_attn.
+
+    Args:
+        models: per method, what `vtg_lib.diagnostics.decoder.decode` gave for the same rows.
+
+    Raises:
+        ValueError: a method has no decoder layers or leaves no attention in its trace, or there are no rows.
+    """
+    if lacking := [name for name, found in models.items() if found is None or found.attention is None]:
+        raise ValueError(
+            "layer explorer: expected DETR-style methods with two or more decoder layers and `clip_attention` "
+            f"in the trace, got {', '.join(lacking)}"
+        )
+    known = {name: found for name, found in models.items() if found is not None}
+    pictures = {}
+    for row, annotation in enumerate(next(iter(known.values())).annotations):
+        for name, decoded in known.items():
+            for layer in range(len(decoded.spans)):
+                alt = f"{name}, {decoder_layer_alt(decoded, row, layer)}"
+                element = plots.figure_html(
+                    decoder_layer(decoded, row, layer), alt, f"{annotation['query']}. {alt}"
+                )
+                pictures[f"{row + 1}. {annotation['query'][:34]} | {name} | layer {layer + 1}"] = element
+    return picture_explorer(pictures, description="step")

@@ -94,11 +94,12 @@ def tables(
     """`vtg tables`."""
     from vtg_lib.papers import load_paper, paper_keys
     from vtg_lib.papers import tables as tables_module
+    from vtg_lib.papers.evidence import released_scores
 
     found = []
     for key in [paper] if paper else paper_keys():
         loaded = load_paper(key)
-        released = tables_module.released_scores(loaded, data_root)
+        released = released_scores(loaded, data_root)
         found += tables_module.to_json(loaded, store_of(store, loaded), released)
     return Reply(value=found, text="\n\n".join(_table_text(table) for table in found))
 
@@ -164,14 +165,13 @@ def data_verify(
 
 def data_record(*, data_root: DataRoot = None) -> Reply:
     """`vtg data record`: for maintainers with the real files."""
-    from vtg_lib.evaluation import released as recorded
+    from vtg_lib.book.foundations import record
+    from vtg_lib.evaluation.released import RECORD
 
-    record = recorded.make(files.data_root(data_root))
-    recorded.write(record)
-    counts = {part: len(entries) for part, entries in record.items()}
-    return Reply(
-        value=counts, text=f"{recorded.RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items())
-    )
+    found = record.make(files.data_root(data_root))
+    record.write(found)
+    counts = {part: len(entries) for part, entries in found.items()}
+    return Reply(value=counts, text=f"{RECORD}: " + ", ".join(f"{n} {part}" for part, n in counts.items()))
 
 
 def _checked(rows: list[dict[str, Any]]) -> Reply:

@@ -1,4 +1,4 @@
-"""Annotations in the QVHighlights layout: read, check, count.
+"""Annotations in the QVHighlights layout: read and check.
 
 One JSON object a line, `{qid, query, duration, vid, relevant_windows, relevant_clip_ids, saliency_scores}`;
 times in seconds, clips counted from 0. Charades-STA and TACoS have windows only; TVSum and YouTube Highlights
@@ -34,8 +34,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 SLACK = 1e-3  # seconds that rounding may add to a window's end
 _NUMBERS = (int, float)  # as JSON gives them; True and False are none
@@ -454,75 +452,3 @@ def _dataset(name: str | Dataset) -> Dataset:
             f"unknown data set: expected one of {', '.join(DATASETS)}, got {name!r}. Fix: use one of these."
         )
     return DATASETS[name]
-
-
-def statistics(rows: Sequence[Mapping[str, Any]], dataset: str = "generic") -> dict[str, Any]:
-    """Counts that pages print and the renderer is compared with.
-
-    Args:
-        rows: checked annotations.
-        dataset: one of `DATASETS`; gives clip length and the unit of `duration`.
-
-    Returns:
-        `queries`, `videos`; `queries_per_video`, `words_per_query`, `duration` (s), and where rows have
-        windows
-        `windows_per_query`, `window_length` (s): each a dict of mean, median, min, max; `window_count_share`
-            (windows
-        -> share of queries, "6+" for more), `length_share` (short <= 10 s < middle <= 30 s < long, share of
-        windows), `coverage` (mean share of the video inside windows); where there is saliency `saliency`
-        (mean over clips of the annotators' sum, 0..12).
-    """
-    profile = _dataset(dataset)
-    videos = {row["vid"]: row["duration"] * profile.duration_unit for row in rows}
-    queries: dict[str, int] = {}
-    for row in rows:
-        queries[row["vid"]] = queries.get(row["vid"], 0) + 1
-    out: dict[str, Any] = {
-        "queries": len(rows),
-        "videos": len(videos),
-        "queries_per_video": _summary(list(queries.values())),
-        "words_per_query": _summary([len(row["query"].split()) for row in rows]),
-        "duration": _summary(list(videos.values())),
-    }
-    labelled = [row for row in rows if row.get("relevant_windows")]
-    if labelled:
-        counts = np.array([len(row["relevant_windows"]) for row in labelled])
-        lengths = np.array([end - start for row in labelled for start, end in row["relevant_windows"]])
-        share = {str(n): float((counts == n).mean()) for n in range(1, 6)}
-        covered = [
-            _union(row["relevant_windows"]) / (row["duration"] * profile.duration_unit) for row in labelled
-        ]
-        out |= {
-            "windows_per_query": _summary(counts),
-            "window_length": _summary(lengths),
-            "window_count_share": share | {"6+": float((counts >= 6).mean())},
-            "length_share": {
-                "short": float((lengths <= 10).mean()),
-                "middle": float(((lengths > 10) & (lengths <= 30)).mean()),
-                "long": float((lengths > 30).mean()),
-            },
-            "coverage": float(np.mean(covered)),
-        }
-    scores = [sum(entry) for row in rows for entry in row.get("saliency_scores") or ()]
-    if scores:
-        out["saliency"] = _summary(scores)
-    return out
-
-
-def _summary(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    array = np.asarray(values, float)
-    return {
-        "mean": float(array.mean()),
-        "median": float(np.median(array)),
-        "min": float(array.min()),
-        "max": float(array.max()),
-    }
-
-
-def _union(windows: Sequence[list[float]]) -> float:
-    """Seconds inside at least one window."""
-    total, reached = 0.0, -math.inf
-    for start, end in sorted(windows):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total

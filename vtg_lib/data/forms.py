@@ -24,7 +24,7 @@ WORDS = {  # pydantic's words -> ours
     "a valid string": "text",
     "a valid number": "a number",
     "a valid integer": "a whole number",
-    "a finite number": "a finite number",
+    "String should have at least 1 character": "some text",
 }
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 

@@ -7,35 +7,29 @@ them can be drawn together and compared (`distance`).
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from vtg_lib.data.annotations import DATASETS, statistics, validate_annotations
+from vtg_lib.data.annotations import DATASETS, validate_annotations
 from vtg_lib.data.generate import WorldConfig, generate
 from vtg_lib.data.knobs import resolve
 from vtg_lib.data.timeline import TimelineConfig, Vocabulary
+from vtg_lib.files import ANNOTATIONS
 
-# Label -> data set and its files below the data root. TVSum and YouTube Highlights are small: both splits
+# Label -> data set and its files below the data root. TVSum and YouTube Highlights are small: all splits
 # together.
+TITLES = {"qvhighlights": "QVHighlights", "charades_sta": "Charades-STA", "tacos": "TACoS"}
 SETS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "QVHighlights train": ("qvhighlights", ("qvhighlights/highlight_train_release.jsonl",)),
-    "QVHighlights val": ("qvhighlights", ("qvhighlights/highlight_val_release.jsonl",)),
-    "QVHighlights test": ("qvhighlights", ("qvhighlights/highlight_test_with_gt.jsonl",)),
-    "Charades-STA train": ("charades_sta", ("charades_sta/charades_train_release.jsonl",)),
-    "Charades-STA test": ("charades_sta", ("charades_sta/charades_test_release.jsonl",)),
-    "TACoS train": ("tacos", ("tacos/tacos_train_release.jsonl",)),
-    "TACoS val": ("tacos", ("tacos/tacos_val_release.jsonl",)),
-    "TACoS test": ("tacos", ("tacos/tacos_test_release.jsonl",)),
-    "TVSum": ("tvsum", ("tvsum/tvsum_train_release.jsonl", "tvsum/tvsum_val_release.jsonl")),
-    "YouTube Highlights": (
-        "youtube_highlights",
-        (
-            "youtube_highlights/youtube_highlight_train_release.jsonl",
-            "youtube_highlights/youtube_highlight_val_release.jsonl",
-        ),
-    ),
+    f"{title} {split}": (name, (file,))
+    for name, title in TITLES.items()
+    for split, file in ANNOTATIONS[name].items()
+} | {
+    "TVSum": ("tvsum", tuple(ANNOTATIONS["tvsum"].values())),
+    "YouTube Highlights": ("youtube_highlights", tuple(ANNOTATIONS["youtube_highlights"].values())),
 }
 GENERATED = "generated (sim)"
 SECONDS = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 150.0, np.inf)  # (low, high]
@@ -46,6 +40,70 @@ MOMENTS = 6  # the last bin holds more
 VOTES = 5  # one annotator's score of a relevant clip, 0 to 4
 
 
+def statistics(rows: Sequence[Mapping[str, Any]], dataset: str = "generic") -> dict[str, Any]:
+    """Counts that pages print and the renderer is compared with.
+
+    Args:
+        rows: checked annotations.
+        dataset: one of `vtg_lib.data.annotations.DATASETS`; gives the unit of `duration`.
+
+    Returns:
+        `queries`, `videos`; `queries_per_video`, `words_per_query`, `duration` (s), and where rows have
+        windows `windows_per_query`, `window_length` (s): each a dict of mean, median, min, max;
+        `window_count_share` (windows -> share of queries, "6+" for more), `length_share` (short <= 10 s <
+        middle <= 30 s < long, share of windows), `coverage` (mean share of the video inside windows); where
+        there is saliency `saliency` (mean over clips of the annotators' sum, 0..12).
+    """
+    unit = DATASETS[dataset].duration_unit
+    videos = {row["vid"]: row["duration"] * unit for row in rows}
+    out: dict[str, Any] = {
+        "queries": len(rows),
+        "videos": len(videos),
+        "queries_per_video": _summary(list(Counter(row["vid"] for row in rows).values())),
+        "words_per_query": _summary([len(row["query"].split()) for row in rows]),
+        "duration": _summary(list(videos.values())),
+    }
+    if labelled := [row for row in rows if row.get("relevant_windows")]:
+        counts = np.array([len(row["relevant_windows"]) for row in labelled])
+        lengths = np.array([end - start for row in labelled for start, end in row["relevant_windows"]])
+        out |= {
+            "windows_per_query": _summary(counts),
+            "window_length": _summary(lengths),
+            "window_count_share": {str(n): float((counts == n).mean()) for n in range(1, 6)}
+            | {"6+": float((counts >= 6).mean())},
+            "length_share": {
+                "short": float((lengths <= 10).mean()),
+                "middle": float(((lengths > 10) & (lengths <= 30)).mean()),
+                "long": float((lengths > 30).mean()),
+            },
+            "coverage": float(
+                np.mean([_union(row["relevant_windows"]) / (row["duration"] * unit) for row in labelled])
+            ),
+        }
+    if scores := [sum(entry) for row in rows for entry in row.get("saliency_scores") or ()]:
+        out["saliency"] = _summary(scores)
+    return out
+
+
+def _summary(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    array = np.asarray(values, float)
+    return {
+        "mean": float(array.mean()),
+        "median": float(np.median(array)),
+        "min": float(array.min()),
+        "max": float(array.max()),
+    }
+
+
+def _union(windows: Sequence[list[float]]) -> float:
+    """Seconds inside at least one window."""
+    total, reached = 0.0, -math.inf
+    for start, end in sorted(windows):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
 def shapes(rows: Sequence[Mapping[str, Any]], dataset: str) -> dict[str, Any]:
     """Counts and distributions of one set of annotations.
 
@@ -53,7 +111,7 @@ def shapes(rows: Sequence[Mapping[str, Any]], dataset: str) -> dict[str, Any]:
         rows: checked annotations; dataset: one of `vtg_lib.data.annotations.DATASETS`.
 
     Returns:
-        `statistics` (as `vtg_lib.data.annotations.statistics`), `notes` (kind of oddity -> rows), `words`;
+        `statistics` (as `statistics`), `notes` (kind of oddity -> rows), `words`;
         where rows have windows `moments` (per query), `seconds` and `relative` (length of a window),
         `position` (share of the windows that cover each point of the video), `ends` (shares of windows that
         begin with the video, end with it, and do both); with saliency `votes`; with clip labels `labels`

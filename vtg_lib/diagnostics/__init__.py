@@ -1,97 +1,54 @@
-"""Diagnostic studies of trained models. Each function takes a model and a split and returns plain JSON
-values.
+"""Diagnostics: what a trained model does inside. One file a topic, found by listing this folder.
+
+To add one, write `diagnostics/<topic>.py` with
+
+    def measure(model: nn.Module, data: GroundingData) -> dict[str, Any]
+
+which gives plain JSON of one model on one split, `{}` for methods that have no such thing (`topic.collect`
+runs the model with its trace; `@decoder.of_decoder` makes one of what the decoder layers predicted), and a
+constant
+
+    VIEW = View(title=..., table=..., figure=..., by_epoch=...)
+
+which says what pages show of that JSON: see `vtg_lib.diagnostics.topic`; each part may be left out. With
+`by_epoch` it is also measured after every evaluation during training. Nothing else has to know of the file: a
+row of a paper's YAML asks for it with `diagnostics: [<topic>]`, its runs store what `measure` gives before
+and after training, and a notebook shows it with `figure(chapter, "<topic>")` and `table` of
+`vtg_lib.book.views.diagnostics`. The file's name is the name under which results are stored, so it stays.
+Files without `measure` are helpers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+import pkgutil
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.queries import attention_mass, global_local, matching_consistency, query_similarity
-from vtg_lib.models.inference import evaluation_mode
+from vtg_lib.diagnostics.topic import View
 
-OFFSET_BINS = np.linspace(-2, 2, 41)  # half widths; what lies outside counts in the first or last bin
-SAMPLES = 256  # rows that a stored diagnostic looks at
-BATCH = 64
+Measure = Callable[[nn.Module, GroundingData], dict[str, Any]]
 
 
-def trace(
-    model: nn.Module, data: GroundingData, names: tuple[str, ...], samples: int = SAMPLES
-) -> dict[str, Tensor]:
-    """Traced tensors of the first `samples` rows, joined on the sample axis; names that the model lacks are
-    left out.
-
-    Returns:
-        Tensors on the CPU with the sample axis second (`[K, N, ...]`).
-    """
-    device = next(model.parameters()).device
-    found: dict[str, list[Tensor]] = {}
-    with evaluation_mode(model, device):
-        for index in torch.arange(min(samples, len(data))).split(BATCH):
-            traced = model(data.batch(index).to(device), trace=True).trace
-            for name in names:
-                if name in traced:
-                    found.setdefault(name, []).append(traced[name].float().cpu())
-    return {name: torch.cat(parts, 1) for name, parts in found.items()}
-
-
-def offset_statistics(model: nn.Module, data: GroundingData) -> dict[str, Any]:
-    """Where deformable attention looks (SDST, Fig. 4): the weighted offset sum_p A_p o_p of every head and
-    level.
-
-    Offsets are in half widths of the current reference: beyond -1 or +1 is outside of the estimated moment.
-
-    Returns:
-        `initial [H]`; and, per level and head, `mean`, `sd`, `moved` (mean distance from the initial value),
-        `beyond` (share of queries whose weighted offset leaves the borders) `[K][H]` and
-        `histogram [K][H][40]` (counts over
-        `OFFSET_BINS`); `beyond_points`: share of single sampling points, weighted by attention, that lie
-            outside. Empty
-        for models without deformable attention.
-    """
-    traced = trace(model, data, ("weighted_offsets", "offsets", "attention"))
-    if not traced:
-        return {}
-    weighted = traced["weighted_offsets"].flatten(1, 2).permute(0, 2, 1)  # [K, H, N * Q]
-    outside = (traced["attention"] * (traced["offsets"].abs() > 1)).sum(-1)  # [K, N, Q, H]
-    initial = _initial_weighted_offset(model, traced)
-    counts = [
-        [np.histogram(head.clamp(-2, 2).numpy(), OFFSET_BINS)[0].tolist() for head in level]
-        for level in weighted
-    ]
+def find_topics() -> dict[str, tuple[Measure, View]]:
+    """The function and the view of every topic in this folder, by name."""
+    modules = {
+        found.name: importlib.import_module(f"{__name__}.{found.name}")
+        for found in pkgutil.iter_modules(__path__)
+    }
     return {
-        "initial": _rounded(initial),
-        "mean": _rounded(weighted.mean(-1)),
-        "sd": _rounded(weighted.std(-1)),
-        "moved": _rounded((weighted - initial[:, None]).abs().mean(-1)),
-        "beyond": _rounded((weighted.abs() > 1).float().mean(-1)),
-        "beyond_points": _rounded(outside.mean((1, 2))),
-        "histogram": counts,
+        name: (module.measure, getattr(module, "VIEW", View(title=name)))
+        for name, module in modules.items()
+        if hasattr(module, "measure")
     }
 
 
-def _initial_weighted_offset(model: nn.Module, traced: Mapping[str, Tensor]) -> Tensor:
-    """`[H]`: uniform attention over the initial offsets."""
-    from vtg_lib.layers.deformable import initial_offsets
-
-    heads, points = traced["offsets"].shape[-2:]
-    return initial_offsets(heads, points).mean(-1)
-
-
-def _rounded(values: Tensor) -> list:
-    return np.round(values.numpy().astype(float), 4).tolist()
-
-
-DIAGNOSTICS: dict[str, Callable[[nn.Module, GroundingData], dict[str, Any]]] = {
-    "offsets": offset_statistics,
-    "matching": matching_consistency,
-    "similarity": query_similarity,
-    "global_local": global_local,
-    "attention": attention_mass,
-}
-OBSERVED = ("matching",)  # also computed after every evaluation of a run that asks for them
+_TOPICS = find_topics()
+DIAGNOSTICS: dict[str, Measure] = {name: measure for name, (measure, _) in _TOPICS.items()}
+VIEWS: dict[str, View] = {name: view for name, (_, view) in _TOPICS.items()}
+OBSERVED = tuple(
+    name for name, view in VIEWS.items() if view.by_epoch
+)  # also after every evaluation of a run

@@ -8,12 +8,9 @@ that.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +90,7 @@ class Ranked:
             windows=windows,
             count=count,
             iou=iou,
-            ap=_ap(iou, count),
+            ap=average_precisions(iou, count).mean(1),
         )
 
     @property
@@ -112,17 +109,18 @@ def overlap(first: Floats, second: Floats) -> Floats:
     inter = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
     inter = np.clip(inter, 0, None)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return inter / (np.ptp(first, axis=-1) + np.ptp(second, axis=-1) - inter)
+        iou: Floats = inter / (np.ptp(first, axis=-1) + np.ptp(second, axis=-1) - inter)
+    return iou
 
 
-def _ap(iou: Floats, count: Ints) -> Floats:
-    """Mean AP over the thresholds for each query."""
+def average_precisions(iou: Floats, count: Ints) -> Floats:
+    """AP of each query at each of the protocol's thresholds, `[N, 10]`; arguments as `Ranked` has them."""
     ap = np.zeros((len(count), len(THRESHOLDS)))
     for n, (end, windows) in enumerate(zip(np.cumsum(count), count, strict=True)):
         threshold, prediction = greedy_matches(np.ascontiguousarray(iou[end - windows : end].T), THRESHOLDS)
         order = np.lexsort((prediction, threshold))
         ap[n] = detection_ap(threshold[order], prediction[order] + 1, np.full(len(THRESHOLDS), windows))
-    return ap.mean(1)
+    return ap
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -180,7 +178,8 @@ def _row_spearman(a: Floats, b: Floats) -> Floats:
     a, b = (rankdata(values, axis=1) for values in (a, b))
     a, b = (values - values.mean(1, keepdims=True) for values in (a, b))
     with np.errstate(invalid="ignore"):
-        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+        rho: Floats = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return rho
 
 
 def reordered(predictions: Sequence[Row], truth: Sequence[Row]) -> list[dict[str, Any]]:
@@ -280,31 +279,3 @@ def solved(methods: Sequence[Ranked]) -> dict[str, list[float]]:
     for rate in right.mean(1):
         chance = np.convolve(chance, [1 - rate, rate])
     return {"share": share.tolist(), "chance": chance.tolist()}
-
-
-# ---------------------------------------------------------------------------------------------------------------- logs
-
-
-def read_log(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """Epoch (from 1) and the evaluator's "brief" numbers of every evaluation in a log of Moment-DETR's
-    format.
-    """
-    found = []
-    for line in path.read_text().splitlines():
-        epoch = re.search(r"\[Epoch\] (\d+)", line)
-        if epoch is not None and "[Metrics]" in line:
-            found.append((int(epoch[1]) + 1, json.loads(line[line.index("[Metrics]") + 9 :])["brief"]))
-    return found
-
-
-def matching_epoch(
-    log: Sequence[tuple[int, Mapping[str, float]]], brief: Mapping[str, float]
-) -> dict[str, int]:
-    """The epoch of a log that has most of a submission's numbers to the last digit: `epoch`, `equal`, and
-    `of` how many.
-    """
-    shared = [
-        sum(abs(value - line.get(name, np.inf)) < 0.005 for name, value in brief.items()) for _, line in log
-    ]
-    best = int(np.argmax(shared))
-    return {"epoch": log[best][0], "equal": shared[best], "of": len(brief)}

@@ -5,9 +5,8 @@ Units are those of the numbers passed in (percent for the evaluator's metrics). 
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ BOOTSTRAP_FROM = 10  # below this many pairs a bootstrap interval is too narrow,
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Mean and sample standard deviation (n - 1) of n numbers; sd is NaN for one number, mean too for none."""
+    """Mean and sample standard deviation (n - 1) of n numbers; sd is NaN for one, the mean too for none."""
 
     mean: float
     sd: float
@@ -58,26 +57,28 @@ def bootstrap_interval(
 ) -> Interval:
     """Bias-corrected and accelerated bootstrap interval of the mean of `values` [n]."""
     x = np.asarray(values, dtype=float)
-    if x.size < 2:
-        return Interval(mean=summarise(x).mean, low=math.nan, high=math.nan, n=int(x.size), method="none")
-    if np.all(x == x[0]):  # no spread to resample, where BCa is undefined
-        return Interval(
-            mean=float(x[0]), low=float(x[0]), high=float(x[0]), n=int(x.size), method="bootstrap"
-        )
-    rng = np.random.default_rng(seed)
-    result = scipy_stats.bootstrap((x,), np.mean, confidence_level=level, n_resamples=resamples, rng=rng)
-    low, high = (float(bound) for bound in result.confidence_interval)
-    return Interval(mean=float(x.mean()), low=low, high=high, n=int(x.size), method="bootstrap")
+    if x.size < 2 or np.all(x == x[0]):  # BCa is undefined without a spread to resample
+        low = high = float(x[0]) if x.size > 1 else math.nan
+    else:
+        rng = np.random.default_rng(seed)
+        result = scipy_stats.bootstrap((x,), np.mean, confidence_level=level, n_resamples=resamples, rng=rng)
+        low, high = map(float, result.confidence_interval)
+    return _interval(x, low, high, "bootstrap")
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's t interval of the mean of `values` [n]."""
     x = np.asarray(values, dtype=float)
     if x.size < 2:
-        return Interval(mean=summarise(x).mean, low=math.nan, high=math.nan, n=int(x.size), method="none")
+        return _interval(x, math.nan, math.nan, "t")
     mean, half = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(x.size)
     half *= float(scipy_stats.t.ppf(0.5 + level / 2, x.size - 1))
-    return Interval(mean=mean, low=mean - half, high=mean + half, n=int(x.size), method="t")
+    return _interval(x, mean - half, mean + half, "t")
+
+
+def _interval(x: np.ndarray, low: float, high: float, method: str) -> Interval:
+    mean = float(x.mean()) if x.size else math.nan
+    return Interval(mean=mean, low=low, high=high, n=int(x.size), method=method if x.size > 1 else "none")
 
 
 def paired_difference(
@@ -135,33 +136,20 @@ def friedman(scores: pd.DataFrame, higher_is_better: bool = True) -> Friedman:
     )
 
 
-def nemenyi_p(mean_ranks: Sequence[float], blocks: int) -> np.ndarray:
-    """Two-sided p values [k, k] of Nemenyi's test from the mean ranks [k] over `blocks` complete blocks.
-
-    The difference of two mean ranks, divided by sqrt(k (k + 1) / (6 N)) and multiplied by sqrt 2, is compared
-    with the studentized range of k groups and infinite degrees of freedom (Demsar, 2006).
-    """
-    r = np.asarray(mean_ranks, dtype=float)
-    k = r.size
-    q = np.abs(r[:, None] - r[None, :]) / math.sqrt(k * (k + 1) / (6 * blocks)) * math.sqrt(2)
-    p = scipy_stats.studentized_range.sf(q, k, np.inf)
-    np.fill_diagonal(p, 1.0)
-    return np.clip(p, 0.0, 1.0)
-
-
 def nemenyi(scores: pd.DataFrame, higher_is_better: bool = True) -> pd.DataFrame:
-    """Nemenyi's p value of every pair of methods (rows), over the complete blocks (columns) of `scores`.
+    """Nemenyi's two-sided p value of every pair of methods (rows), over the complete blocks (columns).
 
-    scikit-posthocs computes it where it is installed, `nemenyi_p` elsewhere; the two agree.
+    The difference of two mean ranks, divided by its standard error sqrt(k (k + 1) / (6 N)) for k methods and
+    N blocks and multiplied by sqrt 2, is compared with the studentized range of k groups and infinite degrees
+    of freedom (Demsar, 2006).
     """
     complete = scores.dropna(axis=1)
-    if importlib.util.find_spec("scikit_posthocs"):
-        import scikit_posthocs
-
-        values = scikit_posthocs.posthoc_nemenyi_friedman(complete.to_numpy().T).to_numpy()
-    else:
-        values = nemenyi_p(ranks(complete, higher_is_better).mean(axis=1).to_numpy(), complete.shape[1])
-    return type(complete)(values, index=complete.index, columns=complete.index)
+    k, blocks = complete.shape
+    mean_ranks = ranks(complete, higher_is_better).mean(axis=1).to_numpy()
+    distance = np.abs(mean_ranks[:, None] - mean_ranks[None, :]) / math.sqrt(k * (k + 1) / (6 * blocks))
+    p = scipy_stats.studentized_range.sf(distance * math.sqrt(2), k, np.inf)
+    np.fill_diagonal(p, 1.0)
+    return type(scores)(np.clip(p, 0.0, 1.0), index=complete.index, columns=complete.index)
 
 
 def critical_difference(methods: int, blocks: int, alpha: float = 0.05) -> float:

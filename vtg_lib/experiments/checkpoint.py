@@ -66,8 +66,8 @@ def load_checkpoint(path: Path, run: Mapping[str, Any] | None = None) -> dict[st
     expected, got = run or {}, state.get("run", {})
     if different := [key for key in expected if got.get(key) != expected[key]]:
         raise CheckpointError(
-            f"{path} belongs to another run: {', '.join(different)} differ (expected "
-            f"{[expected[key] for key in different]}, got {[got.get(key) for key in different]}). Use another "
+            f"{path} belongs to another run: {', '.join(different)} differ; expected "
+            f"{[expected[key] for key in different]}, got {[got.get(key) for key in different]}. Use another "
             "checkpoint folder, or delete the file to train from the start."
         )
     return state

@@ -18,9 +18,8 @@ from vtg_lib.files import PACKAGE, RESULTS
 
 # what a run goes through, besides its model's own module; whatever these import counts too
 ROOTS = ("vtg_lib.data", "vtg_lib.models.initialisation", "vtg_lib.experiments.training")
-REPLAYS = (
-    RESULTS / "replays.jsonl"
-)  # what `vtg_lib.experiments.replay` found; of one run the last line counts
+# What `vtg_lib.experiments.replay` found; of one run the last line counts.
+REPLAYS = RESULTS / "replays.jsonl"
 
 
 def _git(*arguments: str) -> str | None:
@@ -53,9 +52,8 @@ def source_digest(model_module: str) -> str:
     layout, import lines and the file that a definition stands in make no difference, nor does the version of
     Python.
     """
-    found: set[str] = set()
-    for path in _imported((*ROOTS, model_module)).values():
-        found |= {_dump(node) for node in ast.parse(path.read_bytes()).body if not _decides_nothing(node)}
+    modules = _imported((*ROOTS, model_module)).values()
+    found = set().union(*(_read(path.read_bytes())[1] for path in modules))
     return hashlib.sha256("\0".join(sorted(found)).encode()).hexdigest()[:12]
 
 
@@ -71,7 +69,7 @@ def _decides_nothing(node: ast.AST) -> bool:
     if isinstance(node, ast.If):
         return not node.orelse and all(map(_decides_nothing, node.body))
     if isinstance(node, ast.Assign):
-        return [ast.unparse(target) for target in node.targets] == ["__all__"]
+        return all(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
     alone = (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -91,6 +89,19 @@ def _dump(value: Any) -> str:
     return repr(value)
 
 
+@functools.cache
+def _read(source: bytes) -> tuple[list[str], set[str]]:
+    """Names that a module imports from, at whatever depth, and its definitions as text."""
+    tree = ast.parse(source)
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names, {_dump(node) for node in tree.body if not _decides_nothing(node)}
+
+
 def _imported(roots: Iterable[str]) -> dict[str, Path]:
     """The modules of this package among `roots` and all that they import, with their files."""
     found: dict[str, Path] = {}
@@ -99,14 +110,9 @@ def _imported(roots: Iterable[str]) -> dict[str, Path]:
         name = names.pop()
         path = PACKAGE.parent / name.replace(".", "/")
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name in found or not name.startswith(f"{PACKAGE.name}.") or not path.exists():
-            continue
-        found[name] = path
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                names += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if name not in found and name.startswith(f"{PACKAGE.name}.") and path.exists():
+            found[name] = path
+            names += _read(path.read_bytes())[0]
     return found
 
 

@@ -210,7 +210,7 @@ class _Trainer:
         order = torch.randperm(len(self.data_train), generator=self.order)
         first = self.epoch * self.steps_per_epoch
         end = first + self.steps_per_epoch
-        for step, index in enumerate(order.split(config.batch_size), first):  # type: ignore[no-untyped-call]
+        for step, index in enumerate(order.split(config.batch_size), first):
             rate = config.learning_rate_at(step, self.steps_per_epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -248,7 +248,7 @@ class _Trainer:
         losses = self.model.loss(output, batch)
         terms = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms.sum()).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(terms.sum()).backward()
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm or math.inf
@@ -272,8 +272,8 @@ class _Trainer:
 
     def _diverged(self, step: int, what: str) -> NonFiniteLossError:
         message = (
-            f"training diverged at step {step + 1} (epoch {self.epoch + 1}): {what}. Try a smaller learning rate "
-            f"(now {self.config.learning_rate:g}), a longer warm-up, or precision float32 (now "
+            f"training diverged at step {step + 1} (epoch {self.epoch + 1}): {what}. Try a smaller learning "
+            f"rate (now {self.config.learning_rate:g}), a longer warm-up, or precision float32 (now "
             f"{self.config.precision})."
         )
         if self.checkpoint is not None:

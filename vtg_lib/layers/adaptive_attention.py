@@ -28,11 +28,11 @@ class DropPath(nn.Module):
             raise ValueError(f"drop path: expected a probability in [0, 1), got {p}")
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x `[B, N, D]`, the output of the branch."""
-        if not self.training or self.p == 0:
-            return x
-        return x * path_masks((len(x),), self.p, x.device).to(x.dtype)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x `[B, N, D]`, the output of the branch; added to `residual` if there is one."""
+        if self.training and self.p > 0:
+            x = x * path_masks((len(x),), self.p, x.device).to(x.dtype)
+        return x if residual is None else residual + x
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -5,8 +5,6 @@ Structure as in wjun0830/QD-DETR @ 56c63b2, which TR-DETR and CG-DETR share.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +13,7 @@ from vtg_lib.layers.attention import FeedForward, attend, merge_heads, split_hea
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.layers.positions import reference_positions
 from vtg_lib.layers.projections import MLP
-from vtg_lib.layers.transformer import Relate
+from vtg_lib.layers.transformer import Decoded, Relate, Related, decoder_trace
 from vtg_lib.spans import inverse_sigmoid
 
 
@@ -108,27 +106,13 @@ class AnchorDecoderLayer(nn.Module):
             `[B, Q, D]` and, if asked for, the attention to the clips `[B, H, Q, T]`.
         """
         mixed, _ = self.self_attention(x, position, x, position, bias=bias)
-        x = self.norms[0](x + self.dropout(mixed))
+        x = self.norms[0](self.dropout(mixed, x))
         start = None if self.start is None else self.start(position)
         mixed, weights = self.cross_attention(
             x, sine, memory, memory_position, mask, start, need_weights=need_weights
         )
-        x = self.norms[1](x + self.dropout(mixed))
-        return self.norms[2](x + self.dropout(self.feed_forward(x))), weights
-
-
-class Decoded(NamedTuple):
-    """What an `AnchorDecoder` returns.
-
-    Attributes:
-        states: `[S, B, Q, D]` after each layer, normalised; references: `[S, B, Q, 2]` that each layer
-            started from.
-        trace: `references`, and `clip_attention [S, B, Q, T]`, averaged over heads; filled on request.
-    """
-
-    states: Tensor
-    references: Tensor
-    trace: dict[str, Tensor]
+        x = self.norms[1](self.dropout(mixed, x))
+        return self.norms[2](self.dropout(self.feed_forward(x), x)), weights
 
 
 class AnchorDecoder(nn.Module):
@@ -175,11 +159,16 @@ class AnchorDecoder(nn.Module):
         nn.init.normal_(self.anchors)
 
     def forward(self, memory: Tensor, memory_position: Tensor, mask: Tensor, trace: bool = False) -> Decoded:
-        """memory, memory_position `[B, T, D]`; mask `[B, T]`."""
+        """memory, memory_position `[B, T, D]`; mask `[B, T]`.
+
+        Returns:
+            Normalised states, and the references `[S, B, Q, 2]` that each layer started from, which are in the
+            trace, too.
+        """
         batch, _, width = memory.shape
         reference = self.anchors.sigmoid().expand(batch, -1, -1)
         x = memory.new_zeros(batch, len(self.anchors), width)
-        bias, states, references, attention = None, [], [], []
+        states, references, attention, related = [], [], [], list[Related]()
         for index, layer in enumerate(self.layers):
             references.append(reference)
             reference = reference.detach() if index else reference
@@ -189,22 +178,14 @@ class AnchorDecoder(nn.Module):
                 sine = sine * self.position_scale(x)
             # Width-modulated positional attention (DAB-DETR, Eq. 6, one axis).
             sine = sine * (self.width_head(x).sigmoid() / reference[..., 1:])
+            bias = related[-1].bias if related else None
             x, weights = layer(x, position, sine, memory, memory_position, mask, bias, trace)
             states.append(x)
             attention.append(weights)
             if index < len(self.layers) - 1:
-                bias = None if self.relate is None else self.relate(self.norm(x), reference)
+                if self.relate is not None:
+                    related.append(self.relate(self.norm(x), reference))
                 reference = (self.refine(x) + inverse_sigmoid(reference)).sigmoid()
         used = torch.stack(references)
-        traced = {"references": used, "clip_attention": torch.stack(attention).mean(2)} if trace else {}
+        traced = {"references": used} | decoder_trace(attention, related) if trace else {}
         return Decoded(self.norm(torch.stack(states)), used, traced)
-
-
-def predictions(
-    span_head: nn.Module, class_head: nn.Module, states: Tensor, references: Tensor
-) -> dict[str, Tensor]:
-    """What states `[..., Q, D]` predict: `spans [..., Q, 2]` from the references, `logits [..., Q, 2]` (class
-    0 = foreground).
-    """
-    spans = (span_head(states).float() + inverse_sigmoid(references.float())).sigmoid()
-    return {"spans": spans, "logits": class_head(states).float()}

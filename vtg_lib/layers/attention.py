@@ -39,14 +39,16 @@ def attend(
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout), None
     logits = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
     if key_mask is not None:
-        lowest = torch.finfo(logits.dtype).min
-        logits += torch.zeros_like(key_mask, dtype=logits.dtype).masked_fill_(~key_mask, lowest)[
-            :, None, None, :
-        ]
+        logits += key_bias(key_mask, logits.dtype)[:, None, None]
     if bias is not None:
         logits = logits + bias[:, None]
     weights = logits.softmax(-1)
     return drop(weights, dropout).to(value.dtype) @ value, weights
+
+
+def key_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mask `[B, S]` to `[B, S]`: 0 where True, else the lowest number. A row without any key reads all alike."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -9,7 +9,6 @@ T clips, D channels.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,7 @@ from vtg_lib.layers.deformable import sampling_matrix
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.layers.positions import reference_positions
 from vtg_lib.layers.projections import MLP
-from vtg_lib.layers.transformer import Relate
+from vtg_lib.layers.transformer import Decoded, Relate, Related, decoder_trace
 from vtg_lib.spans import inverse_sigmoid
 
 POINTS = 4  # clips that a border reads, per head
@@ -108,23 +107,6 @@ class BorderLayer(nn.Module):
         return self.norms[1](x + self.dropout(self.feed_forward(x)))
 
 
-class Decoded(NamedTuple):
-    """What the decoder found.
-
-    Attributes:
-        states: `[S, B, Q, 3 D]`, of anchor, start and end; references: `[S, B, Q, 3]`, what each layer
-            refined them to.
-        features: `[2, B, T, D]` of starts and of ends.
-        trace: the `references [S, B, Q, 3]` that each layer started from, and the anchors'
-            `clip_attention [S, B, Q, T]`, averaged over heads; filled on request.
-    """
-
-    states: Tensor
-    references: Tensor
-    features: Tensor
-    trace: dict[str, Tensor]
-
-
 class BoundaryDecoder(nn.Module):
     """Layers that move the anchors by attention to all clips, then the borders by attention around them.
 
@@ -174,9 +156,13 @@ class BoundaryDecoder(nn.Module):
 
     def forward(
         self, memory: Tensor, local: Tensor, position: Tensor, mask: Tensor, trace: bool = False
-    ) -> Decoded:
+    ) -> tuple[Decoded, Tensor]:
         """memory, position `[B, T, D]`; local `[B, T, D]`, the clips before they exchanged information; mask
         `[B, T]`.
+
+        Returns:
+            States `[S, B, Q, 3 D]` of anchor, start and end, and the references `[S, B, Q, 3]` that each layer
+            refined (those that it started from are in the trace); features `[2, B, T, D]` of starts and ends.
         """
         count, width = memory.shape[0], memory.shape[-1]
         features = torch.stack((self.start_features(local, mask), self.end_features(local, mask)))
@@ -185,11 +171,8 @@ class BoundaryDecoder(nn.Module):
         references = self.first_references().float().expand(count, -1, -1)
         states = self.states.to(memory.dtype).expand(count, -1, -1)
         anchor_state, start_state, end_state = states.chunk(3, -1)
-        bias: Tensor | None = None
-        found: list[Tensor] = []
-        refined: list[Tensor] = []
-        used: list[Tensor] = []
-        attention: list[Any] = []
+        found, related = list[Tensor](), list[Related]()
+        refined, used, attention = [], [], []
         layers = zip(self.layers, self.start_layers, self.end_layers, strict=True)
         moves = zip(self.refine_anchor, self.refine_start, self.refine_end, strict=True)
         for (anchor_layer, start_layer, end_layer), (move_anchor, move_start, move_end) in zip(
@@ -201,6 +184,7 @@ class BoundaryDecoder(nn.Module):
             if found:
                 sine = sine * self.position_scale(anchor_state)
             sine = sine * (self.width_head(anchor_state).sigmoid() / (end - start)[..., None])
+            bias = related[-1].bias if related else None
             anchor_state, weights = anchor_layer(
                 anchor_state, query_position, sine, memory, position, mask, bias, trace
             )
@@ -220,13 +204,9 @@ class BoundaryDecoder(nn.Module):
             refined.append(torch.cat((anchor, distances), -1))
             references = torch.cat((old[..., :1].sigmoid(), distances), -1).detach()
             if self.relate is not None and len(found) < len(self.layers):
-                bias = self.relate(found[-1], refined[-1])
-        traced = (
-            {"references": torch.stack(used), "clip_attention": torch.stack(attention).mean(2)}
-            if trace
-            else {}
-        )
-        return Decoded(torch.stack(found), torch.stack(refined), features, traced)
+                related.append(self.relate(found[-1], refined[-1]))
+        traced = {"references": torch.stack(used)} | decoder_trace(attention, related) if trace else {}
+        return Decoded(torch.stack(found), torch.stack(refined), traced), features
 
 
 def _refinements(layers: int, width: int) -> nn.ModuleList:

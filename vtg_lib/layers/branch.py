@@ -42,9 +42,24 @@ class BranchSizes:
     context_cnn: bool
 
 
+@dataclass(frozen=True)
+class BranchInputs:
+    """What a branch reads at one level, beside the queries.
+
+    Attributes:
+        position: `[B, Q, D]` of the queries; references: `[B, Q, 2]` (center, width), normalised.
+        video: the levels that this one belongs to; trace: where a branch leaves what diagnostics read.
+    """
+
+    position: Tensor
+    references: Tensor
+    video: SparseInputs
+    trace: dict[str, Tensor] | None = None
+
+
 class Branch(nn.Module):
-    """A residual branch of the sparse stream. `forward(x, position, references, inputs, trace, *prepared)`
-    runs one level.
+    """A residual branch of the sparse stream. `forward(x, inputs, *prepared)` runs one level: queries x and
+    result `[B, Q, D]`.
     """
 
     def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.attention import merge_heads
-from vtg_lib.layers.branch import Branch, BranchSizes, SparseInputs
+from vtg_lib.layers.branch import Branch, BranchInputs, BranchSizes, SparseInputs
 from vtg_lib.layers.projections import MLP
 
 LATENT_WIDTH = 64  # App. A: the MLP after the concatenation ends in 64 channels
@@ -139,19 +139,17 @@ class DeformableAttention(Branch):
         """The values by head, `[S, B, H, T, D / H]`, zero on padding."""
         return (level_heads(self.value(inputs.memory) * inputs.clip_weight, self.heads),)
 
-    def sample(
-        self, source: Tensor, references: Tensor, value: Tensor, length: Tensor, trace: dict | None
-    ) -> Tensor:
-        """source `[B, Q, C]`, references `[B, Q, 2]`, value `[B, H, T, D / H]`, length `[B]` -> `[B, Q, D]`."""
+    def sample(self, source: Tensor, inputs: BranchInputs, value: Tensor) -> Tensor:
+        """source `[B, Q, C]`, what offsets and weights are read off; value `[B, H, T, D / H]` -> `[B, Q, D]`."""
         shape = (self.heads, self.points)
         offset = self.offset(source).float().unflatten(-1, shape) / self.points  # [B, Q, H, P]
         weight = self.weight(source).float().unflatten(-1, shape).softmax(-1)
-        center, half = references[..., None, :1], references[..., None, 1:] / 2  # [B, Q, 1, 1]
-        index = clip_index(torch.addcmul(center, offset, half), length)
+        center, half = inputs.references[..., None, :1], inputs.references[..., None, 1:] / 2  # [B, Q, 1, 1]
+        index = clip_index(torch.addcmul(center, offset, half), inputs.video.length)
         matrix = sampling_matrix(index, weight, value.shape[-2]).transpose(1, 2)  # [B, H, Q, T]
-        if trace is not None:
-            trace["offsets"], trace["attention"] = offset, weight
-            trace["weighted_offsets"] = (offset * weight).sum(-1)
+        if inputs.trace is not None:
+            weighted = (offset * weight).sum(-1)
+            inputs.trace.update(offsets=offset, attention=weight, weighted_offsets=weighted)
         return self.out(merge_heads(matrix.to(value.dtype) @ value))
 
 
@@ -162,17 +160,9 @@ class QueryDeformableAttention(DeformableAttention):
         super().__init__(sizes, sizes.width)
         self.reset_parameters()
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        references: Tensor,
-        inputs: SparseInputs,
-        trace: dict | None,
-        value: Tensor,
-    ) -> Tensor:
-        """x, position `[B, Q, D]`; references `[B, Q, 2]`; value of one level from `prepare` -> `[B, Q, D]`."""
-        return self.sample(x + position, references, value, inputs.length, trace)
+    def forward(self, x: Tensor, inputs: BranchInputs, value: Tensor) -> Tensor:
+        """x `[B, Q, D]`; value of one level from `prepare` -> `[B, Q, D]`."""
+        return self.sample(x + inputs.position, inputs, value)
 
 
 class ReferenceDeformableAttention(DeformableAttention):
@@ -194,18 +184,9 @@ class ReferenceDeformableAttention(DeformableAttention):
         """The values, and the memory in its local context `[S, B, T, D]`."""
         return *super().prepare(inputs), self.context(inputs.memory, inputs.clip_weight)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        references: Tensor,
-        inputs: SparseInputs,
-        trace: dict | None,
-        value: Tensor,
-        context: Tensor,
-    ) -> Tensor:
+    def forward(self, x: Tensor, inputs: BranchInputs, value: Tensor, context: Tensor) -> Tensor:
         """As in `QueryDeformableAttention`; context `[B, T, D]`. The queries themselves are not read."""
-        length = inputs.length
+        references, length = inputs.references, inputs.video.length
         location = torch.addcmul(references[..., :1], self.spots, references[..., 1:] / 2)  # [B, Q, spots]
         # Borders beyond the video read its first or last clip.
         index = torch.minimum(clip_index(location, length).clamp(min=0), (length - 1)[:, None, None]).flatten(
@@ -213,4 +194,4 @@ class ReferenceDeformableAttention(DeformableAttention):
         )
         matrix = sampling_matrix(index[..., None], torch.ones_like(index)[..., None], context.shape[1])
         spots = (matrix.to(context.dtype) @ context).unflatten(1, location.shape[1:]).flatten(-2)
-        return self.sample(self.latent(spots), references, value, length, trace)
+        return self.sample(self.latent(spots), inputs, value)

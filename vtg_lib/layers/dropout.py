@@ -19,26 +19,38 @@ class Dropout(nn.Module):
             raise ValueError(f"dropout: expected a probability in [0, 1), got {p}")
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.p) if self.training else x
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x with elements dropped while training, added to `residual` of the same shape if there is one."""
+        if self.training:
+            return dropout(x, self.p, residual)
+        return x if residual is None else residual + x
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def dropout(x: Tensor, p: float) -> Tensor:
-    """x with elements dropped with probability `p`, the rest divided by the share that is kept on average.
+def dropout(x: Tensor, p: float, residual: Tensor | None = None) -> Tensor:
+    """x with elements dropped with probability `p`, the rest divided by the share that is kept on average;
+    added to `residual` in the same pass if there is one.
 
     PyTorch's CPU kernel draws one Bernoulli variable per element; here an element takes a random byte, eight
     from every 64-bit draw, and the bytes are all that the backward pass keeps. The probability is rounded to
     a multiple of 1/256. On other devices PyTorch's kernel is used, and in compiled code, which fuses it with
     its neighbours.
     """
-    if p == 0:
-        return x
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return nn.functional.dropout(x, p)
-    return _Dropout.apply(x, min(round(p * LEVELS), LEVELS - 1))
+    if p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        dropped = dropped_levels(p)
+        if residual is not None and residual.shape == x.shape and residual.dtype == x.dtype:
+            return _ResidualDropout.apply(x, residual, dropped)
+        x = _Dropout.apply(x, dropped)
+    elif p > 0:
+        x = nn.functional.dropout(x, p)
+    return x if residual is None else residual + x
+
+
+def dropped_levels(p: float) -> int:
+    """How many of the 256 values of a byte drop an element."""
+    return min(round(p * LEVELS), LEVELS - 1)
 
 
 def random_bytes(shape: torch.Size) -> Tensor:
@@ -60,15 +72,35 @@ class _Dropout(torch.autograd.Function):
         noise = random_bytes(x.shape)
         ctx.save_for_backward(noise)
         ctx.dropped = dropped
-        return _masked(x, noise, dropped)
+        return masked(x, noise, dropped)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (noise,) = ctx.saved_tensors
-        return _masked(gradient, noise, ctx.dropped), None
+        return masked(gradient, noise, ctx.dropped), None
 
 
-def _masked(x: Tensor, noise: Tensor, dropped: int) -> Tensor:
-    """Two passes over the memory: the mask is written as numbers of x's type, and the product over it."""
+class _ResidualDropout(torch.autograd.Function):
+    """`_Dropout` of x, added to the residual."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor, dropped: int) -> Tensor:
+        noise = random_bytes(x.shape)
+        ctx.save_for_backward(noise)
+        ctx.dropped = dropped
+        return masked(x, noise, dropped, residual)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        (noise,) = ctx.saved_tensors
+        return masked(gradient, noise, ctx.dropped), gradient, None
+
+
+def masked(x: Tensor, noise: Tensor, dropped: int, base: Tensor | None = None) -> Tensor:
+    """base (zero) + x where the bytes `noise` of the same shape are not among the `dropped`, scaled.
+
+    Two passes over the memory: the mask is written as numbers of x's type, and the product over it.
+    """
     mask = torch.ge(noise, dropped - LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype))
-    return torch.addcmul(x.new_zeros(()), x, mask, value=LEVELS / (LEVELS - dropped), out=mask)
+    base = x.new_zeros(()) if base is None else base
+    return torch.addcmul(base, x, mask, value=LEVELS / (LEVELS - dropped), out=mask)

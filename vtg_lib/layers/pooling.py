@@ -8,6 +8,13 @@ import torch
 from torch import Tensor, nn
 
 
+def pool_words(weight: nn.Module, words: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the words with weights that softmax makes of `weight`: `[..., B, L, D]`, `[B, L]` -> `[..., B, D]`."""
+    share = weight(words).masked_fill(~mask[..., None], -torch.inf).softmax(-2)
+    pooled: Tensor = (share.transpose(-1, -2) @ words).squeeze(-2)
+    return pooled
+
+
 class WordPool(nn.Module):
     """Mean of the words with learned weights (the `AdaPooling` of yeliudev/R2-Tuning @ 03fbcf6)."""
 
@@ -17,8 +24,7 @@ class WordPool(nn.Module):
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
         """words `[..., B, L, D]`, mask `[B, L]` -> `[..., B, D]`."""
-        share = self.weight(words).masked_fill(~mask[..., None], -torch.inf).softmax(-2)
-        return (share.transpose(-1, -2) @ words).squeeze(-2)
+        return pool_words(self.weight, words, mask)
 
 
 class TokenPooling(nn.Module):

@@ -1,7 +1,7 @@
 """Query grouping and ranking (Sim-DETR, ICCV 2025): who a query listens to depends on how near and how good
 the others are.
 
-Choices that the text leaves open are numbered in `vtg_lib/papers/simdetr_deviations.yaml`. Axes: B samples, Q
+Choices that the text leaves open are numbered in `vtg_lib/papers/simdetr.yaml`. Axes: B samples, Q
 queries.
 """
 

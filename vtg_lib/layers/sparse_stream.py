@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward
-from vtg_lib.layers.branch import Branch, BranchSizes, SparseInputs
+from vtg_lib.layers.branch import Branch, BranchInputs, BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import QueryDeformableAttention, ReferenceDeformableAttention
 from vtg_lib.layers.dense_stream import ContextAttention, PostNorm, kaiming_
 from vtg_lib.layers.projections import MLP
@@ -32,17 +32,8 @@ class TextBranch(Branch):
     def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
         return self.attention.prepare(inputs.text, inputs.text)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        references: Tensor,
-        inputs: SparseInputs,
-        trace: dict | None,
-        key: Tensor,
-        value: Tensor,
-    ) -> Tensor:
-        return self.attention.mix(x + position, key, value, inputs.text_mask)
+    def forward(self, x: Tensor, inputs: BranchInputs, key: Tensor, value: Tensor) -> Tensor:
+        return self.attention.mix(x + inputs.position, key, value, inputs.video.text_mask)
 
 
 class QueryBranch(Branch):
@@ -52,10 +43,8 @@ class QueryBranch(Branch):
         super().__init__()
         self.attention = ContextAttention(sizes.width, sizes.heads)
 
-    def forward(
-        self, x: Tensor, position: Tensor, references: Tensor, inputs: SparseInputs, trace: dict | None
-    ) -> Tensor:
-        query = x + position
+    def forward(self, x: Tensor, inputs: BranchInputs) -> Tensor:
+        query = x + inputs.position
         key, value = self.attention.prepare(query[None], x[None])
         return self.attention.mix(query, key[0], value[0], None)
 
@@ -68,9 +57,7 @@ class FeedForwardBranch(Branch):
         self.feed_forward = FeedForward(sizes.width, 4 * sizes.width)
         kaiming_(self.feed_forward)
 
-    def forward(
-        self, x: Tensor, position: Tensor, references: Tensor, inputs: SparseInputs, trace: dict | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, inputs: BranchInputs) -> Tensor:
         return self.feed_forward(x)
 
 
@@ -84,17 +71,8 @@ class StandardAttention(Branch):
     def prepare(self, inputs: SparseInputs) -> tuple[Tensor, ...]:
         return self.attention.prepare(inputs.memory + inputs.position, inputs.memory)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        references: Tensor,
-        inputs: SparseInputs,
-        trace: dict | None,
-        key: Tensor,
-        value: Tensor,
-    ) -> Tensor:
-        return self.attention.mix(x + position, key, value, inputs.mask)
+    def forward(self, x: Tensor, inputs: BranchInputs, key: Tensor, value: Tensor) -> Tensor:
+        return self.attention.mix(x + inputs.position, key, value, inputs.video.mask)
 
 
 class LearnedQueries(nn.Module):
@@ -227,16 +205,13 @@ class SparseStream(nn.Module):
     def forward(
         self,
         x: Tensor,
-        position: Tensor,
-        references: Tensor,
-        inputs: SparseInputs,
+        inputs: BranchInputs,
         prepared: list[tuple[Tensor, ...]],
-        keep: Tensor | list[None],
-        trace: dict | None,
+        keep: Sequence[Tensor | None],
     ) -> Tensor:
-        """One level: x, position `[B, Q, D]`, references `[B, Q, 2]`, prepared of that level -> `[B, Q, D]`."""
+        """One level: x `[B, Q, D]`, prepared of that level, a mask of `PostNorm` a branch -> `[B, Q, D]`."""
         for branch, norm, tensors, mask in zip(
             self.branches.values(), self.norms.values(), prepared, keep, strict=True
         ):
-            x = norm(x, branch(x, position, references, inputs, trace, *tensors), mask)
+            x = norm(x, branch(x, inputs, *tensors), mask)
         return x

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,46 @@ from torch import Tensor, nn
 from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
 
-# What relates a decoder's queries to each other between two layers: from the state `[B, Q, D]` after a layer
-# and the reference that belongs to it, if there are references, the bias `[B, Q, Q]` of the next layer's
-# self-attention.
-Relate = Callable[[Tensor, Tensor | None], Tensor]
+
+class Related(NamedTuple):
+    """How the queries of a decoder are related between two layers.
+
+    Attributes:
+        bias: `[B, Q, Q]` of the next layer's self-attention; trace: what diagnostics read of it.
+    """
+
+    bias: Tensor
+    trace: Mapping[str, Tensor] = {}
+
+
+# From the state `[B, Q, D]` after a layer and the reference that belongs to it, if there are references.
+Relate = Callable[[Tensor, Tensor | None], Related]
+
+
+class Decoded(NamedTuple):
+    """What a decoder returns.
+
+    Attributes:
+        states: `[S, B, Q, D]` after each layer; references: `[S, B, Q, ...]` that the states are read from, if
+            there are any.
+        trace: see `decoder_trace`; filled on request.
+    """
+
+    states: Tensor
+    references: Tensor | None
+    trace: dict[str, Tensor]
+
+
+def decoder_trace(attention: Sequence[Tensor], related: Sequence[Related]) -> dict[str, Tensor]:
+    """Of all layers: `clip_attention [S, B, Q, T]`, averaged over heads, and what relating the queries left.
+
+    Args:
+        attention: S of `[B, H, Q, T]`; related: S - 1, or none.
+    """
+    names = related[0].trace if related else ()
+    return {"clip_attention": torch.stack(list(attention)).mean(2)} | {
+        name: torch.stack([one.trace[name] for one in related]) for name in names
+    }
 
 
 def xavier_(module: nn.Module) -> None:
@@ -64,8 +101,8 @@ class AttentionLayer(nn.Module):
             key, value = query, x
         else:
             key, value = context if context_position is None else context + context_position, context
-        x = self.norm_attention(x + self.dropout(self.attention(query, key, value, key_mask)))
-        return self.norm_feed_forward(x + self.dropout(self.feed_forward(x)))
+        x = self.norm_attention(self.dropout(self.attention(query, key, value, key_mask), x))
+        return self.norm_feed_forward(self.dropout(self.feed_forward(x), x))
 
 
 class CrossLayer(AttentionLayer):
@@ -79,8 +116,8 @@ class CrossLayer(AttentionLayer):
         self, x: Tensor, position: Tensor, key_mask: Tensor, context: Tensor
     ) -> Tensor:
         """x, position `[B, T, D]`; context `[B, L, D]`; key_mask `[B, L]` -> `[B, T, D]`."""
-        x = x + self.dropout(self.attention(x + position, context, context, key_mask))
-        return self.norm_feed_forward(x + self.dropout(self.feed_forward(self.norm_attention(x))))
+        x = self.dropout(self.attention(x + position, context, context, key_mask), x)
+        return self.norm_feed_forward(self.dropout(self.feed_forward(self.norm_attention(x)), x))
 
 
 class DecoderLayer(nn.Module):
@@ -113,7 +150,7 @@ class DecoderLayer(nn.Module):
             `[B, Q, D]` and, if asked for, the attention to the memory `[B, H, Q, T]`.
         """
         query, weights = x + query_position, None
-        x = self.norm(x + self.dropout(self.self_attention(query, query, x, bias=bias)))
+        x = self.norm(self.dropout(self.self_attention(query, query, x, bias=bias), x))
         if need_weights:
             _, weights = self.cross.attention(
                 x + query_position, memory + memory_position, memory, mask, need_weights=True
@@ -142,19 +179,20 @@ class Decoder(nn.Module):
         memory: Tensor,
         memory_position: Tensor,
         mask: Tensor,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """query_position `[B, Q, D]` (content starts at zero); the rest as in `DecoderLayer`.
-
-        Returns:
-            The normalised state after each layer `[S, B, Q, D]` and, if asked for, the attention to the
-            memory `[S, B, Q, T]`, averaged over heads.
+        trace: bool = False,
+    ) -> Decoded:
+        """query_position `[B, Q, D]` (content starts at zero); the rest as in `DecoderLayer`. States are
+        normalised, and there are no references.
         """
-        x, bias, states, attention = torch.zeros_like(query_position), None, [], []
+        x, related = torch.zeros_like(query_position), list[Related]()
+        states, attention = [], []
         for index, layer in enumerate(self.layers, 1):
-            x, weights = layer(x, query_position, memory, memory_position, mask, bias, need_weights)
+            bias = related[-1].bias if related else None
+            x, weights = layer(x, query_position, memory, memory_position, mask, bias, trace)
             states.append(x)
             attention.append(weights)
             if self.relate is not None and index < len(self.layers):
-                bias = self.relate(self.norm(x), None)
-        return self.norm(torch.stack(states)), torch.stack(attention).mean(2) if need_weights else None
+                related.append(self.relate(self.norm(x), None))
+        return Decoded(
+            self.norm(torch.stack(states)), None, decoder_trace(attention, related) if trace else {}
+        )

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vtg_lib.spans import cw_to_se, generalised_iou
@@ -46,10 +45,7 @@ class Matches:
 
 
 def assign(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Exact minimum-cost assignment of many independent small problems in one call.
-
-    The problems are the blocks of one sparse bipartite graph, which is solved as a whole; the optimum of a
-    block-diagonal problem is the optimum of each block.
+    """Exact minimum-cost assignment of many independent small problems.
 
     Args:
         cost: `[P, M, Q]` finite costs.
@@ -59,30 +55,15 @@ def assign(cost: np.ndarray, valid: np.ndarray) -> np.ndarray:
         `[P, M]` int64 column of each row, -1 for rows that take no part or, where a problem has more rows
         than columns, for the rows left over in the cheapest assignment.
     """
-    problems, rows, columns = cost.shape
-    result = np.full((problems, rows), -1, np.int64)
-    problem, row = np.nonzero(valid)
-    if len(problem) == 0:
+    result = np.full(valid.shape, -1, np.int64)
+    if not valid.any():
         return result
-    # A problem with more rows than columns gets costly dummy columns, so that a full matching of the rows
-    # exists.
-    dummies = max(0, int(valid.sum(1).max()) - columns)
-    weights = cost[problem, row]
-    span = weights.max() - weights.min() + 1.0
-    weights = weights - weights.min() + span  # strictly positive: an explicit zero would drop the edge
-    if dummies:
-        weights = np.concatenate([weights, np.full((len(weights), dummies), span * 1e3)], 1)
-    width = columns + dummies
-    graph = csr_matrix(
-        (
-            weights.ravel(),
-            (problem[:, None] * width + np.arange(width)).ravel(),
-            np.arange(0, weights.size + 1, width),
-        ),
-        shape=(len(problem), problems * width),
-    )
-    chosen = min_weight_full_bipartite_matching(graph)[1] % width
-    result[problem, row] = np.where(chosen < columns, chosen, -1)
+    cost = cost.astype(np.float64)
+    # Rows that take no part cost the same wherever they go, and so much that they are left over first.
+    padded = np.where(valid[..., None], cost, cost.max() + np.ptp(cost) * cost.shape[2] + 1)
+    row, column = np.array([linear_sum_assignment(problem) for problem in padded]).swapaxes(0, 1)
+    np.put_along_axis(result, row, column, 1)
+    result[~valid] = -1
     return result
 
 

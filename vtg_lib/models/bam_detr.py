@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.boundary_decoder import BoundaryDecoder, borders
 from vtg_lib.layers.projections import MLP
+from vtg_lib.layers.query_relation import class_score
 from vtg_lib.layers.suppression import gaussian, greedy_nms
 from vtg_lib.losses.boundary import border_feature_loss, inside_video, match_borders, quality_loss
 from vtg_lib.losses.matching import MatchCost, Matches
 from vtg_lib.losses.set_prediction import loss_giou, loss_l1, loss_label
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 from vtg_lib.spans import cw_to_se, se_to_cw
 
@@ -71,10 +73,6 @@ class QualityRanking(nn.Module):
             .sigmoid()
         }
 
-    def scores(self, layers: dict[str, Tensor]) -> Tensor:
-        """`[S, B, Q]` in 0..1."""
-        return layers["quality"]
-
     def loss(self, layers: dict[str, Tensor], matches: Matches, batch: Batch) -> Tensor:
         """`[S]`."""
         return quality_loss(layers["quality"], layers["spans"], batch.spans, batch.span_mask)
@@ -96,10 +94,6 @@ class ClassRanking(nn.Module):
                 [head(state) for head, state in zip(self.heads, states, strict=True)]
             ).float()
         }
-
-    def scores(self, layers: dict[str, Tensor]) -> Tensor:
-        """`[S, B, Q]` in 0..1."""
-        return layers["logits"].softmax(-1)[..., 0]
 
     def loss(self, layers: dict[str, Tensor], matches: Matches, batch: Batch) -> Tensor:
         """`[S]`."""
@@ -130,17 +124,10 @@ class BAMDETR(QueryEncoder):
         with another sample's text. trace: see `Decoded`.
         """
         encoded = self.encode(batch)
-        found = self.decoder(encoded.memory, encoded.local, encoded.position, batch.video_mask, trace)
-        layers = self.read(found.states, found.references)
-        return Output(
-            spans=layers["spans"][-1],
-            scores=self.ranking.scores(layers)[-1],
-            saliency=encoded.saliency,
-            layers=layers,
-            extras={"states": found.states, "memory": encoded.memory, "borders": found.features}
-            | encoded.negatives,
-            trace=found.trace,
+        decoded, features = self.decoder(
+            encoded.memory, encoded.local, encoded.position, batch.video_mask, trace
         )
+        return self.output(decoded, encoded.memory, encoded.saliency, borders=features, **encoded.negatives)
 
     def post_process(self, output: Output) -> Output:
         """Gaussian soft-NMS among moments that overlap by more than the threshold; the spans come by falling
@@ -150,10 +137,11 @@ class BAMDETR(QueryEncoder):
         spans, scores = greedy_nms(output.spans, output.scores, output.scores.shape[1], decay)
         return dataclasses.replace(output, spans=spans, scores=scores)
 
-    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
+    def read(self, states: Tensor, references: Tensor | None) -> dict[str, Tensor]:
         """What the decoder's states `[..., Q, 3 D]` say: `spans [..., Q, 2]`, those of the references, and
         what ranks them.
         """
+        assert references is not None
         return {"spans": se_to_cw(torch.stack(borders(references), -1))} | self.ranking(states)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -162,9 +150,7 @@ class BAMDETR(QueryEncoder):
         """
         c, layers, mask = self.config, output.layers, batch.video_mask
         cost = MatchCost(score=self.ranking.score_cost)
-        matches = match_borders(
-            layers["spans"], self.ranking.scores(layers), batch.spans, batch.span_mask, cost
-        )
+        matches = match_borders(layers["spans"], class_score(layers), batch.spans, batch.span_mask, cost)
         predicted = cw_to_se(matches.gather(layers["spans"].float()))  # not cut to the video
         target = inside_video(batch.spans).expand_as(predicted)
         losses = {
@@ -176,3 +162,6 @@ class BAMDETR(QueryEncoder):
             borders_loss = border_feature_loss(output.extras["borders"], batch.spans, batch.span_mask, mask)
             losses["border"] = c.weight_border * borders_loss
         return losses | {"saliency": c.weight_saliency * self.saliency_loss(output, batch)}
+
+
+ENTRY = ModelEntry(BAMDETR, Config)

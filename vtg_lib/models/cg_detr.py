@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer
-from vtg_lib.layers.anchors import AnchorDecoder, predictions
+from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
+from vtg_lib.layers.projections import MLP, last_level
 from vtg_lib.layers.transformer import xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.correlation import (
@@ -34,7 +34,8 @@ from vtg_lib.losses.correlation import (
 )
 from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
 from vtg_lib.losses.set_prediction import set_losses
-from vtg_lib.models.config import DetrConfig
+from vtg_lib.models.config import DetrConfig, ModelEntry
+from vtg_lib.models.parts.detr import Detr, with_mismatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +100,14 @@ class Config(DetrConfig):
             self.refuse("chosen_prompts", f"at most the {self.prompts} prompts")
 
 
-class CGDETR(nn.Module):
+class CGDETR(Detr):
     """Dummy tokens that take attention from the words, adaptive cross-attention, saliency token, anchor
     decoder.
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = c = config
-        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
-        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         self.modality = nn.Parameter(torch.empty(2, c.width))  # of words, of clips
         nn.init.normal_(self.modality, std=0.02)
         sizes, token_sizes = ((c.width, c.heads, c.hidden, p) for p in (c.dropout, c.token_dropout))
@@ -143,41 +142,31 @@ class CGDETR(nn.Module):
         `[B, T]`, `real_negative [B]`.
         """
         c, count = self.config, len(batch)
-        raw = last_level(batch.video)
-        video = (
-            self.project_video(append_endpoints(raw, batch.video_mask) if c.tef else raw) + self.modality[1]
-        )
-        text = self.project_text(last_level(batch.text)) + self.modality[0]
+        video, text = self.project(batch)
+        video, text = video + self.modality[1], text + self.modality[0]
         position = clip_positions(batch.video_mask, c.width).to(video.dtype)
         dummies = self.condition(text, batch.text_mask)
         keys, values = AdaptiveCrossLayer.prepare(dummies, self.dummy_position, text, c.heads)
         key_mask = F.pad(batch.text_mask, (c.dummies, 0), value=True)
-        inputs = [video, position, batch.video_mask, keys, values, key_mask]
-        if self.training:  # matched and mismatched pairs in one pass; only the matched ones are decoded
-            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [
-                torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]
-            ]
-        memory, saliency, attention = self.encode(*inputs)
+        inputs = [video, position, batch.video_mask], [keys, values, key_mask]
+        # Only the matched pairs are decoded.
+        memory, saliency, attention = self.encode(
+            *(with_mismatched(*inputs) if self.training else [*inputs[0], *inputs[1]])
+        )
         decoded = self.decoder(memory[:count], position, batch.video_mask, trace)
-        layers = self.read(decoded.states, decoded.references)
-        extras: dict[str, Any] = {"states": decoded.states, "memory": memory[:count]}
+        extras: dict[str, Any] = {}
         if self.training:
             extras |= {
                 "attention": attention[:count],
                 "negative_saliency": saliency[count:],
                 "negative_attention": attention[count:, :, c.dummies :].sum(-1),
-                "real_negative": ~same_video(raw, batch.video_mask),
+                "real_negative": ~same_video(last_level(batch.video), batch.video_mask),
             }
             if not c.highlights_only:
                 extras |= self.correlate(video, position, text, dummies, batch)
-        return Output(
-            spans=layers["spans"][-1],
-            scores=layers["logits"][-1].softmax(-1)[..., 0],
-            saliency=saliency[:count],
-            layers=layers,
-            extras=extras,
-            trace=decoded.trace | ({"text_attention": attention[:count]} if trace else {}),
-        )
+        if trace:
+            decoded.trace["text_attention"] = attention[:count]
+        return self.output(decoded, memory[:count], saliency[:count], **extras)
 
     def condition(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Dummy tokens that have read the words: text `[B, L, D]`, text_mask `[B, L]` -> `[B, N, D]`."""
@@ -273,10 +262,6 @@ class CGDETR(nn.Module):
             "dummies": dummies,
         }
 
-    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
-        """What the decoder's states say, see `predictions`."""
-        return predictions(self.span_head, self.class_head, states, references)
-
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction; saliency, also of the attention; alignment, distillation and orthogonality.
         Weighted.
@@ -331,3 +316,6 @@ def _lead(layers: nn.ModuleList, token: Tensor, x: Tensor, position: Tensor, mas
     for layer in layers:
         x = layer(x, position, F.pad(mask, (1, 0), value=True))
     return x
+
+
+ENTRY = ModelEntry(CGDETR, Config, published_parameters=12.0)

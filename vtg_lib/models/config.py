@@ -1,4 +1,4 @@
-"""What the configs of the methods share: published hyper-parameters, checks, fields of related methods."""
+"""What a method declares: its entry in the registry and its hyper-parameters, whose base classes are here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from torch import nn
+
 from vtg_lib.data.batches import Output
 from vtg_lib.layers.suppression import DECAYS, best_spans, lower_scores, snap
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What the registry says of a method.
+
+    Attributes:
+        model_class: built from a config; config_class: its dataclass, a `Published`.
+        published_parameters: learnable parameters in millions as published, with the features the paper used.
+        variants: further published counts, as (name, config overrides, millions).
+    """
+
+    model_class: type[nn.Module]
+    config_class: type[Any]
+    published_parameters: float | None = None
+    variants: tuple[tuple[str, Mapping[str, Any], float], ...] = ()
+
+    @property
+    def module(self) -> str:
+        """Where the method lives."""
+        return self.model_class.__module__
 
 
 class Published:
@@ -68,15 +91,14 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetrConfig(Published):
-    """Sizes and weights that Moment-DETR's descendants share; the defaults are published for QVHighlights
-    (SlowFast + CLIP).
+class FeatureConfig(Published):
+    """Sizes of methods that read one level of features; the defaults are published for QVHighlights (SlowFast
+    + CLIP).
 
     Attributes:
         video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
-        width, heads, hidden: of the transformer and its feed-forward networks; queries: Q of the decoder.
+        width, heads, hidden: of the transformer and its feed-forward networks.
         input_dropout: of the input projections; dropout: everywhere else.
-        weight_saliency, saliency_margin: of the saliency losses.
     """
 
     video_dim: int = 2816
@@ -84,12 +106,22 @@ class DetrConfig(Published):
     width: int = 256
     heads: int = 8
     hidden: int = 1024
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    queries: int = 10
     input_dropout: float = 0.5
     dropout: float = 0.1
     tef: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetrConfig(FeatureConfig):
+    """`FeatureConfig`, and what Moment-DETR's descendants share.
+
+    Attributes:
+        queries: Q of the decoder; weight_saliency, saliency_margin: of the saliency losses.
+    """
+
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    queries: int = 10
     weight_saliency: float = 1.0
     saliency_margin: float = 0.2
 

@@ -1,7 +1,7 @@
 """E3VA (Yin et al., ACM Multimedia 2024): low-rank adapters on a gradient highway beside the frozen backbone.
 
 No public code of the method was found. How it reads video and text here is numbered in
-`vtg_lib/papers/sdst_deviations.yaml`.
+`vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.attention import FeedForward
 from vtg_lib.layers.dense_stream import ContextAttention, PostNorm, kaiming_
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner
 
 
@@ -96,3 +97,6 @@ class E3VA(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, Highways(config))
+
+
+ENTRY = ModelEntry(E3VA, Config, published_parameters=2.57)

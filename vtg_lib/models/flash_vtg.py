@@ -29,7 +29,7 @@ from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, PathLayer
 from vtg_lib.layers.pooling import WordPool
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
-from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
+from vtg_lib.layers.projections import last_level
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points
 from vtg_lib.layers.pyramid_scores import AdaptiveScore
 from vtg_lib.losses import masked_mean
@@ -37,7 +37,8 @@ from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.correlation import guided_saliency, relevance, same_video
 from vtg_lib.losses.points import clip_borders, point_class_loss, point_distance_loss, point_targets
 from vtg_lib.losses.saliency import clip_cross_entropy, extreme_pair, rescaled_error, saliency_pairs
-from vtg_lib.models.config import Suppression
+from vtg_lib.models.config import FeatureConfig, ModelEntry, Suppression
+from vtg_lib.models.parts.detr import Projected, with_mismatched
 
 Choice = tuple[Tensor, Tensor]  # of `choose_positive`
 _INTERNVIDEO2 = {"video_dim": 768, "text_dim": 4096}
@@ -78,12 +79,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Suppression):
-    """Sizes and loss weights, beside `Suppression`; the defaults are published for QVHighlights with SlowFast
-    + CLIP features.
+class Config(Suppression, FeatureConfig):
+    """`FeatureConfig`, `Suppression`, and what is Flash-VTG's own; the defaults are published for QVHighlights.
 
     Attributes:
-        video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
         dummies: N; dummy_layers: of the encoder that makes them; cross_layers: of adaptive cross-attention.
         task: a key of `TASKS`, "highlights" for data sets without moments; strides: of the pyramid.
         radius: of the positive points around a moment's middle, in strides.
@@ -97,11 +96,6 @@ class Config(Suppression):
     presets = PRESETS
     open_ended = True
 
-    video_dim: int = 2816
-    text_dim: int = 512
-    width: int = 256
-    heads: int = 8
-    hidden: int = 1024
     dummies: int = 40
     dummy_layers: int = 2
     cross_layers: int = 6
@@ -121,10 +115,7 @@ class Config(Suppression):
     weight_saliency: float = 0.8
     weight_attention: float = 1.0
     weight_negative: float = 1.0
-    input_dropout: float = 0.5
-    dropout: float = 0.1
     dummy_dropout: float = 0.1
-    tef: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,16 +184,14 @@ TASKS: dict[str, type[MomentTask] | type[HighlightTask]] = {
 }
 
 
-class FlashVTG(nn.Module):
+class FlashVTG(Projected):
     """Adaptive cross-attention to words and dummies, encoder, pyramid (temporal feature layering), adaptive
     scores.
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = c = config
-        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
-        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         self.modality = nn.Parameter(torch.empty(2, c.width))  # words, clips
         self.dummies = nn.Parameter(torch.randn(c.dummies, c.width))
         self.dummy_position = nn.Parameter(torch.randn(c.dummies, c.width))
@@ -218,16 +207,7 @@ class FlashVTG(nn.Module):
         self.pool_words = WordPool(c.width)
         self.score = AdaptiveScore(c.width, c.kernel, c.convolutions, c.score_depth)
         self.task: MomentTask | HighlightTask = TASKS[c.task](c)
-        self._initialise()
-
-    def _initialise(self) -> None:
         nn.init.normal_(self.modality, std=0.02)
-        for layer in [*self.dummy_encoder, *self.encoder]:
-            attention: Any = layer.attention
-            for linear in (attention.query, attention.key, attention.value):
-                nn.init.xavier_uniform_(linear.weight, gain=math.sqrt(0.5))
-                nn.init.zeros_(linear.bias)
-            nn.init.zeros_(attention.out.bias)
         for parameter in [*self.cross_encoder.parameters(), *self.encoder.parameters()]:
             if parameter.dim() > 1:
                 nn.init.trunc_normal_(parameter, std=0.02)
@@ -241,18 +221,12 @@ class FlashVTG(nn.Module):
         `negative_saliency` and `negative_attention` with another sample's text, and `real_negative [B]`.
         """
         c, count, mask = self.config, len(batch), batch.video_mask
-        video = last_level(batch.video)
-        video = self.project_video(append_endpoints(video, mask) if c.tef else video) + self.modality[1]
-        words = self.project_text(last_level(batch.text)) + self.modality[0]
-        context = (self._encode_dummies(words, batch.text_mask), words, batch.text_mask)
-        inputs = (video, mask, *context)
-        if self.training and count > 1:  # matched and mismatched pairs in one pass
-            inputs = (
-                video.repeat(2, 1, 1),
-                mask.repeat(2, 1),
-                *(torch.cat((x, x.roll(-1, 0))) for x in context),
-            )
-        memory, attention, saliency = self._fuse(*inputs)
+        video, words = self.project(batch)
+        video, words = video + self.modality[1], words + self.modality[0]
+        inputs = [video, mask], [self._encode_dummies(words, batch.text_mask), words, batch.text_mask]
+        memory, attention, saliency = self._fuse(
+            *(with_mismatched(*inputs) if self.training and count > 1 else [*inputs[0], *inputs[1]])
+        )
         extras: dict[str, Any] = {"attention": attention[:count], "length": mask.sum(1)}
         if len(memory) > count:
             real = ~same_video(last_level(batch.video), mask)
@@ -336,3 +310,6 @@ class FlashVTG(nn.Module):
             guided_saliency((output.saliency, other, F.softplus(other)), *common)
             + c.weight_attention * attended
         )
+
+
+ENTRY = ModelEntry(FlashVTG, Config, variants=(("InternVideo2", PRESETS["qvhighlights+internvideo2"], 10.9),))

@@ -49,7 +49,7 @@ class _Recorder(TorchDispatchMode):
         self.history: dict[int, list[_Operation]] = {}
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -65,7 +65,7 @@ class _Recorder(TorchDispatchMode):
                         self._record(CREATORS[name], tensor, (), {})
         return result
 
-    def _record(self, func: Any, tensor: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _record(self, func: Any, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         key = _storage(tensor)
         whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
         if whole and _name(func) in (*FILLS, "zero_", "fill_", "copy_"):
@@ -77,7 +77,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _name(function: Any) -> str:
-    return function._schema.name.split("::")[1]
+    return str(function._schema.name).split("::")[1]
 
 
 def _storage(tensor: Tensor) -> int:

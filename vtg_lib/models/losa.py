@@ -1,7 +1,7 @@
 """LoSA (Gupta et al., WACV 2025): long- and short-range adapters on every level, and their gated fusion.
 
 No public code of the method was found. How it reads video and text here is numbered in
-`vtg_lib/papers/sdst_deviations.yaml`.
+`vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.convolution import TemporalConv
 from vtg_lib.layers.dense_stream import DenseStream
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 
@@ -82,3 +83,6 @@ class LoSA(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, LongShortRange(config))
+
+
+ENTRY = ModelEntry(LoSA, Config, published_parameters=6.4)

@@ -2,7 +2,7 @@
 the backbone.
 
 Facts not in the paper are from ylsung/Ladder-Side-Tuning @ 1798e82. How it reads video and text here is
-numbered in `vtg_lib/papers/sdst_deviations.yaml`.
+numbered in `vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vtg_lib.layers.dense_stream import DenseStream
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 TEMPERATURE = 0.1  # of the gates
@@ -68,3 +69,6 @@ class LST(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, LadderNetwork(config))
+
+
+ENTRY = ModelEntry(LST, Config, published_parameters=2.04)

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
+from vtg_lib.layers.projections import MLP
 from vtg_lib.layers.transformer import AttentionLayer, Decoder, xavier_
 from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
 from vtg_lib.losses.set_prediction import set_losses
-from vtg_lib.models.config import DetrConfig
+from vtg_lib.models.config import DetrConfig, ModelEntry
+from vtg_lib.models.parts.detr import Detr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +25,14 @@ class Config(DetrConfig):
     """Moment-DETR's sizes and loss weights, see `DetrConfig`."""
 
 
-class MomentDETR(nn.Module):
+class MomentDETR(Detr):
     """Transformer encoder over clips and words, decoder with learned queries, heads for span, class and
     saliency.
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = c = config
-        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
-        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         sizes = (c.width, c.heads, c.hidden, c.dropout)
         self.encoder = nn.ModuleList(AttentionLayer(*sizes) for _ in range(c.encoder_layers))
         self.decoder = Decoder(c.decoder_layers, *sizes)
@@ -50,9 +49,7 @@ class MomentDETR(nn.Module):
         extras: the decoder's `states [S, B, Q, D]` and the clips of its `memory [B, T, D]`. trace:
         `clip_attention [S, B, Q, T]`.
         """
-        video = last_level(batch.video)
-        video = append_endpoints(video, batch.video_mask) if self.config.tef else video
-        video, text = self.project_video(video), self.project_text(last_level(batch.text))
+        video, text = self.project(batch)
         memory = torch.cat((video, text), 1)
         mask = torch.cat((batch.video_mask, batch.text_mask), 1)
         # Words carry no position.
@@ -61,25 +58,12 @@ class MomentDETR(nn.Module):
         )
         for layer in self.encoder:
             memory = layer(memory, position, mask)
-        states, attention = self.decoder(
-            self.queries.expand(len(memory), -1, -1), memory, position, mask, trace
-        )
-        layers = self.read(states)
+        decoded = self.decoder(self.queries.expand(len(memory), -1, -1), memory, position, mask, trace)
         memory = memory[:, : video.shape[1]]
-        return Output(
-            spans=layers["spans"][-1],
-            scores=layers["logits"][-1].softmax(-1)[..., 0],
-            saliency=self.saliency_head(memory).squeeze(-1),
-            layers=layers,
-            extras={"states": states, "memory": memory},
-            trace={"clip_attention": attention[..., : video.shape[1]]} if attention is not None else {},
-        )
-
-    def read(self, states: Tensor, references: Tensor | None = None) -> dict[str, Tensor]:
-        """What the decoder's states `[..., Q, D]` say: `spans [..., Q, 2]`, `logits [..., Q, 2]`; there are
-        no references.
-        """
-        return {"spans": self.span_head(states).float().sigmoid(), "logits": self.class_head(states).float()}
+        output = self.output(decoded, memory, self.saliency_head(memory).squeeze(-1))
+        if trace:
+            output.trace["clip_attention"] = output.trace["clip_attention"][..., : video.shape[1]]
+        return output
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction losses of every decoder layer and the saliency hinge loss (Eq. 5), weighted."""
@@ -87,3 +71,6 @@ class MomentDETR(nn.Module):
         positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
         hinge = hinge_saliency(output.saliency, positive, negative, self.config.saliency_margin)
         return losses | {"saliency": self.config.weight_saliency * hinge}
+
+
+ENTRY = ModelEntry(MomentDETR, Config, published_parameters=4.8)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
-from vtg_lib.layers.anchors import AnchorDecoder, predictions
+from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.projections import MLP
 from vtg_lib.losses.set_prediction import set_losses
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 
 
@@ -39,21 +40,12 @@ class QDDETR(QueryEncoder):
         """
         encoded = self.encode(batch)
         decoded = self.decoder(encoded.memory, encoded.position, batch.video_mask, trace)
-        layers = self.read(decoded.states, decoded.references)
-        return Output(
-            spans=layers["spans"][-1],
-            scores=layers["logits"][-1].softmax(-1)[..., 0],
-            saliency=encoded.saliency,
-            layers=layers,
-            extras={"states": decoded.states, "memory": encoded.memory} | encoded.negatives,
-            trace=decoded.trace,
-        )
-
-    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
-        """What the decoder's states say, see `predictions`."""
-        return predictions(self.span_head, self.class_head, states, references)
+        return self.output(decoded, encoded.memory, encoded.saliency, **encoded.negatives)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction and saliency losses, weighted."""
         losses = set_losses(output.layers, batch)
         return losses | {"saliency": self.config.weight_saliency * self.saliency_loss(output, batch)}
+
+
+ENTRY = ModelEntry(QDDETR, Config, published_parameters=7.6)

@@ -30,13 +30,13 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.convolution import ConvHead
-from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
+from vtg_lib.layers.dense_stream import Alignment, DenseStream
 from vtg_lib.layers.pooling import POOLING, WordPool
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import temporal_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
-from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
+from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.points import (
     at_least_one_clip,
     clip_borders,
@@ -45,7 +45,8 @@ from vtg_lib.losses.points import (
     point_targets,
 )
 from vtg_lib.losses.saliency import above_median, clip_cross_entropy
-from vtg_lib.models.config import Suppression
+from vtg_lib.models.config import ModelEntry, Suppression
+from vtg_lib.models.parts.levels import alignment_losses, draw_paths, last_levels
 
 _HIGHLIGHTS = {"task": "highlights", "strides": (1,), "tef": False}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -234,14 +235,8 @@ class R2Tuning(nn.Module):
         """Tokens `[B, K, T, N, Dv]`, with endpoints if the config says so, and words `[B, K, L, Dt]` of the
         last K levels.
         """
-        c, video, text = self.config, batch.video, batch.text
-        video = video if video.dim() == 4 else video[:, None]
-        text = text if text.dim() == 4 else text[:, None].expand(-1, video.shape[1], -1, -1)
-        if min(video.shape[1], text.shape[1]) < c.levels:
-            raise ValueError(
-                f"R2-Tuning: expected features with at least {c.levels} levels, got {video.shape[1]} of the video and "
-                f"{text.shape[1]} of the text; lower levels, or use features with more levels"
-            )
+        c = self.config
+        video, text = last_levels(batch, c.levels)
         number, rest = divmod(video.shape[-1], c.video_dim)
         if rest or number < 1 or (number > 1 and c.pooling == "clip"):
             wanted = "" if c.pooling == "clip" else "a multiple of "
@@ -249,21 +244,19 @@ class R2Tuning(nn.Module):
                 f"R2-Tuning: expected {wanted}{c.video_dim} video channels (pooling {c.pooling}), got {video.shape[-1]}; "
                 "set video_dim to the channels of one token, and pooling to 'tokens' where a clip has several"
             )
-        tokens = video[:, -c.levels :].unflatten(-1, (number, c.video_dim))
+        tokens = video.unflatten(-1, (number, c.video_dim))
         if c.tef:
             ends = temporal_endpoints(batch.video_mask).to(tokens.dtype)[:, None, :, None]
             tokens = torch.cat((tokens, ends.expand(*tokens.shape[:-1], 2)), -1)
-        return tokens, text[:, -c.levels :]
+        return tokens, text
 
     def _refine(self, tokens: Tensor, words: Tensor, batch: Batch) -> Tensor:
         """The recurrence from the last level to the first: tokens `[K, B, T, N, D]`, words `[K, B, L, D]` ->
         `[B, T, D]`.
         """
         c, mask = self.config, batch.video_mask
-        keep: list[Any] = [[None] * DenseStream.BRANCHES] * c.levels
-        if self.training and c.droppath:
-            shape = (c.levels, DenseStream.BRANCHES, len(batch))
-            keep = [list(row.unbind(0)) for row in path_masks(shape, c.droppath, mask.device)]
+        rate = self.training * c.droppath
+        keep = draw_paths(len(batch), c.levels, DenseStream.BRANCHES, rate, mask.device)
         keys, values = self.refine.cross.prepare(words, words)
         position = clip_positions(mask, c.width).to(tokens.dtype)
         scale, gate = self.pooled_scale.tanh(), self.level_gate.sigmoid()
@@ -288,10 +281,9 @@ class R2Tuning(nn.Module):
         relevant = POSITIVE[self.config.positive](batch.saliency, batch.video_mask)
         positive, valid = choose_positive(relevant, batch.video_mask, self.training)
         terms = self.task.losses(output, batch, positive, valid)
-        clips, text = output.extras["clips"], output.extras["text"]
-        chosen = clips[:, torch.arange(len(batch), device=clips.device), positive]  # [K, B, D]
-        every = valid[:, None].expand(-1, len(clips))
-        # The public loss is the mean of the two directions.
-        terms["video_align"] = info_nce(chosen, text, valid) / 2
-        terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every) / 2
+        alignment = alignment_losses(output.extras["clips"], output.extras["text"], positive, valid)
+        terms |= {name: term / 2 for name, term in alignment.items()}  # the public loss is a mean
         return {name: getattr(self.config, f"weight_{name}") * term for name, term in terms.items()}
+
+
+ENTRY = ModelEntry(R2Tuning, Config, published_parameters=2.7)

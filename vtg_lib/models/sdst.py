@@ -2,7 +2,7 @@
 backbone levels.
 
 No code of the method is public (davidpujol/SDST @ cd64fe9 holds a README). What the text leaves open, and
-what was chosen, is numbered in `vtg_lib/papers/sdst_deviations.yaml`. Axes: B, K, T, L, M, Q, D as in
+what was chosen, is numbered in `vtg_lib/papers/sdst/deviations.yaml`. Axes: B, K, T, L, M, Q, D as in
 `vtg_lib.data.batches`; S = layers of predictions, K or, with query selection, K + 1.
 """
 
@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
-from vtg_lib.layers.branch import BranchSizes, SparseInputs
+from vtg_lib.layers.branch import BranchInputs, BranchSizes, SparseInputs
 from vtg_lib.layers.deformable import SAMPLING, initial_offsets
-from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
+from vtg_lib.layers.dense_stream import Alignment, DenseStream
+from vtg_lib.layers.pooling import pool_words
 from vtg_lib.layers.positions import clip_positions, reference_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import MLP, append_endpoints
@@ -32,10 +33,11 @@ from vtg_lib.layers.sparse_stream import (
     span_head,
 )
 from vtg_lib.layers.suppression import gaussian, lower_scores
-from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
+from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.losses.set_prediction import best_overlap, focal_loss
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import ModelEntry, Published
+from vtg_lib.models.parts.levels import Paths, alignment_losses, draw_paths, last_levels
 from vtg_lib.spans import cw_to_se, inverse_sigmoid, iou
 
 CONDITIONING = ("raw", "cross", "self", "ffn")
@@ -165,7 +167,7 @@ class SDST(nn.Module):
             ValueError: the features have fewer levels than the config needs.
         """
         c, mask = self.config, batch.video_mask
-        video, text = self._levels(batch.video, batch.text)
+        video, text = self._levels(batch)
         if c.tef:
             video = append_endpoints(video, mask)
         share = c.levels // len(self.tuners)  # levels per set of modules
@@ -173,10 +175,8 @@ class SDST(nn.Module):
             tuner.align(v, t)
             for tuner, v, t in zip(self._sets, video.split(share, 1), text.split(share, 1), strict=True)
         ]
-        keep = [[None] * (DenseStream.BRANCHES + len(c.modules))] * c.levels
-        if self.training and c.droppath:
-            shape = (c.levels, DenseStream.BRANCHES + len(c.modules), len(batch))
-            keep = [list(row.unbind(0)) for row in path_masks(shape, c.droppath, mask.device)]
+        branches = DenseStream.BRANCHES + len(c.modules)
+        keep = draw_paths(len(batch), c.levels, branches, self.training * c.droppath, mask.device)
         position = clip_positions(mask, c.width).to(aligned[0][0].dtype)
         stages = self._dense(aligned, position, batch, keep)
         clips, words = (
@@ -192,7 +192,7 @@ class SDST(nn.Module):
         states, spans, first, traced = self._sparse(inputs, keep, trace)
         with full_precision(mask):
             layers = {"spans": spans, "logits": self.class_head(states.float()).squeeze(-1)}
-            sentence = self._pool_text(words.float(), batch.text_mask)
+            sentence = pool_words(self.text_pool, words.float(), batch.text_mask)  # App. C.1
             saliency = F.cosine_similarity(dense[-1].float(), sentence[-1][:, None], dim=-1)  # Eq. 16
         regions = dense
         if first:
@@ -214,25 +214,17 @@ class SDST(nn.Module):
         """The sets of modules, one for all levels or one a level."""
         return cast(list[SideTuner], list(self.tuners))
 
-    def _levels(self, video: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    def _levels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The K levels that are used, shallowest first: `[B, K, T, Dv]`, `[B, K, L, Dt]`."""
         c = self.config
-        video = video if video.dim() == 4 else video[:, None]
-        text = text if text.dim() == 4 else text[:, None].expand(-1, video.shape[1], -1, -1)
         if c.last_level_only:
-            return video[:, -1:].expand(-1, c.levels, -1, -1), text[:, -1:].expand(-1, c.levels, -1, -1)
-        first = 1 + c.level_stride * (c.levels - 1)  # counted from the end
-        if min(video.shape[1], text.shape[1]) < first:
-            raise ValueError(
-                f"SDST: {c.levels} levels at stride {c.level_stride} need features with at least {first} levels, got "
-                f"{video.shape[1]} of the video and {text.shape[1]} of the text; lower levels or level_stride, set "
-                "last_level_only, or use features with more levels"
-            )
-        return video[:, video.shape[1] - first :: c.level_stride], text[
-            :, text.shape[1] - first :: c.level_stride
-        ]
+            video, text = last_levels(batch, 1)
+            return video.expand(-1, c.levels, -1, -1), text.expand(-1, c.levels, -1, -1)
+        return last_levels(batch, c.levels, c.level_stride, " or level_stride, set last_level_only")
 
-    def _dense(self, aligned: list, position: Tensor, batch: Batch, keep: list) -> dict[str, Tensor]:
+    def _dense(
+        self, aligned: list[tuple[Tensor, Tensor]], position: Tensor, batch: Batch, keep: Paths
+    ) -> dict[str, Tensor]:
         """The dense stream over all levels (Eq. 3-4): the output of every module, `[K, B, T, D]` each."""
         gate = self.level_weight.sigmoid()
         stages: list[dict[str, Tensor]] = []
@@ -251,7 +243,7 @@ class SDST(nn.Module):
         return {name: torch.stack([stage[name] for stage in stages]) for name in wanted}
 
     def _sparse(
-        self, inputs: list[SparseInputs], keep: list, trace: bool
+        self, inputs: list[SparseInputs], keep: Paths, trace: bool
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """The sparse stream over all levels (Eq. 5-6).
 
@@ -269,7 +261,8 @@ class SDST(nn.Module):
                 record: dict[str, Tensor] = {}
                 position = reference_positions(references, width).to(x.dtype)
                 masks = keep[len(states)][DenseStream.BRANCHES :]
-                x = tuner.sparse(x, position, references, chunk, prepared, masks, record if trace else None)
+                read = BranchInputs(position, references, chunk, record if trace else None)
+                x = tuner.sparse(x, read, prepared, masks)
                 with full_precision(x):
                     refined = (inverse_sigmoid(references) + self.span_head(x.float())).sigmoid()
                 references = refined.detach()  # each level learns its own step only (Deformable DETR)
@@ -286,11 +279,6 @@ class SDST(nn.Module):
                     x.device
                 )
         return torch.stack(states), torch.stack(spans), first, traced
-
-    def _pool_text(self, text: Tensor, mask: Tensor) -> Tensor:
-        """Learned pooling of the words (App. C.1): `[K, B, L, D]`, `[B, L]` -> `[K, B, D]`."""
-        weight = self.text_pool(text).masked_fill(~mask[..., None], -torch.inf).softmax(-2)
-        return (weight.transpose(-1, -2) @ text).squeeze(-2)
 
     def _scores(self, logits: Tensor, actionness: Tensor) -> Tensor:
         """Eq. 23: sqrt(class x actionness); a score that no loss trains is left out."""
@@ -324,10 +312,11 @@ class SDST(nn.Module):
             weights.pop("layer_align", None)  # every level is the same: nothing to tell apart
         terms = detection_losses(output, batch)
         positive, valid = choose_positive(batch.saliency, batch.video_mask, self.training)
+        terms |= alignment_losses(output.extras["clips"], output.extras["text"], positive, valid)
         terms["saliency"] = sampled_nce(output.saliency, batch.saliency, batch.video_mask, positive, valid)
-        clips, text = output.extras["clips"], output.extras["text"]
-        chosen = clips[:, torch.arange(len(batch), device=clips.device), positive]  # [K, B, D]
-        terms["video_align"] = info_nce(chosen, text, valid)
-        every = valid[:, None].expand(-1, c.levels)
-        terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every)
         return {name: weight * terms[name] for name, weight in weights.items()}
+
+
+ENTRY = ModelEntry(
+    SDST, Config, published_parameters=4.1, variants=(("not shared", {"shared": False}, 12.43),)
+)

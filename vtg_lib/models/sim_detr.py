@@ -2,15 +2,13 @@
 of their moment.
 
 The text at hand is a summary; what it leaves open, and what was chosen, is numbered in
-`vtg_lib/papers/simdetr_deviations.yaml`. Each part can be added to every method of the library with a
+`vtg_lib/papers/simdetr.yaml`. Each part can be added to every method of the library with a
 `decoder` that relates its queries (`Relate`): see `SimParts`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +16,13 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.projections import MLP
 from vtg_lib.layers.query_relation import DISTANCES, RANKINGS, QueryRelation, class_score
+from vtg_lib.layers.transformer import Related
 from vtg_lib.losses.boundary import quality_loss
 from vtg_lib.losses.bridge import bridging_loss, clip_similarity
 from vtg_lib.losses.matching import MatchCost, match
 from vtg_lib.models import tr_detr
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import ModelEntry, Published
+from vtg_lib.models.parts.detr import Detr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +57,16 @@ class PartsConfig(Published):
             self.refuse("ranking", "'class' without the IoU head, which the others need: set iou_head")
 
 
-class SimParts:
-    """Adds the parts to a method: `class SimQDDETR(SimParts, QDDETR)`, then `model.add_parts(parts)`.
-
-    The method has a `decoder` with `relate`, reads its states with `read`, and gives `states` and `memory` in
-    `extras`.
-    """
+class SimParts(Detr):
+    """Adds the parts to a method: `class SimQDDETR(SimParts, QDDETR)`, then `model.add_parts(parts, width)`."""
 
     parts: PartsConfig
-    decoder: Any
-    _related: list[tuple[Tensor, Tensor]]
 
     def add_parts(self, parts: PartsConfig, width: int, states: int | None = None) -> None:
         """Make the parts; states: channels of the decoder's states, if not `width`. The first `width` of them
         are the query.
         """
-        self.parts, self._related, self._width = parts, [], width
+        self.parts = parts
         self.iou_net = MLP(states or width, width, 1, 3) if parts.iou_head else None
         self.relation = QueryRelation(parts.distance) if parts.grouping else None
         self.bridge_scale = nn.Parameter(torch.tensor(parts.first_scale)) if parts.bridging else None
@@ -83,52 +77,40 @@ class SimParts:
         """Predicted IoU `[..., Q]` in 0..1 of states `[..., Q, D]`; None without the head."""
         return None if self.iou_net is None else self.iou_net(states).squeeze(-1).float().sigmoid()
 
-    def relate(self, state: Tensor, reference: Tensor | None) -> Tensor:
-        """See `Relate`."""
+    def relate(self, state: Tensor, reference: Tensor | None) -> Related:
+        """Query grouping and ranking after a decoder layer, see `Relate`; its trace is `relation` (S_intra o
+        R_rank) and `attention_factor` (S_attn), `[B, Q, Q]`.
+        """
+        assert self.relation is not None
         with torch.no_grad():
-            layer = self.read(state, reference)  # type: ignore[attr-defined]
+            layer = self.read(state, reference)
             score, quality = class_score(layer), self.quality(state)
             rank = RANKINGS[self.parts.ranking](score, score if quality is None else quality)
-        assert self.relation is not None
         bias, relation = self.relation(layer["spans"], rank)
-        self._related.append((relation, bias.exp()))
-        return bias
+        return Related(bias, {"relation": relation, "attention_factor": bias.exp()})
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
         """As the method; layers also `iou [S, B, Q]`.
 
-        trace also `relation` (S_intra o R_rank) and `attention_factor` (S_attn), `[S - 1, B, Q, Q]`;
-        `clip_similarity [S, B, Q, T]`.
+        trace also what `relate` leaves, `[S - 1, B, Q, Q]`, and `clip_similarity [S, B, Q, T]`.
         """
-        self._related = []
-        output = super().forward(batch, trace)  # type: ignore[misc]
-        related, self._related = self._related, []
-        layers, scores, extras, traced = (
-            dict(output.layers),
-            output.scores,
-            dict(output.extras),
-            dict(output.trace),
-        )
-        quality = self.quality(extras["states"])
+        output = super().forward(batch, trace)
+        states, memory = output.extras["states"], output.extras["memory"]
+        quality = self.quality(states)
         if quality is not None:
-            layers["iou"] = quality
-            scores = scores * quality[-1] if self.parts.rescore else scores
+            output.layers["iou"] = quality
+            output.scores = output.scores * quality[-1] if self.parts.rescore else output.scores
         if self.bridge_scale is not None:
-            extras["clip_similarity"] = clip_similarity(
-                extras["states"][..., : self._width], extras["memory"], self.bridge_scale
-            )
-        if trace and related:
-            relation, factor = zip(*related, strict=True)
-            traced |= {"relation": torch.stack(relation), "attention_factor": torch.stack(factor)}
-        if trace and self.bridge_scale is not None:
-            traced["clip_similarity"] = extras["clip_similarity"]
-        return dataclasses.replace(output, scores=scores, layers=layers, extras=extras, trace=traced)
+            query = states[..., : memory.shape[-1]]
+            output.extras["clip_similarity"] = clip_similarity(query, memory, self.bridge_scale)
+            output.trace |= {"clip_similarity": output.extras["clip_similarity"]} if trace else {}
+        return output
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The method's losses, of the IoU head, and of bridging for the queries that are matched in each
         layer. Weighted.
         """
-        losses = super().loss(output, batch)  # type: ignore[misc]
+        losses = super().loss(output, batch)
         spans = output.layers["spans"]
         if self.iou_net is not None:
             iou = quality_loss(output.layers["iou"], spans, batch.spans, batch.span_mask)
@@ -155,3 +137,6 @@ class SimDETR(SimParts, tr_detr.TRDETR):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.add_parts(config, config.width)
+
+
+ENTRY = ModelEntry(SimDETR, Config)

@@ -12,7 +12,7 @@ SnAG has no highlight head. Saliency is the class score at the clip's place, of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,11 @@ from vtg_lib.layers.pyramid import Points
 from vtg_lib.layers.suppression import best_spans, gaussian, greedy_nms, vote
 from vtg_lib.layers.text_encoders import ModulationLayer, TextPool, TextTransformer
 from vtg_lib.losses.points import REGRESSION, point_targets, smooth_focal_loss
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import ModelEntry, Published
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 TEXT_ENCODERS = {"transformer": TextTransformer, "pool": TextPool}
-FUSION_NORMS = {
+FUSION_NORMS: dict[str, Callable[[int], nn.Module]] = {
     "adaln": lambda width: nn.LayerNorm(width, elementwise_affine=False),
     "affine": lambda width: nn.Identity(),
 }
@@ -286,3 +286,6 @@ class SnAG(nn.Module):
         if self.training:
             self.loss_norm.lerp_(targets.positive.sum().clamp(min=1).to(norm.dtype), 1 - NORM_MOMENTUM)
         return {"class": focal.sum() / norm, "regression": c.weight_regression * regression.sum() / norm}
+
+
+ENTRY = ModelEntry(SnAG, Config)

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.activation import PReLU
-from vtg_lib.layers.anchors import AnchorDecoder, predictions
+from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.context_query import ContextQueryAttention
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
-from vtg_lib.layers.projections import MLP, InputProjection, append_endpoints, last_level
+from vtg_lib.layers.projections import MLP
 from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import clip_sentence_alignment, info_nce
@@ -36,7 +36,8 @@ from vtg_lib.losses.saliency import (
     saliency_pairs,
 )
 from vtg_lib.losses.set_prediction import focal_loss, set_losses
-from vtg_lib.models.config import DetrConfig
+from vtg_lib.models.config import DetrConfig, ModelEntry
+from vtg_lib.models.parts.detr import Detr
 from vtg_lib.spans import cw_to_se
 
 VOTE_SCALE = 3.0  # from TVSum's mean vote, 0..4, to QVHighlights' sum, 0..12
@@ -98,7 +99,7 @@ def loss_label(logits: Tensor, positive: Tensor) -> Tensor:
     return focal_loss(logits, torch.stack((positive, ~positive), -1)).mean((-1, -2, -3))
 
 
-class TRDETR(nn.Module):
+class TRDETR(Detr):
     """Clips refined by the words, cross-attention encoder, self-attention encoder, decoder with dynamic
     anchors.
 
@@ -107,10 +108,8 @@ class TRDETR(nn.Module):
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = c = config
-        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
-        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         self.refine = ContextQueryAttention(c.width, c.dropout)
         sizes = (c.width, c.heads, c.hidden, c.dropout)
         self.cross_encoder = nn.ModuleList(CrossLayer(*sizes, PReLU) for _ in range(c.cross_layers))
@@ -127,31 +126,24 @@ class TRDETR(nn.Module):
         """See `Batch` and `Output`.
 
         extras: the decoder's `states [S, B, Q, D]` and its `memory [B, T, D]`; projected `clips [B, T, D]`
-        and `words [B, L, D]`. trace: see `Decoded`; and `first_saliency [B, T]`, which the decoder's memory
-        is weighed with.
+        and `words [B, L, D]`. trace: see `Decoded`; and
+        `first_saliency [B, T]`, which the decoder's memory is weighed with.
         """
-        video = last_level(batch.video)
-        video = append_endpoints(video, batch.video_mask) if self.config.tef else video
-        clips, words = self.project_video(video), self.project_text(last_level(batch.text))
+        clips, words = self.project(batch)
         position = clip_positions(batch.video_mask, clips.shape[-1]).to(clips.dtype)
         x = self.refine(clips, batch.video_mask, words, batch.text_mask)
         for layer in self.cross_encoder:
             x = layer(x, position, batch.text_mask, words)
         memory, first_saliency = self.weigh_clips(x, position, batch.video_mask)
         decoded = self.decoder(memory, position, batch.video_mask, trace)
-        layers = self.read(decoded.states, decoded.references)
-        scores = layers["logits"][-1].softmax(-1)[..., 0]
-        best = layers["spans"][-1].gather(1, scores.argmax(1)[:, None, None].expand(-1, 1, 2)).squeeze(1)
-        moment = self.reader(clips, batch.video_mask, best)
+        output = self.output(decoded, memory, first_saliency, clips=clips, words=words)
+        if trace:
+            output.trace["first_saliency"] = first_saliency
+        best = output.scores.argmax(1)[:, None, None].expand(-1, 1, 2)
+        moment = self.reader(clips, batch.video_mask, output.spans.gather(1, best).squeeze(1))
         similarity = (clips.float() @ moment[..., None]).to(memory.dtype)
-        return Output(
-            spans=layers["spans"][-1],
-            scores=scores,
-            saliency=self.saliency(memory * similarity + memory),
-            layers=layers,
-            extras={"states": decoded.states, "memory": memory, "clips": clips, "words": words},
-            trace=decoded.trace | ({"first_saliency": first_saliency} if trace else {}),
-        )
+        output.saliency = self.saliency(memory * similarity + memory)
+        return output
 
     def weigh_clips(self, x: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """From highlights to moments: the clips come back into the memory by their saliency, and are encoded
@@ -180,10 +172,6 @@ class TRDETR(nn.Module):
         """`[B, T, D]` -> `[B, T]`."""
         return self.saliency_head(memory).sum(-1) / math.sqrt(memory.shape[-1])
 
-    def read(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
-        """What the decoder's states say, see `predictions`."""
-        return predictions(self.span_head, self.class_head, states, references)
-
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction with a focal class loss; hinge and rank-contrastive saliency; local and global
         alignment. Weighted.
@@ -204,3 +192,6 @@ class TRDETR(nn.Module):
         losses["local"] = c.weight_local * local
         losses["global"] = c.weight_global * info_nce(video, sentence) / 2
         return losses
+
+
+ENTRY = ModelEntry(TRDETR, Config, published_parameters=7.9)

@@ -18,29 +18,27 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.adaptive_attention import PathLayer
 from vtg_lib.layers.convolution import ConvHead
+from vtg_lib.layers.pooling import pool_words
 from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
 from vtg_lib.layers.suppression import greedy_nms, hard
 from vtg_lib.layers.transformer import xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import choose_positive, info_nce, intra_video_nce
 from vtg_lib.losses.points import assign_moments, clip_points, foreground_loss
 from vtg_lib.losses.set_prediction import loss_giou
-from vtg_lib.models.config import Published
+from vtg_lib.models.config import FeatureConfig, ModelEntry
+from vtg_lib.models.parts.detr import Projected
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 HEAD_DEPTH = 3  # convolutions of kernel 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Published):
-    """Sizes and loss weights; the defaults are published for QVHighlights (SlowFast + CLIP), without
-    pretraining.
+class Config(FeatureConfig):
+    """`FeatureConfig` and loss weights; the defaults are published for QVHighlights without pretraining.
 
     Attributes:
-        video_dim, text_dim: channels of the features, without the two that `tef` appends to the video.
-        input_dropout: of the input projections; dropout: of the attention; droppath: of every residual
-            branch.
+        dropout: of the attention; droppath: of every residual branch.
         point_offset: where in its clip a prediction starts, in clips. The public code adds half the clip's
             length in seconds to the clip's number: the end of the clip for 2 s, its middle for 1 s.
         weight_*: loss weights; background_weight: of clips outside the moments, relative to those inside.
@@ -48,16 +46,10 @@ class Config(Published):
         nms_threshold: IoU above which the lower prediction is dropped; predictions: kept after that.
     """
 
-    video_dim: int = 2816
-    text_dim: int = 512
     width: int = 1024
-    heads: int = 8
-    hidden: int = 1024
     encoder_layers: int = 4
-    input_dropout: float = 0.5
     dropout: float = 0.0
     droppath: float = 0.1
-    tef: bool = True
     point_offset: float = 1.0
     weight_l1: float = 10.0
     weight_iou: float = 1.0
@@ -70,16 +62,14 @@ class Config(Published):
     predictions: int = 10
 
 
-class UniVTG(nn.Module):
+class UniVTG(Projected):
     """Encoder over clips and words; convolutional heads on the clips; saliency from the projected features
     before it.
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = c = config
-        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
-        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         self.modality = nn.Parameter(torch.empty(2, c.width))  # words, clips
         nn.init.normal_(self.modality, std=0.02)
         self.encoder = nn.ModuleList(
@@ -99,9 +89,8 @@ class UniVTG(nn.Module):
         `text [B, D]` of the shared space, their cosine `similarity [B, T]`.
         """
         c, mask = self.config, batch.video_mask
-        video = last_level(batch.video)
-        video = self.project_video(append_endpoints(video, mask) if c.tef else video) + self.modality[1]
-        text = self.project_text(last_level(batch.text)) + self.modality[0]
+        video, text = self.project(batch)
+        video, text = video + self.modality[1], text + self.modality[0]
         memory = torch.cat((video, text), 1)
         # Words carry no position.
         position = torch.cat((clip_positions(mask, c.width).to(video.dtype), torch.zeros_like(text)), 1)
@@ -112,7 +101,7 @@ class UniVTG(nn.Module):
         reach = self.border_head(memory, mask).float().sigmoid()  # to the start and to the end
         points = clip_points(mask, c.point_offset)[..., None]
         spans = se_to_cw(torch.cat((points - reach[..., :1], points + reach[..., 1:]), -1))
-        sentence = self._pool(text, batch.text_mask)
+        sentence = pool_words(self.text_pool, text.float(), batch.text_mask)
         similarity = F.cosine_similarity(video.float(), sentence[:, None], dim=-1)
         scores = logits.sigmoid()
         return Output(
@@ -122,11 +111,6 @@ class UniVTG(nn.Module):
             layers={"spans": spans[None], "logits": logits[None]},
             extras={"clips": video, "text": sentence, "similarity": similarity},
         )
-
-    def _pool(self, text: Tensor, mask: Tensor) -> Tensor:
-        """Learned pooling of the words: `[B, L, D]`, `[B, L]` -> `[B, D]`."""
-        weight = self.text_pool(text).float().masked_fill(~mask[..., None], -torch.inf).softmax(1)
-        return (weight.transpose(1, 2) @ text.float()).squeeze(1)
 
     def post_process(self, output: Output) -> Output:
         """Spans cut to the video, non-maximum suppression, the best `predictions`."""
@@ -154,3 +138,6 @@ class UniVTG(nn.Module):
             "intra": c.weight_intra * intra_video_nce(similarity, batch.saliency, mask, positive, valid),
             "inter": c.weight_inter * info_nce(chosen, output.extras["text"], valid),
         }
+
+
+ENTRY = ModelEntry(UniVTG, Config, published_parameters=41.3)

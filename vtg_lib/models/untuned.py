@@ -1,6 +1,6 @@
 """The row "w/o Tuning" of SDST's Tab. H: heads on the last level, no side network over the others.
 
-The paper does not describe it; what was chosen is numbered in `vtg_lib/papers/sdst_deviations.yaml`.
+The paper does not describe it; what was chosen is numbered in `vtg_lib/papers/sdst/deviations.yaml`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vtg_lib.layers.dense_stream import DenseStream
+from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.side_tuning import Levels, SideTuned, SideTuningConfig, Tuner, read_text
 
 
@@ -40,3 +41,6 @@ class Untuned(SideTuned):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, LastLevel(config))
+
+
+ENTRY = ModelEntry(Untuned, Config, published_parameters=2.7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vtg_lib.papers.schema import Column
+from vtg_lib.papers.schema import Column, Split
 
 # the part of a column's name after its data set or split -> key in the evaluator's "brief" result
 METRICS: dict[str, str] = {
@@ -21,7 +21,7 @@ METRICS: dict[str, str] = {
 }
 PARAMETERS = "#Params (M)"
 # first word of a column's name -> (data set, split); Charades-STA and TACoS are reported on their test splits
-PREFIXES: dict[str, tuple[str, str]] = {
+PREFIXES: dict[str, tuple[str, Split]] = {
     "test": ("qvhighlights", "test"),
     "val": ("qvhighlights", "val"),
     "Charades": ("charades_sta", "test"),

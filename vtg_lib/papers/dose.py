@@ -21,10 +21,10 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation.statistics import Interval, paired_difference
-from vtg_lib.papers import EVIDENCE, Dose, RowRef, load_paper, row_spec
+from vtg_lib.papers import EVIDENCE, Dose, Paper, RowRef, load_paper, row_spec
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.spec import RunSpec
@@ -37,6 +37,7 @@ METRIC, READING = (
 )  # of moments; of highlights, which need the sentence alone
 GROWS, FALLS, NO_TREND, NOT_RUN = "grows", "falls", "no clear trend", "not run"
 AS_CLAIMED, AGAINST = "as claimed", "against the claim"
+DATASET = "qvhighlights"  # whose generated world has the knobs
 LEVEL = 0.05  # below this p value a slope counts
 Point = tuple[float, int, float]  # value of the knob, seed, gain or score
 
@@ -77,20 +78,20 @@ def dose_specs(
         )
     found: dict[str, tuple[RowRef, RunSpec]] = {}
     for seed in seeds:
-        for key in chosen:
-            for value, setting in studies[key].points:
-                for table, label in (studies[key].treated, studies[key].control):
-                    row = paper.table(table).row(label)
-                    base = row_spec(row, paper.profile(profile), "qvhighlights", seed)
-                    spec = dataclasses.replace(base, data={**base.data, studies[key].knob: setting})
-                    ref = RowRef(
-                        paper=paper_key,
-                        table=key,
-                        label=f"{label}, {studies[key].knob}={value:g}",
-                        dataset="qvhighlights",
-                    )
+        for dose in (studies[key] for key in chosen):
+            for value, setting in dose.points:
+                labels = [f"{label}, {dose.knob}={value:g}" for _, label in (dose.treated, dose.control)]
+                for label, spec in zip(labels, _pair(dose, paper, profile, setting, seed), strict=True):
+                    ref = RowRef(paper=paper_key, table=dose.key, label=label, dataset=DATASET)
                     found.setdefault(spec.hash, (ref, spec))
     return list(found.values())
+
+
+def _pair(dose: Dose, paper: Paper, profile: str, setting: Any, seed: int) -> list[RunSpec]:
+    """The runs of the treated and of the control row with the knob set."""
+    rows = [paper.table(table).row(label) for table, label in (dose.treated, dose.control)]
+    bases = [row_spec(row, paper.profile(profile), DATASET, seed) for row in rows]
+    return [dataclasses.replace(base, data={**base.data, dose.knob: setting}) for base in bases]
 
 
 def response(
@@ -172,22 +173,16 @@ def _scores(
     """Per value of the knob, a metric of the treated and of the control row by seed, where both ran on one
     type of device.
     """
+    seeds = list(seeds)
     from vtg_lib.experiments.run import find
     from vtg_lib.papers.evidence import origin_of
 
-    paper = load_paper(paper_key)
-    rows = [paper.table(table).row(label) for table, label in (dose.treated, dose.control)]
-    seeds = sorted(set(seeds))
-    found = []
+    paper, found = load_paper(paper_key), []
     for _, setting in dose.points:
         treated, control = {}, {}
-        for seed in seeds:
-            bases = [row_spec(row, paper.profile(profile), "qvhighlights", seed) for row in rows]
-            specs = [
-                dataclasses.replace(base, data={**base.data, dose.knob: setting}, diagnostics=())
-                for base in bases
-            ]
-            ours, other = (find(store, spec) for spec in specs)
+        for seed in sorted(set(seeds)):
+            specs = _pair(dose, paper, profile, setting, seed)
+            ours, other = (find(store, dataclasses.replace(spec, diagnostics=())) for spec in specs)
             if ours and other and origin_of(ours.to_dict()).device == origin_of(other.to_dict()).device:
                 treated[seed], control[seed] = (
                     result.metrics["val"].get(metric, math.nan) for result in (ours, other)

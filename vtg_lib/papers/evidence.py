@@ -12,17 +12,6 @@ of the code may differ, but it is counted where they do (`Verdict.mixed`, `Table
 `vtg_lib.experiments.provenance.source_digest`, which covers a model's own modules beside the shared ones, and
 so says nothing about two runs of different models. Versions that `vtg_lib.experiments.replay` found to make
 the same numbers count as one.
-
-Verdicts compare the sign of row - reference row, in the paper and in ours, column by column. The words, first
-match:
-
-- "reference": the row is the one that the others are compared with;
-- "not printed": the paper has no number for the row or the reference;
-- "not run": the two rows have no pair;
-- "no difference printed": the paper's two numbers are equal;
-- "one seed": a single common seed, so no interval;
-- "within noise": the 95 % interval of our difference, paired by seed, contains 0;
-- "same direction" or "reversed": it does not, and the signs agree or disagree.
 """
 
 from __future__ import annotations
@@ -31,7 +20,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,18 +28,11 @@ from vtg_lib.evaluation import statistics as stats
 from vtg_lib.evaluation.released import released_score
 from vtg_lib.papers.plan import row_datasets, row_spec
 from vtg_lib.papers.schema import EVIDENCE, Column, Paper, Row, Table
+from vtg_lib.papers.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.store import Store
 
-SAME, REVERSED, NOISE, NOT_RUN = "same direction", "reversed", "within noise", "not run"
-REFERENCE, NOT_PRINTED, NO_DIFFERENCE, ONE_SEED = (
-    "reference",
-    "not printed",
-    "no difference printed",
-    "one seed",
-)
-DECIDED = (SAME, REVERSED)
 RELEASED, COUNTED = "released", "counted"
 
 _released_score = functools.cache(released_score)  # the files do not change while a page is built
@@ -98,21 +80,6 @@ class Evidence:
     def n(self) -> int:
         """Seeds, in the column that has most."""
         return max((len(seeds) for seeds in self.values.values()), default=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """A word, and what it was computed from: row - reference in the paper and in ours (None where there is
-    none).
-
-    mixed: pairs whose two sides come from different versions of the code.
-    """
-
-    word: str
-    paper_difference: float | None = None
-    difference: stats.Interval | None = None
-    evidence: str | None = None
-    mixed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,29 +168,8 @@ def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
     return index
 
 
-def results_for(
-    paper: Paper,
-    table: Table,
-    row: Row,
-    runs: RunIndex,
-    released: Mapping[str, Mapping[str, float]] | None = None,
-) -> RowResults:
-    """All evidence for one row, without verdicts.
-
-    Args:
-        runs: see `index_runs`.
-        released: prediction file -> "brief" metrics, see `released_scores`.
-    """
-    return RowResults(
-        row=row,
-        runs=_run_evidence(paper, table, row, runs),
-        released=_released_evidence(table, row, released or {}),
-        counted=_counted_evidence(table, row),
-    )
-
-
 def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[str, Evidence]:
-    if not row.planned or not _registered(row.model):
+    if not _runnable(row):
         return {}
     found: dict[str, Evidence] = {}
     for profile in paper.profiles.values():
@@ -268,7 +214,7 @@ def _released_evidence(
 ) -> Evidence | None:
     values: dict[str, dict[int, float]] = {}
     for column in table.columns:
-        brief = released.get(row.released.get(column.split or "", ""), {})
+        brief = released.get(row.released.get(column.split or "val", ""), {})
         if column.metric is not None and column.metric in brief:
             values[column.name] = {0: float(brief[column.metric])}
     return Evidence(kind=RELEASED, values=values) if values else None
@@ -276,16 +222,17 @@ def _released_evidence(
 
 def _counted_evidence(table: Table, row: Row) -> Evidence | None:
     columns = [c.name for c in table.columns if c.metric == "parameters"]
-    if not columns or not row.planned or not _registered(row.model):
+    if not columns or not _runnable(row):
         return None
     count = _parameters(row.model or "", json.dumps(row.overrides.config, sort_keys=True))
     return Evidence(kind=COUNTED, values={name: {0: count} for name in columns})
 
 
-def _registered(model: str | None) -> bool:
+def _runnable(row: Row) -> bool:
+    """Whether the library has the row's model."""
     from vtg_lib.models import MODELS
 
-    return model in MODELS
+    return row.planned and row.model in MODELS
 
 
 @functools.cache
@@ -331,19 +278,24 @@ def compare(
         tables: ids; default all.
         released: see `released_scores`; default none.
     """
-    runs = index_runs(store)
-    compared = {}
+    runs, compared = index_runs(store), {}
     for table in paper.tables if tables is None else [paper.table(table_id) for table_id in tables]:
-        rows = [results_for(paper, table, row, runs, released) for row in table.rows]
+        rows = [
+            RowResults(
+                row=row,
+                runs=_run_evidence(paper, table, row, runs),
+                released=_released_evidence(table, row, released or {}),
+                counted=_counted_evidence(table, row),
+            )
+            for row in table.rows
+        ]
+        lacking = tuple(r.row.label for r in rows if _runnable(r.row) and not r.runs)
         reference = next((r for r in rows if r.row.label == table.reference), None)
+        if reference is not None:
+            names = [c.name for c in table.columns if c.metric is not None]
+            rows = [replace(r, verdicts={name: verdict(r, reference, name) for name in names}) for r in rows]
         compared[table.id] = TableResults(
-            paper=paper.key,
-            table=table,
-            rows=tuple(_with_verdicts(table, row, reference) for row in rows),
-            lacking=tuple(
-                r.row.label for r in rows if r.row.planned and _registered(r.row.model) and not r.runs
-            ),
-            profile=_cheapest(paper, table),
+            paper=paper.key, table=table, rows=tuple(rows), lacking=lacking, profile=_cheapest(paper, table)
         )
     return compared
 
@@ -352,55 +304,3 @@ def _cheapest(paper: Paper, table: Table) -> str | None:
     """The profile of the lowest kind of evidence that produces a data set of the table's columns."""
     able = [p for p in paper.profiles.values() if p.evidence is not None and row_datasets(table, p)]
     return max(able, key=lambda p: EVIDENCE.index(p.evidence or "")).name if able else None
-
-
-def _with_verdicts(table: Table, row: RowResults, reference: RowResults | None) -> RowResults:
-    if reference is None:
-        return row
-    verdicts = {c.name: verdict(row, reference, c.name) for c in table.columns if c.metric is not None}
-    return RowResults(
-        row=row.row, runs=row.runs, released=row.released, counted=row.counted, verdicts=verdicts
-    )
-
-
-def verdict(row: RowResults, reference: RowResults, column: str) -> Verdict:
-    """Whether ours moves as the paper's does, from the reference row to this row, in one column."""
-    if row.row.label == reference.row.label:
-        return Verdict(word=REFERENCE)
-    printed, base = row.row.paper.get(column), reference.row.paper.get(column)
-    if printed is None or base is None:
-        return Verdict(word=NOT_PRINTED)
-    paper_difference = round(printed - base, 6)
-    for kind in EVIDENCE:
-        if kind not in row.runs or kind not in reference.runs:
-            continue
-        ours, base_runs = row.runs[kind], reference.runs[kind]
-        if seeds := pairs(ours, base_runs, column):
-            treated, control = ({s: e.values[column][s] for s in seeds} for e in (ours, base_runs))
-            interval = stats.paired_difference(treated, control)
-            return Verdict(
-                word=_word(paper_difference, interval),
-                paper_difference=paper_difference,
-                difference=interval,
-                evidence=kind,
-                mixed=sum(ours.origin(column, s).other_code(base_runs.origin(column, s)) for s in seeds),
-            )
-    return Verdict(word=NOT_RUN, paper_difference=paper_difference)
-
-
-def pairs(ours: Evidence, others: Evidence, column: str) -> list[int]:
-    """Seeds that two rows have in `column` at the same profile, and for each on the same type of device."""
-    if ours.profile != others.profile:
-        return []
-    common = sorted(set(ours.values.get(column, {})) & set(others.values.get(column, {})))
-    return [seed for seed in common if ours.origin(column, seed).device == others.origin(column, seed).device]
-
-
-def _word(paper_difference: float, ours: stats.Interval) -> str:
-    if paper_difference == 0:
-        return NO_DIFFERENCE
-    if ours.n < 2:
-        return ONE_SEED
-    if ours.contains_zero:
-        return NOISE
-    return SAME if (ours.mean > 0) == (paper_difference > 0) else REVERSED

@@ -9,7 +9,6 @@ its furthest cell.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,11 +17,7 @@ from vtg_lib.papers import Paper, Row, Table, load_paper, paper_keys
 
 EQUAL, LAST_DIGIT, ONE_CELL, DIFFERS = "equal", "last digit", "one cell differs", "differs"
 WITHIN_SD, BEYOND_SD = "within one sd", "beyond one sd"
-# The YAML with tables of several papers. A paper that has such tables in a YAML of its own is read from
-# there.
-SHARED = "foundations"
-# What a paper or a method is called; else its key in capitals, and the label of its row.
-PAPERS = {"simdetr": "Sim-DETR", "sadetr": "SA-DETR", "sgdetr": "SG-DETR", "tddetr": "TD-DETR"}
+# Names of a method in the papers' tables -> its name here.
 ALIASES = {"M-DETR": "Moment-DETR", "MDETR": "Moment-DETR", "Flash-VTG": "FlashVTG"}
 OURS = "Ours"
 
@@ -63,26 +58,23 @@ class Check:
 
 
 def quotes(papers: Iterable[Paper] | None = None) -> list[Quote]:
-    """The rows of every table that has a row with released predictions, in all papers' YAML or in `papers`."""
+    """The rows of every table that has a row with released predictions, in all papers' YAML or in `papers`.
+
+    A paper without a method of its own collects tables of others ("tab1 of SA-DETR"); those of a paper that
+    has such tables in a YAML of its own are read from there.
+    """
     loaded = [load_paper(key) for key in paper_keys()] if papers is None else list(papers)
-    own = {
-        _plain(paper.key)
-        for paper in loaded
-        if paper.key != SHARED and any(_compares(table) for table in paper.tables)
-    }
+    own = {paper.method for paper in loaded if any(_compares(table) for table in paper.tables)} - {None}
     found = []
     for paper in loaded:
         for table in paper.tables:
             place, _, name = table.title.partition(" of ")
-            name = name or PAPERS.get(_plain(paper.key), paper.key.upper())
-            if _plain(name) in own if paper.key == SHARED else not _compares(table):
+            if name in own if paper.method is None else not _compares(table):
                 continue
-            found += [quote for row in table.rows for quote in _of_row(name, place, table, row)]
+            found += [
+                quote for row in table.rows for quote in _of_row(paper.method or name, place, table, row)
+            ]
     return found
-
-
-def _plain(name: str) -> str:
-    return re.sub("[^a-z]", "", name.lower())
 
 
 def _compares(table: Table) -> bool:
@@ -127,7 +119,7 @@ def _decimals(value: float) -> int:
 
 
 def check(quote: Quote, brief: Mapping[str, float]) -> Check | None:
-    """A quote against the evaluator's "brief" numbers of its predictions; None where the two share no number."""
+    """A quote against the evaluator's "brief" numbers of its predictions; None where they share no number."""
     gaps = {key: brief[key] - value for key, value in quote.numbers.items() if key in brief}
     if not gaps:
         return None
@@ -172,11 +164,12 @@ def _agree(a: Quote, b: Quote, metric: str) -> bool:
 
 
 def exchanged_splits(found: Iterable[Quote]) -> list[tuple[Quote, Quote]]:
-    """Pairs of quotes of one method that have all shared numbers (three or more) in common but not the split."""
-    pairs = []
-    for a, b in combinations(found, 2):
-        shared = a.numbers.keys() & b.numbers.keys()
-        if a.method == b.method and a.split != b.split and len(shared) >= 3:
-            if all(abs(a.numbers[key] - b.numbers[key]) < 1e-9 for key in shared):
-                pairs.append((a, b))
-    return pairs
+    """Pairs of quotes of one method that agree in all shared numbers (three or more) but not in the split."""
+    return [
+        (a, b)
+        for a, b in combinations(found, 2)
+        if a.method == b.method
+        and a.split != b.split
+        and len(shared := a.numbers.keys() & b.numbers.keys()) >= 3
+        and all(abs(a.numbers[key] - b.numbers[key]) < 1e-9 for key in shared)
+    ]

@@ -1,15 +1,37 @@
-"""What a paper, its tables, rows and profiles are. Built by `vtg_lib.papers.loader`, which does the checking."""
+"""What a paper, its tables, rows and profiles are, and what must hold inside each.
+
+`vtg_lib.papers.loader` builds them from YAML with the types below as its form, and says where a fault is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-EVIDENCE: tuple[str, ...] = ("official", "rendered", "sim")  # kinds that runs can be, best first
-DATASETS: tuple[str, ...] = ("qvhighlights", "charades_sta", "tacos")
-SOURCES: tuple[str, ...] = ("run", "released", "quoted")
-Source = Literal["run", "released", "quoted"]
+from pydantic import FiniteFloat, StringConstraints
+
+from vtg_lib.data.forms import unknown
+from vtg_lib.papers.ranks import RankTests
+from vtg_lib.papers.statements import Statement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+Kind = Literal["official", "rendered", "sim"]
+Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
+Split = Literal["val", "test"]
+Direction = Literal["grows", "falls"]
+Text = Annotated[str, StringConstraints(min_length=1)]
+EVIDENCE: tuple[str, ...] = get_args(Kind)  # kinds that runs can be, best first
+DATASETS: tuple[str, ...] = get_args(Dataset)
+
+
+def _get(known: Mapping[str, T], name: str, what: str, error: type[Exception] = ValueError) -> T:
+    if name not in known:
+        raise error(f"{what} {name!r}; it has {', '.join(known) or 'none'}")
+    return known[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +47,7 @@ class Column:
 
     name: str
     dataset: str | None
-    split: str | None
+    split: Split | None
     metric: str | None
 
 
@@ -47,18 +69,17 @@ class Overrides:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(Overrides):
     """Overrides for every model, and further ones per model."""
 
-    base: Overrides = field(default_factory=Overrides)
     models: Mapping[str, Overrides] = field(default_factory=dict)
 
     def of(self, model: str) -> Overrides:
-        return self.base.then(self.models.get(model, Overrides()))
+        return self.then(self.models.get(model, Overrides()))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(Layer):
     """A size at which the paper's rows are run.
 
     Attributes:
@@ -68,9 +89,8 @@ class Profile:
     """
 
     name: str
-    evidence: str | None
-    layer: Layer
-    datasets: Mapping[str, Layer]
+    evidence: Kind | None = None
+    datasets: Mapping[Dataset, Layer] = field(default_factory=dict)
     features: Mapping[str, Overrides] = field(default_factory=dict)
 
     def overrides(self, model: str, dataset: str) -> Overrides:
@@ -79,31 +99,57 @@ class Profile:
         Raises:
             ValueError: the profile does not produce `dataset`.
         """
-        if dataset not in self.datasets:
-            raise ValueError(
-                f"profile {self.name}: data set {dataset!r} is not one of {', '.join(self.datasets)}"
-            )
-        return self.layer.of(model).then(self.datasets[dataset].of(model))
+        layers = {str(name): layer for name, layer in self.datasets.items()}
+        layer = _get(layers, dataset, f"profile {self.name} has no data set")
+        return self.of(model).then(layer.of(model))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table. `paper` has every column; None where nothing (or a word, see `text`) is printed."""
+    """A row of a table.
 
-    label: str
-    paper: Mapping[str, float | None]
-    source: Source
+    Attributes:
+        paper: the printed numbers, for every column; None where nothing (or a word, see `text`) is printed.
+        source: run by us; released predictions, by split; or quoted by the paper.
+        also: further printed numbers: `sd` (±), `gain` (in parentheses).
+        config_field: the field of Config or TrainConfig, such as "config.width", that holds the value.
+        added: a row of ours that the paper's table does not have.
+        features: other features than the model's usual ones, by the name that the profile gives them.
+        diagnostics: of `vtg_lib.diagnostics`, computed with the row's run.
+    """
+
+    label: Text
+    paper: Mapping[str, FiniteFloat | None]
+    source: Literal["run", "released", "quoted"] = "run"
     model: str | None = None
     overrides: Overrides = field(default_factory=Overrides)
-    released: Mapping[str, str] = field(default_factory=dict)
+    released: Mapping[Split, str] = field(default_factory=dict)
     text: Mapping[str, str] = field(default_factory=dict)
-    also: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    also: Mapping[str, Mapping[str, FiniteFloat]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    config_field: str | None = None  # Tab. A: the Config or TrainConfig field that holds the value
+    config_field: str | None = None
     added: bool = False
-    planned: bool = True
     features: str | None = None
     diagnostics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.source == "run" and self.model is None:
+            raise ValueError(
+                "expected a model, as the row is to be run: field 'model' of the row, of the table's "
+                "defaults or of the paper; got none"
+            )
+        if (self.source == "released") != bool(self.released):
+            raise ValueError(
+                "field 'released': expected split -> prediction file if source is released, else nothing; "
+                f"got {dict(self.released)} and source {self.source}"
+            )
+        if self.overrides.train:
+            raise ValueError("overrides: expected config and data; got train, which only a profile sets")
+
+    @property
+    def planned(self) -> bool:
+        """Whether its model is one to train; the library may not have it yet."""
+        return self.source != "quoted"
 
 
 def title_of(table_id: str) -> str:
@@ -123,7 +169,7 @@ class Varied:
 
     knob: str
     unit: str
-    claims: Mapping[str, Literal["grows", "falls"]]
+    claims: Mapping[str, Direction]
 
     def point(self, label: str) -> tuple[str, float]:
         """The method and the number of a row.
@@ -147,28 +193,56 @@ class Table:
         primary: the column that verdicts on a whole row are about; None if the table has no columns.
         reference: label of the row that the others are compared with; None if rows are not comparable.
         see: id of the table that prints this figure's numbers.
-        computed: "ranks" or "nemenyi" if our side is recomputed from printed numbers instead of trained.
+        computed: its columns, though named after metrics, hold what follows from other tables (ranks), which
+            no run gives.
         varied: what its rows vary, where that is one setting of each method.
     """
 
     id: str
-    kind: Literal["table", "figure"]
-    caption: str
-    place: str
+    caption: Text
+    place: Text
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    kind: Literal["table", "figure"] = "table"
     primary: str | None = None
     reference: str | None = None
     higher_is_better: bool = True
     see: str | None = None
-    computed: str | None = None
+    computed: bool = False
     varied: Varied | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names, labels = [column.name for column in self.columns], [row.label for row in self.rows]
+        for what, found in (("columns", names), ("labels", labels)):
+            if len(set(found)) != len(found):
+                raise ValueError(f"{what} must be unique, got {found}")
+        for what, name, known in (("primary", self.primary, names), ("reference", self.reference, labels)):
+            if name is not None and name not in known:
+                raise ValueError(f"field {what!r}: {unknown(name, known)}")
+        for row in self.rows:
+            for what, cells in (("paper", row.paper), ("text", row.text), *row.also.items()):
+                if wrong := [name for name in cells if name not in names]:
+                    raise ValueError(f"row {row.label!r}, {what}: unknown column {unknown(wrong[0], names)}")
+            if self.varied is not None:
+                number = self.varied.point(row.label)[1]
+                value = row.overrides.config.get(self.varied.knob, number)
+                if value != number:
+                    raise ValueError(
+                        f"row {row.label!r}: expected {self.varied.knob} to be {number:g}, got {value!r}"
+                    )
 
     @property
     def title(self) -> str:
         """See `title_of`."""
         return title_of(self.id)
+
+    def printed(self) -> pd.DataFrame:
+        """The numbers that the paper prints: rows by label, columns by name, NaN where nothing is printed."""
+        import pandas as pd
+
+        data = {row.label: row.paper for row in self.rows if not row.added}
+        return pd.DataFrame.from_dict(data, orient="index", dtype=float)[[c.name for c in self.columns]]
 
     def row(self, label: str) -> Row:
         """The row with this label.
@@ -176,10 +250,7 @@ class Table:
         Raises:
             KeyError: there is none.
         """
-        for row in self.rows:
-            if row.label == label:
-                return row
-        raise KeyError(f"{self.id} has no row {label!r}; it has {[r.label for r in self.rows]}")
+        return _get({row.label: row for row in self.rows}, label, f"{self.id} has no row", KeyError)
 
     def column(self, name: str) -> Column:
         """The column with this name.
@@ -187,10 +258,7 @@ class Table:
         Raises:
             KeyError: there is none.
         """
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(f"{self.id} has no column {name!r}; it has {[c.name for c in self.columns]}")
+        return _get({c.name: c for c in self.columns}, name, f"{self.id} has no column", KeyError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,14 +280,21 @@ class Dose:
     key: str
     question: str
     knob: str
-    values: tuple[float, ...]
+    values: tuple[FiniteFloat, ...]
     unit: str
     treated: tuple[str, str]
     control: tuple[str, str]
     gain: str
-    claim: Literal["grows", "falls"]
+    claim: Direction
     place: str
     settings: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.settings and len(self.settings) != len(self.values):
+            raise ValueError(
+                f"field 'settings': expected one for each of the {len(self.values)} values, "
+                f"got {len(self.settings)}"
+            )
 
     @property
     def points(self) -> list[tuple[float, Any]]:
@@ -228,20 +303,62 @@ class Dose:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """A choice that the paper leaves open: where, what its text says, what was chosen, and why."""
+
+    number: int
+    place: Text
+    text_says: Text
+    we_do: Text
+    reason: Text
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paper:
-    """A paper: its tables in the order of the chapter, the sizes at which they are run, and the dose-response
-    studies.
+    """A paper, and the chapter about it.
+
+    Attributes:
+        chapter: name of its notebook, of the built page and of the run store.
+        short: what the chapter is called in a list; question: what it asks, as a sentence.
+        method: short name of the method; None for the chapter that collects tables of several papers.
+        model: what is run for a row that names no model.
+        tables: in the order of the chapter; profiles: the sizes at which they are run, by name.
+        include, order: files with more of all this, and ids of the tables, as the YAML has them.
     """
 
-    key: str
-    chapter: str
-    title: str
-    venue: str
-    code: str | None
-    tables: tuple[Table, ...]
-    profiles: Mapping[str, Profile]
+    key: Text
+    chapter: Text
+    title: Text
+    short: Text
+    question: Text
+    method: Text | None
+    venue: Text
+    code: str | None = None
+    model: str | None = None
+    include: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     doses: tuple[Dose, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    rank_tests: RankTests | None = None
+    deviations: tuple[Deviation, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        labels = {table.id: [row.label for row in table.rows] for table in self.tables}
+        for table in self.tables:
+            if table.see is not None and table.see not in labels:
+                raise ValueError(f"{table.id}, field 'see': no table {unknown(table.see, labels)}")
+        for dose in self.doses:
+            for side, (table_id, label) in (("treated", dose.treated), ("control", dose.control)):
+                if label not in labels.get(table_id, ()):
+                    raise ValueError(
+                        f"doses, {dose.key}, field {side!r}: there is no row {label!r} in table {table_id!r}"
+                    )
+        for number, deviation in enumerate(self.deviations, 1):
+            if deviation.number != number:
+                raise ValueError(f"deviations: expected the number {number}, got {deviation.number}")
 
     def table(self, table_id: str) -> Table:
         """The table with this id.
@@ -249,12 +366,7 @@ class Paper:
         Raises:
             ValueError: there is none.
         """
-        for table in self.tables:
-            if table.id == table_id:
-                return table
-        raise ValueError(
-            f"{self.key} has no table {table_id!r}; it has {', '.join(t.id for t in self.tables)}"
-        )
+        return _get({table.id: table for table in self.tables}, table_id, f"{self.key} has no table")
 
     def profile(self, name: str) -> Profile:
         """The profile with this name.
@@ -262,6 +374,4 @@ class Paper:
         Raises:
             ValueError: there is none.
         """
-        if name not in self.profiles:
-            raise ValueError(f"{self.key} has no profile {name!r}; it has {', '.join(self.profiles)}")
-        return self.profiles[name]
+        return _get(self.profiles, name, f"{self.key} has no profile")

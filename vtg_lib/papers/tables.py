@@ -1,85 +1,27 @@
-"""A paper's table beside our numbers, as data frames, JSON and HTML.
+"""A paper's tables beside our numbers, as data frames and as JSON; as HTML, see `vtg_lib.book.tables`.
 
     paper = load_paper("sdst")
     compared = compare(paper, Store("results/03_sdst.jsonl"), released=released_scores(paper))
-    HTML(render_table(compared["tab5"]))
+    agreement_table(compared)
 
-What counts as evidence and how verdicts are computed: `vtg_lib.papers.evidence`.
+What counts as evidence: `vtg_lib.papers.evidence`; how verdicts are computed: `vtg_lib.papers.verdict`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation import statistics as stats
-from vtg_lib.papers.evidence import (
-    DECIDED,
-    NOISE,
-    NOT_RUN,
-    ONE_SEED,
-    REVERSED,
-    SAME,
-    Evidence,
-    RowResults,
-    TableResults,
-    Verdict,
-    compare,
-    index_runs,
-    released_scores,
-    results_for,
-    verdict,
-)
+from vtg_lib.papers.evidence import Evidence, RowResults, TableResults, compare
 from vtg_lib.papers.schema import Paper
+from vtg_lib.papers.verdict import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from vtg_lib.experiments.store import Store
-
-__all__ = [
-    "Evidence",
-    "RowResults",
-    "TableResults",
-    "Verdict",
-    "agreement",
-    "agreement_table",
-    "compare",
-    "explorer_tables",
-    "frame",
-    "index_runs",
-    "released_check",
-    "released_scores",
-    "render_table",
-    "results_for",
-    "to_json",
-    "verdict",
-]
-
-
-def frame(results: TableResults) -> pd.DataFrame:
-    """Rows by label (and evidence), columns in pairs (column, paper | ours | sd | n); NaN where there is no
-    number.
-    """
-    import pandas as pd
-
-    data: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
-    for result in results.rows:
-        kinds: list[Evidence | None] = [*result.lines]
-        for evidence in kinds or [None]:
-            cells = data.setdefault((result.row.label, evidence.kind if evidence else NOT_RUN), {})
-            for column in results.table.columns:
-                summary = evidence.summary(column.name) if evidence else stats.summarise([])
-                values = (_nan(result.row.paper[column.name]), summary.mean, summary.sd, float(summary.n))
-                cells.update(
-                    {(column.name, k): v for k, v in zip(("paper", "ours", "sd", "n"), values, strict=True)}
-                )
-    names = pd.MultiIndex.from_tuples(list(data), names=["row", "evidence"]) if data else None
-    columns = pd.MultiIndex.from_product(
-        [[c.name for c in results.table.columns], ["paper", "ours", "sd", "n"]]
-    )
-    return pd.DataFrame([list(cells.values()) for cells in data.values()], index=names, columns=columns)
 
 
 def agreement(results: TableResults, column: str | None = None) -> dict[str, Any]:
@@ -91,14 +33,14 @@ def agreement(results: TableResults, column: str | None = None) -> dict[str, Any
     """
     column = column or results.table.primary or ""
     words = [r.verdicts[column].word for r in results.rows if column in r.verdicts]
-    reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
-    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else None
-    paper, ours = [], []
-    for r in results.rows:
-        if kind is not None and kind in r.runs:
-            paper.append(_nan(r.row.paper[column]))
-            ours.append(r.runs[kind].summary(column).mean)
-    rho, tau, ranked = stats.rank_correlation(paper, ours)
+    reference = next((r.best_run for r in results.rows if r.row.label == results.table.reference), None)
+    kind = reference.kind if reference is not None else None
+    both = [
+        (_nan(r.row.paper[column]), r.runs[kind].summary(column).mean)
+        for r in results.rows
+        if kind is not None and kind in r.runs
+    ]
+    rho, tau, ranked = stats.rank_correlation([printed for printed, _ in both], [mean for _, mean in both])
     return {
         "table": results.table.id,
         "column": column,
@@ -131,28 +73,17 @@ def spread_over_rows(results: TableResults) -> pd.DataFrame:
     import pandas as pd
 
     lines = []
-    for column in results.table.columns:
-        pairs = [
-            (row.row.paper[column.name], row.best_run.summary(column.name))
-            for row in results.rows
-            if row.best_run is not None
+    for name in (column.name for column in results.table.columns):
+        rows = [
+            (_nan(row.row.paper[name]), row.best_run.summary(name)) for row in results.rows if row.best_run
         ]
-        known = [(printed, ours) for printed, ours in pairs if printed is not None and ours.n]
-        if len(known) < 2:
-            continue
-        paper, mine = (
-            stats.summarise(values) for values in zip(*((p, ours.mean) for p, ours in known), strict=True)
-        )
-        squares = [ours.sd**2 for _, ours in known if not math.isnan(ours.sd)]
-        seed_sd = math.sqrt(sum(squares) / len(squares)) if squares else math.nan
-        cells = {
-            "paper": paper.mean,
-            "paper sd": paper.sd,
-            "ours": mine.mean,
-            "our sd": mine.sd,
-            "seed sd": seed_sd,
-        }
-        lines.append({"column": column.name, **cells, "rows": len(known)})
+        known = [(printed, ours) for printed, ours in rows if not math.isnan(printed) and ours.n]
+        if len(known) > 1:
+            paper, mine = (
+                stats.summarise(v) for v in ([p for p, _ in known], [ours.mean for _, ours in known])
+            )
+            seeds = math.sqrt(stats.summarise([ours.sd**2 for _, ours in known]).mean)
+            lines.append((name, paper.mean, paper.sd, mine.mean, mine.sd, seeds, len(known)))
     return pd.DataFrame(lines, columns=["column", "paper", "paper sd", "ours", "our sd", "seed sd", "rows"])
 
 
@@ -162,22 +93,13 @@ def released_check(compared: Mapping[str, TableResults]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    lines = []
-    for results in compared.values():
-        for result in results.rows:
-            for column, seeds in (result.released.values if result.released else {}).items():
-                printed, value = result.row.paper[column], seeds[0]
-                if printed is not None:
-                    lines.append(
-                        (
-                            results.table.id,
-                            result.row.label,
-                            column,
-                            printed,
-                            value,
-                            abs(printed - value) < 0.005,
-                        )
-                    )
+    lines = [
+        (table_id, result.row.label, column, printed, seeds[0], abs(printed - seeds[0]) < 0.005)
+        for table_id, results in compared.items()
+        for result in results.rows
+        for column, seeds in (result.released.values if result.released else {}).items()
+        if (printed := result.row.paper[column]) is not None
+    ]
     return pd.DataFrame(lines, columns=["table", "row", "column", "paper", "ours", "equal"])
 
 
@@ -193,37 +115,34 @@ def to_json(
     primary column). `best` of a row without evidence has the evidence null, no numbers and n = 0. Counted
     parameters are under `counted`.
     """
-    tables = []
-    for table_id, results in compare(paper, store, released=released).items():
-        table = results.table
-        rows = []
-        for result in results.rows:
-            judged = result.verdicts.get(table.primary or "")
-            row: dict[str, Any] = {
-                "label": result.row.label,
-                "paper": {name: value for name, value in result.row.paper.items() if value is not None},
-                "source": result.row.source,
-                "best": _best_json(result.best),
-                "verdict": judged.word if judged is not None else None,
-            }
-            if result.row.text:
-                row["text"] = dict(result.row.text)
-            if result.counted is not None:
-                row["counted"] = {name: seeds[0] for name, seeds in result.counted.values.items()}
-            if result.released is not None and result.best_run is not None:
-                row["runs"] = _best_json(result.best_run)
-            rows.append(row)
-        columns = [column.name for column in table.columns]
-        tables.append(
-            {
-                "paper": paper.key,
-                "table": table_id,
-                "caption": table.caption,
-                "columns": columns,
-                "rows": rows,
-            }
-        )
-    return tables
+    return [
+        {
+            "paper": paper.key,
+            "table": table_id,
+            "caption": results.table.caption,
+            "columns": [column.name for column in results.table.columns],
+            "rows": [_row_json(result, results.table.primary or "") for result in results.rows],
+        }
+        for table_id, results in compare(paper, store, released=released).items()
+    ]
+
+
+def _row_json(result: RowResults, primary: str) -> dict[str, Any]:
+    judged = result.verdicts.get(primary)
+    row: dict[str, Any] = {
+        "label": result.row.label,
+        "paper": {name: value for name, value in result.row.paper.items() if value is not None},
+        "source": result.row.source,
+        "best": _best_json(result.best),
+        "verdict": judged.word if judged is not None else None,
+    }
+    if result.row.text:
+        row["text"] = dict(result.row.text)
+    if result.counted is not None:
+        row["counted"] = {name: seeds[0] for name, seeds in result.counted.values.items()}
+    if result.released is not None and result.best_run is not None:
+        row["runs"] = _best_json(result.best_run)
+    return row
 
 
 def _best_json(evidence: Evidence | None) -> dict[str, Any]:
@@ -242,42 +161,36 @@ def explorer_tables(compared: Mapping[str, TableResults]) -> list[dict[str, Any]
     """What `vtg_lib.book.widgets.table_explorer` takes: rows with `ours` as {column: [a cell a kind of
     evidence]}.
     """
-    tables = []
-    for results in compared.values():
-        rows = []
-        for result in results.rows:
-            ours: dict[str, list[dict[str, Any]]] = {}
-            kinds = (result.released, result.best_run, result.counted)
-            for evidence in (evidence for evidence in kinds if evidence is not None):
-                for column in evidence.values:
-                    ours.setdefault(column, []).append(_cell(evidence, column))
-            rows.append(
+    return [
+        {
+            "table": results.table.title,
+            "caption": f"{results.table.title}. {results.table.caption}",
+            "columns": (names := [column.name for column in results.table.columns]),
+            "rows": [
                 {
                     "label": result.row.label,
                     "paper": dict(result.row.paper),
                     "source": result.row.source,
-                    "ours": ours,
+                    "ours": {name: cells for name in names if (cells := _cells(result, name))},
                 }
-            )
-        columns = [column.name for column in results.table.columns]
-        title = results.table.title
-        tables.append(
-            {"table": title, "caption": f"{title}. {results.table.caption}", "columns": columns, "rows": rows}
-        )
-    return tables
+                for result in results.rows
+            ],
+        }
+        for results in compared.values()
+    ]
+
+
+def _cells(result: RowResults, column: str) -> list[dict[str, Any]]:
+    kinds = (result.released, result.best_run, result.counted)
+    return [
+        _cell(evidence, column) for evidence in kinds if evidence is not None and column in evidence.values
+    ]
 
 
 def _cell(evidence: Evidence, column: str) -> dict[str, Any]:
     s = evidence.summary(column)
     seeds = None if evidence.profile is None else s.n  # only runs have seeds
     return {"mean": s.mean, "sd": None if math.isnan(s.sd) else s.sd, "n": seeds, "evidence": evidence.kind}
-
-
-def render_table(results: TableResults, *, columns: Sequence[str] | None = None, notes: bool = True) -> str:
-    """The table as HTML, paper | ours; see `vtg_lib.book.tables`."""
-    from vtg_lib.book.tables import render
-
-    return render(results, columns=columns, notes=notes)
 
 
 def _nan(value: float | None) -> float:

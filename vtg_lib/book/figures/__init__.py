@@ -5,9 +5,8 @@ displays. Colours keep their meaning through the book: grey is the paper, blue i
 truth, orange a prediction.
 """
 
-from __future__ import annotations
-
-from vtg_lib.book.figures.charts import curves, dose_response, offset_histograms, slope_chart
+# ruff: noqa: F401  (one namespace for those who draw)
+from vtg_lib.book.figures.charts import curves, dose_response, slope_chart
 from vtg_lib.book.figures.style import (
     BLACK,
     GREY,
@@ -24,28 +23,5 @@ from vtg_lib.book.figures.style import (
     styled,
     subplots,
 )
-from vtg_lib.book.figures.timelines import Timeline, timeline, timeline_alt
-
-__all__ = [
-    "BLACK",
-    "GREY",
-    "MARKERS",
-    "MAX_BYTES",
-    "OURS",
-    "PAPER",
-    "PREDICTION",
-    "SERIES",
-    "TRUTH",
-    "Timeline",
-    "curves",
-    "dose_response",
-    "figure_html",
-    "offset_histograms",
-    "png",
-    "show",
-    "slope_chart",
-    "styled",
-    "subplots",
-    "timeline",
-    "timeline_alt",
-]
+from vtg_lib.book.figures.timelines import timeline, timeline_alt
+from vtg_lib.diagnostics.timelines import Timeline

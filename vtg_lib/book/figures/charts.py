@@ -1,13 +1,13 @@
-"""Charts of results: rows of a table, curves, dose-response, distributions of offsets."""
+"""Charts of results: rows of a table, curves, dose-response."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vtg_lib.book.figures.style import MARKERS, PAPER, SERIES, empty, styled, subplots
+from vtg_lib.book.figures.style import PAPER, empty, series_look, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,61 +16,43 @@ if TYPE_CHECKING:
 @styled
 def slope_chart(
     labels: Sequence[str],
-    paper: Sequence[float | None],
-    ours: Sequence[float | None],
+    paper: Sequence[float],
+    ours: Sequence[float],
     *,
     metric: str,
-    ours_sd: Sequence[float | None] | None = None,
-    evidence: str = "",
+    ours_sd: Sequence[float | None],
+    evidence: str,
 ) -> Figure:
     """Each row of a table as a line from the paper's number to ours, each side on its own scale.
 
     The two sides have different scales on purpose: evidence `sim` and `rendered` shows order and direction,
-    not absolute numbers. Rows that lack one side are left out.
+    not absolute numbers.
+
+    Args:
+        ours_sd: over seeds; None or NaN where there is one seed.
     """
-    rows = [
-        (label, float(p), float(o), float((ours_sd or [None] * len(labels))[i] or 0.0))
-        for i, (label, p, o) in enumerate(zip(labels, paper, ours, strict=True))
-        if p is not None and o is not None
-    ]
-    figure, axes = subplots(size=(6.4, 0.36 * max(len(rows), 4) + 1.3))
-    if not rows:
+    figure, axes = subplots(size=(6.4, 0.36 * max(len(labels), 4) + 1.3))
+    if not labels:
         return empty(figure, axes, "no row has both numbers yet")
-    left = _scaled([row[1] for row in rows])
-    right = _scaled([row[2] for row in rows])
-    for index, (label, value, mean, sd) in enumerate(rows):
-        colour = SERIES[index % len(SERIES)]
-        axes.plot(
-            [0, 1],
-            [left[index], right[index]],
-            color=colour,
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=5,
-        )
-        mean_text = f"{mean:.1f} ± {sd:.1f}" if sd else f"{mean:.1f}"
-        axes.annotate(
-            f"{label}  {value:.1f}",
-            (0, left[index]),
-            (-8, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            color=colour,
-        )
-        axes.annotate(
-            f"{mean_text}  {label}",
-            (1, right[index]),
-            (8, 0),
-            textcoords="offset points",
-            ha="left",
-            va="center",
-            color=colour,
-        )
+    sd = np.asarray(ours_sd, dtype=float)
+    for index, (label, left, right) in enumerate(zip(labels, _scaled(paper), _scaled(ours), strict=True)):
+        look = series_look(index)
+        axes.plot([0, 1], [left, right], markersize=5, **look)
+        spread = "" if np.isnan(sd[index]) else f" ± {sd[index]:.1f}"
+        texts = (f"{label}  {paper[index]:.1f}", f"{ours[index]:.1f}{spread}  {label}")
+        for side, (text, height) in enumerate(zip(texts, (left, right), strict=True)):
+            axes.annotate(
+                text,
+                (side, height),
+                (8 if side else -8, 0),
+                textcoords="offset points",
+                ha="left" if side else "right",
+                va="center",
+                color=look["color"],
+            )
     axes.set_xlim(-1.0, 2.0)
     axes.set_ylim(-0.08, 1.08)
-    axes.set_xticks(
-        [0, 1], [f"paper\n{metric}", f"ours ({evidence})\n{metric}" if evidence else f"ours\n{metric}"]
-    )
+    axes.set_xticks([0, 1], [f"paper\n{metric}", f"ours ({evidence})\n{metric}"])
     axes.set_yticks([])
     axes.grid(False)
     axes.spines["left"].set_visible(False)
@@ -87,56 +69,6 @@ def _scaled(values: Sequence[float]) -> np.ndarray:
     for before, after in zip(order[:-1], order[1:], strict=True):
         placed[after] = max(placed[after], placed[before] + gap)
     return placed / max(placed.max(), 1.0)
-
-
-@styled
-def offset_histograms(
-    counts: Mapping[str, Any],
-    edges: Sequence[float] | np.ndarray,
-    *,
-    initial: Mapping[str, Sequence[float]] | None = None,
-) -> Figure:
-    """Distributions of weighted offsets: one row per refinement level, one column per attention head, one
-    colour per method.
-
-    Args:
-        counts: per method, `[levels][heads][bins]` samples; see `vtg_lib.diagnostics.offsets`.
-        edges: `[bins + 1]`, in half widths of the reference: -1 and +1 are its borders.
-        initial: per method, each head's value before training (dashed line).
-    """
-    arrays = {method: np.asarray(values, dtype=float) for method, values in counts.items() if len(values)}
-    if not arrays:
-        figure, axes = subplots(size=(6.4, 1.2))
-        return empty(figure, axes, "no offsets were traced")
-    levels, heads = (max(array.shape[axis] for array in arrays.values()) for axis in (0, 1))
-    figure, axes = subplots(
-        levels, heads, size=(1.0 * heads + 1.0, 0.8 * levels + 0.8), sharex=True, sharey="row", squeeze=False
-    )
-    for level in range(levels):
-        for head in range(heads):
-            cell = axes[level, head]
-            cell.axvspan(-1, 1, color="#f1f1f1", linewidth=0)
-            for index, (method, array) in enumerate(arrays.items()):
-                if level < array.shape[0] and head < array.shape[1]:
-                    share = array[level, head] / max(array[level, head].sum(), 1)
-                    label = method if level == head == 0 else None
-                    cell.stairs(share, edges, color=SERIES[index], linewidth=1.2, label=label)
-                if initial and method in initial and head < len(initial[method]):
-                    cell.axvline(
-                        initial[method][head],
-                        color=SERIES[index],
-                        linestyle=("--", ":")[index % 2],
-                        linewidth=1,
-                    )
-            cell.set_yticks([])
-            cell.grid(False)
-            if level == 0:
-                cell.set_title(f"head {head + 1}")
-            if head == 0:
-                cell.set_ylabel(f"level {level + 1}")
-    figure.supxlabel("weighted offset (−1, +1: the reference's borders)", fontsize=9)
-    figure.legend(loc="outside upper center", ncols=len(arrays), fontsize=8)
-    return figure
 
 
 @styled
@@ -158,20 +90,12 @@ def curves(
     figure, axes = subplots(size=(6.4, 3.0))
     for index, (label, values) in enumerate(series.items()):
         array = np.atleast_2d(np.asarray(values, dtype=float))
-        mean, colour = array.mean(0), SERIES[index % len(SERIES)]
-        marker = MARKERS[index % len(MARKERS)]
-        axes.plot(
-            x,
-            mean,
-            color=colour,
-            marker=marker,
-            markersize=3.5,
-            markevery=max(len(x) // 12, 1),
-            label=f"{label} (n = {len(array)})",
-        )
+        mean, look = array.mean(0), series_look(index)
+        every = max(len(x) // 12, 1)
+        axes.plot(x, mean, markersize=3.5, markevery=every, label=f"{label} (n = {len(array)})", **look)
         if len(array) > 1:
             sd = array.std(0, ddof=1)
-            axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
+            axes.fill_between(x, mean - sd, mean + sd, color=look["color"], alpha=0.18, linewidth=0)
     for dashes, (label, (along, heights)) in zip(("--", ":", "-."), (reference or {}).items(), strict=False):
         axes.plot(along, heights, color=PAPER, linestyle=dashes, linewidth=1.3, label=label)
     axes.set_xlabel(xlabel)
@@ -197,31 +121,20 @@ def dose_response(
 
     Args:
         doses: the knob's values.
-        series: per label, one (mean, low, high) a dose; None where it was not run.
+        series: per label, one (mean, low, high) a dose; None where it was not run, bounds NaN where it has
+            no interval.
         zero: draw the line where a gain is none.
     """
     figure, axes = subplots(size=(6.0, 2.9))
     if zero:
         axes.axhline(0, color=PAPER, linewidth=1)
-    drawn = False
     for index, (label, points) in enumerate(series.items()):
         known = [(dose, *point) for dose, point in zip(doses, points, strict=True) if point is not None]
-        if not known:
-            continue
-        drawn = True
-        dose, mean, low, high = np.asarray(known, dtype=float).T
-        error = np.clip([mean - low, high - mean], 0, None)
-        axes.errorbar(
-            dose,
-            mean,
-            yerr=error,
-            color=SERIES[index % len(SERIES)],
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=5,
-            capsize=3,
-            label=label,
-        )
-    if not drawn:
+        if known:
+            dose, mean, low, high = np.asarray(known, dtype=float).T
+            error = np.nan_to_num(np.clip([mean - low, high - mean], 0, None))
+            axes.errorbar(dose, mean, yerr=error, markersize=5, capsize=3, label=label, **series_look(index))
+    if not axes.containers:
         return empty(figure, axes, "not run")
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)

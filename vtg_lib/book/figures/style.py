@@ -18,8 +18,7 @@ P = ParamSpec("P")
 
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
-YELLOW, BLUE, VERMILION, PURPLE = "#f0e442", "#0072b2", "#d55e00", "#cc79a7"
-GREY = "#595959"
+BLUE, VERMILION, PURPLE, GREY = "#0072b2", "#d55e00", "#cc79a7", "#595959"
 
 PAPER, OURS, TRUTH, PREDICTION = GREY, BLUE, GREEN, ORANGE
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # in order of use
@@ -55,6 +54,11 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*arguments, **keywords)
 
     return wrapped
+
+
+def series_look(index: int) -> dict[str, str]:
+    """Colour and marker of a series, by its place."""
+    return {"color": SERIES[index % len(SERIES)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def subplots(

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vtg_lib.book.figures.style import BLACK, PREDICTION, SERIES, TRUTH, styled, subplots
+from vtg_lib.diagnostics.timelines import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeline:
-    """One query on one video, as the timeline figure and the explorer show it. Times in seconds.
-
-    Attributes:
-        name: short label, such as the query's id.
-        query: the sentence.
-        duration: length of the video.
-        windows: ground truth, [start, end] each.
-        predictions: per method, [start, end, score] each, best first.
-        saliency_truth: mean annotator score per clip in 0..1, or empty.
-        saliency: per method, one score per clip (any scale; drawn rescaled to 0..1).
-        references: per method, the best query's [start, end] at each refinement level, first level first.
-        offsets: per method and level, the positions (seconds) that the best query's attention looks at, with
-            weights: [position, weight] each.
-    """
-
-    name: str
-    query: str
-    duration: float
-    windows: Sequence[Sequence[float]]
-    predictions: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    saliency_truth: Sequence[float] = ()
-    saliency: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    references: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    offsets: Mapping[str, Sequence[Sequence[Sequence[float]]]] = field(default_factory=dict)
 
 
 def _bar(

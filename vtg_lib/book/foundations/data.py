@@ -1,20 +1,25 @@
-"""Views on the task and its data: a query, statistics and distributions, and what the generator makes of
-them.
+"""Views on the task, its data and its evaluator: a query, statistics and distributions, what the generator
+makes of them, one query worked through, and what the evaluator's habits move.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vtg_lib.book import figures as plots
+from vtg_lib.book.figures import Timeline
 from vtg_lib.book.foundations import figures
-from vtg_lib.book.foundations.chapter import Foundations
-from vtg_lib.book.foundations.page import items, joined, paragraph, part, percent, wrapped
-from vtg_lib.book.foundations.parts import NEEDS
-from vtg_lib.book.markup import table
-from vtg_lib.book.views.common import record_html
+from vtg_lib.book.foundations.chapter import Foundations, page, part, percent
+from vtg_lib.book.foundations.record import NEEDS
+from vtg_lib.book.tables import record_html, table
+from vtg_lib.data.knobs import resolve
+from vtg_lib.data.render import RENDER_VERSION
 from vtg_lib.data.statistics import GENERATED, distance, generated, profile
+from vtg_lib.evaluation.per_query import METHODS
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -28,75 +33,82 @@ DISTRIBUTIONS = {
     "votes": "annotators' scores",
     "words": "words of a query",
 }
+ODDITIES = {
+    "vid span": "name a video by a span that is longer than its `duration` (the duration is right)",
+    "no positive clip": "have saliency 0 from everybody on every clip",
+    "short window": "have a moment shorter than one clip of the features",
+    "repeated query": "repeat a sentence of the same video",
+    "clip past the end": "have a clip that reaches past the last frame",
+}
 WORLDS = ("sim", "rendered")  # kinds whose knobs are shown
-
-
-# ----------------------------------------------------------------------------------------------------- start,
-# the task
+_generated = functools.cache(generated)
 
 
 def overview(chapter: Foundations) -> HTML:
     """What this execution does, and what it does without."""
-    p = chapter.parameters
     here = [NEEDS[name][0].lower() for name, measured in chapter.now.items() if measured]
+    same = "nothing is trained here: every profile shows the same; `seeds` and `rerun` change nothing"
     shown = {
-        "profile": f"{p.profile} (nothing is trained here: every profile shows the same; `seeds` and `rerun` change nothing)",
-        "device": p.device,
+        "profile": f"{chapter.parameters.profile} ({same})",
+        "device": chapter.parameters.device,
         "measured here": "; ".join(here) or "nothing real: what the record and the generator have",
     }
     return record_html(shown | ({"missing": " ".join(chapter.missing)} if chapter.missing else {}))
 
 
+def timelines(chapter: Foundations) -> list[Timeline]:
+    """The explorer's queries."""
+    return [
+        Timeline(
+            name=f"query {query['qid']}",
+            query=query["query"],
+            duration=float(query["duration"]),
+            windows=query["relevant_windows"],
+            predictions={METHODS[name]: windows for name, windows in query["windows"].items()},
+            saliency_truth=query["truth"],
+            saliency={METHODS[name]: scores for name, scores in query["saliency"].items()},
+        )
+        for query in chapter.found["examples"].get("queries", [])
+    ]
+
+
 @part("examples")
 def one_query(chapter: Foundations) -> HTML:
     """The explorer's query with most moments: where they are, and the annotators' saliency."""
-    import dataclasses
-
-    query = max(chapter.timelines(), key=lambda sample: len(sample.windows))
+    query = max(timelines(chapter), key=lambda sample: len(sample.windows))
     bare = dataclasses.replace(query, predictions={}, saliency={})
-    caption = f"QVHighlights val, {query.name}: its moments, and the annotators' saliency (the sum of three, as a share)."
-    return plots.show(plots.timeline(bare, width=figures.WIDTH), plots.timeline_alt(bare), caption)
+    told = "its moments, and the annotators' saliency (the sum of three, as a share)."
+    picture = plots.timeline(bare, width=figures.WIDTH)
+    return plots.show(picture, plots.timeline_alt(bare), f"QVHighlights val, {query.name}: {told}")
 
 
-# ------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 # the data
-
-
-@functools.cache
-def _generated() -> dict[str, Any]:
-    return generated()
 
 
 @part("annotations")
 def data_table(chapter: Foundations) -> HTML:
     """Sizes and statistics of every data set with moments, and of the generated annotations."""
-    rows = []
-    for label, found in {**chapter.found["annotations"], GENERATED: _generated()}.items():
-        entry = found["statistics"]
-        if "moments" not in found:
-            continue
-        begins, ends, _ = found["ends"]
-        rows.append(
-            {
-                "annotations": label,
-                "queries / videos": f"{entry['queries']} / {entry['videos']}",
-                "video (s)": entry["duration"]["mean"],
-                "words": entry["words_per_query"]["mean"],
-                "moments": entry["windows_per_query"]["mean"],
-                "one moment (%)": 100 * found["moments"][0],
-                "length, median / mean (s)": _both(
-                    entry["window_length"]["median"], entry["window_length"]["mean"]
-                ),
-                "video inside (%)": 100 * entry["coverage"],
-                "begin at 0 / reach the end (%)": _both(100 * begins, 100 * ends),
-                "saliency, 0–12": entry.get("saliency", {}).get("mean"),
-            }
-        )
+    sets = chapter.found["annotations"] | {GENERATED: _generated()}
+    rows = [
+        {
+            "annotations": label,
+            "queries / videos": f"{entry['queries']} / {entry['videos']}",
+            "video (s)": entry["duration"]["mean"],
+            "words": entry["words_per_query"]["mean"],
+            "moments": entry["windows_per_query"]["mean"],
+            "one moment (%)": 100 * found["moments"][0],
+            "length, median / mean (s)": " / ".join(
+                f"{entry['window_length'][key]:.1f}" for key in ("median", "mean")
+            ),
+            "video inside (%)": 100 * entry["coverage"],
+            "begin at 0 / reach the end (%)": " / ".join(f"{100 * share:.1f}" for share in found["ends"][:2]),
+            "saliency, 0–12": entry.get("saliency", {}).get("mean"),
+        }
+        for label, found, entry in ((label, found, found["statistics"]) for label, found in sets.items())
+        if "moments" in found
+    ]
     return table(rows, digits=1)
-
-
-def _both(first: float, second: float) -> str:
-    return f"{first:.1f} / {second:.1f}"
 
 
 @part("annotations")
@@ -122,23 +134,13 @@ def label_table(chapter: Foundations) -> HTML:
 def data_oddities(chapter: Foundations) -> HTML:
     """What is odd in the published files, and in how many rows."""
     told = {
-        "vid span": "name a video by a span that is longer than its `duration` (the duration is right)",
-        "no positive clip": "have saliency 0 from everybody on every clip",
-        "short window": "have a moment shorter than one clip of the features",
-        "repeated query": "repeat a sentence of the same video",
-        "clip past the end": "have a clip that reaches past the last frame",
-    }
-    lines = [
-        f"**{label}**: "
-        + "; ".join(
-            f"{count} of {found['statistics']['queries']} rows {told.get(kind, kind)}"
+        label: "; ".join(
+            f"{count} of {found['statistics']['queries']} rows {ODDITIES.get(kind, kind)}"
             for kind, count in found["notes"].items()
         )
-        + "."
         for label, found in chapter.found["annotations"].items()
-        if found["notes"]
-    ]
-    return items(lines)
+    }
+    return page([f"**{label}**: {text}." for label, text in told.items() if text])
 
 
 @part("annotations")
@@ -151,53 +153,155 @@ def data_figure(chapter: Foundations) -> HTML:
         for label, found in sets.items()
     )
     alt = f"Six panels of distributions of annotations, one line a data set. {told}."
-    return plots.show(
-        figures.distributions(sets), alt, "Distributions of annotations. Generated ones are evidence sim."
-    )
+    caption = "Distributions of annotations. Generated ones are evidence sim."
+    return plots.show(figures.distributions(sets), alt, caption)
 
 
 @part("annotations")
 def generated_gap(chapter: Foundations) -> HTML:
     """How far the generated distributions are from QVHighlights', as the share that would have to move."""
-    real, ours = chapter.found["annotations"]["QVHighlights train"], _generated()
-    gaps = {
-        name: distance(
-            *(profile(shapes[key]) if key == "position" else shapes[key] for shapes in (real, ours))
-        )
-        for key, name in DISTRIBUTIONS.items()
-    }
-    rows = [
-        {"distribution": name, "share that would have to move (%)": 100 * gap} for name, gap in gaps.items()
-    ]
-    furthest, nearest = max(gaps, key=lambda n: gaps[n]), min(gaps, key=lambda n: gaps[n])
-    text = f"Nearest: {nearest} ({percent(gaps[nearest])}). Furthest: {furthest} ({percent(gaps[furthest])})."
-    return joined(table(rows, digits=1), paragraph(text))
+    sets = chapter.found["annotations"]["QVHighlights train"], _generated()
+    shapes = [{**found, "position": profile(found["position"])} for found in sets]
+    gaps = {name: distance(*(found[key] for found in shapes)) for key, name in DISTRIBUTIONS.items()}
+    rows = [{"distribution": name, "share that would have to move (%)": 100 * gaps[name]} for name in gaps]
+    nearest, *_, furthest = sorted(gaps, key=lambda name: gaps[name])
+    ends = f"Nearest: {nearest} ({percent(gaps[nearest])}). Furthest: {furthest} ({percent(gaps[furthest])})."
+    return page(table(rows, digits=1), ends)
 
 
 def knob_table() -> HTML:
     """Every knob of the generator and the renderer: its default, and its value in the two kinds of world."""
-    from vtg_lib.data.knobs import resolve
-    from vtg_lib.data.render import RENDER_VERSION
+    from IPython.display import HTML
 
     worlds = {kind: resolve({"kind": kind}) for kind in WORLDS}
-    names = dict.fromkeys(
-        name for knobs in worlds.values() for name in knobs if name not in ("kind", "seed", "dataset")
-    )
+    names = dict.fromkeys(name for knobs in worlds.values() for name in knobs)
     rows = [
-        {"knob": name} | {kind: _shown(knobs.get(name)) for kind, knobs in worlds.items()} for name in names
+        {"knob": name} | {kind: _shown(knobs.get(name)) for kind, knobs in worlds.items()}
+        for name in names
+        if name not in ("kind", "seed", "dataset")
     ]
-    return wrapped(
-        f"<details><summary>{RENDER_VERSION}: all {len(rows)} knobs</summary>", table(rows), "</details>"
-    )
+    title = f"{RENDER_VERSION}: all {len(rows)} knobs"
+    return HTML(f"<details><summary>{title}</summary>{table(rows).data}</details>")
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return "–"
-    return (
-        ", ".join(f"{item:g}" for item in value)
-        if isinstance(value, tuple)
-        else f"{value:g}"
-        if value != str(value)
-        else value
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
+    return "–" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+# -----------------------------------------------------------------------------------------------------------
+# the evaluator
+
+
+@part("evaluator")
+def worked_figure(chapter: Foundations) -> HTML:
+    """One query's ranking and its precision-recall curve."""
+    worked = chapter.found["evaluator"]["worked"]
+    truth = ", ".join(f"{start:.0f} to {end:.0f} s" for start, end in worked["relevant_windows"])
+    right = [str(rank) for rank, step in enumerate(worked["steps"], 1) if step["0.5"] is not None]
+    alt = (
+        f"Ten predictions of {worked['method']} for “{worked['query']}”, true moments {truth}. At IoU 0.5 the "
+        f"predictions of rank {' and '.join(right)} take a moment; the area under the precision envelope is "
+        f"{worked['ap']['0.5']:.2f}."
     )
+    caption = (
+        f"“{worked['query']}” (query {worked['qid']}), {worked['method']}. Filled: takes a true moment at IoU "
+        f"0.5. {chapter.source('evaluator')}"
+    )
+    return plots.show(figures.ranking(worked), alt, caption)
+
+
+@part("evaluator")
+def worked_steps(chapter: Foundations) -> HTML:
+    """What the worked example comes to, step by step."""
+    worked = chapter.found["evaluator"]["worked"]
+    ap, votes = worked["ap"], worked["votes"]
+    spans = [f"{start:g} to {end:g} s" for start, end in worked["relevant_windows"]]
+    told: dict[str, list[str]] = {}
+    for level in ("0.5", "0.75"):
+        ranks = [(rank, step[level], step["iou"]) for rank, step in enumerate(worked["steps"], 1)]
+        told[level] = [
+            f"rank {n} takes {spans[to]} (IoU {iou:.2f})" for n, to, iou in ranks if to is not None
+        ]
+        told[level] += [
+            f"rank {n} reaches IoU {iou:.2f} too, but its moment is taken"
+            for n, to, iou in ranks
+            if to is None and iou >= float(level)
+        ]
+    r1 = [f"{level} {'yes' if worked['r1'] >= float(level) else 'no'}" for level in ("0.5", "0.7")]
+    return page(
+        [
+            *(f"**AP at IoU {level}**: {'; '.join(told[level])}. Area {ap[level]:.4f}." for level in told),
+            f"**mAP** of the query: the mean of ten such areas, {100 * ap['mean']:.2f}.",
+            f"**R1**: the first row of the file has IoU {worked['r1']:.4f} with its nearest moment: "
+            f"{', '.join(r1)}.",
+            f"**HIT@1**: the clip of highest saliency is number {worked['top_clip']}, the three annotators gave "
+            f"it {', '.join(map(str, votes))}; the best of them counts, and “VeryGood” asks for 4: "
+            f"{'a hit' if max(votes) >= 4 else 'a miss'}.",
+            "**HD mAP** of the query: AP of the ranked clips against each annotator's clips of score 4, mean of "
+            f"the three, {worked['brief']['HL-min-VeryGood-mAP']:.2f}.",
+        ]
+    )
+
+
+@part("evaluator")
+def bounds_list(chapter: Foundations) -> HTML:
+    """What the annotations decide before any model is asked."""
+    b = chapter.found["evaluator"]["bounds"]
+    return page(
+        [
+            f"{b['over_ten']} of {b['queries']} val queries have more than ten moments, and only ten predictions "
+            f"are looked at: perfect predictions reach an mAP of **{b['perfect_map']:.2f}**.",
+            f"{b['at_10']}, {b['at_30']} and {b['at_150']} of {b['windows']} moments are exactly 10, 30 and 150 "
+            "s long: on which side a range is closed decides where they count. They count in the shorter one.",
+            f"{percent(b['no_positive'])} of the pairs of query and annotator have no clip of score 4, and their "
+            "AP is 0 whatever is predicted. A model that returned the sum of the three annotators' own scores "
+            f"would get an HD mAP of **{b['perfect_hd']:.2f}** and a HIT@1 of **{b['perfect_hit']:.2f}**.",
+        ]
+    )
+
+
+@part("evaluator")
+def habits_table(chapter: Foundations) -> HTML:
+    """How often released predictions meet the evaluator's habits, and what these move."""
+    rows = [
+        {
+            "predictions": METHODS[name],
+            f"queries with tied windows, of {h['queries']}": h["tied_windows"],
+            "mAP moves by, ties broken at random": _moved(h["windows_random"]),
+            "queries whose first row is not the best scored": h["unsorted"],
+            "queries with tied saliency": h["tied_saliency"],
+            "HD mAP moves by, ties broken at random": _moved(h["saliency_random"]),
+            "queries with saliency one clip short": h["one_short"],
+            "HD mAP moves by, saliency lifted above 0": f"{h['lifted']:+.2f}",
+            "windows without length": h["no_length"],
+            "mAP short": f"{h['short']:.2f}",
+            "mAP short, with short predictions alone": f"{h['short_kept']:.2f}",
+        }
+        for name, h in chapter.found["evaluator"]["habits"].items()
+    ]
+    return page(table(rows, across=True), chapter.source("evaluator"))
+
+
+@part("evaluator")
+def habits_told(chapter: Foundations) -> HTML:
+    """What ties are worth, beside the differences between methods."""
+    habits = chapter.found["evaluator"]["habits"]
+    gain, most = max((float(np.mean(h["saliency_random"])), name) for name, h in habits.items())
+    names = [f"{name}_val" for name in habits if f"{name}_val" in chapter.scores]
+    scores = np.array([chapter.scores[name]["HL-min-VeryGood-mAP"] for name in names])
+    gaps = np.abs(scores[:, None] - scores)[np.triu_indices(len(scores), 1)]  # of every pair
+    windows = max(abs(value) for h in habits.values() for value in h["windows_random"])
+    return page(
+        [
+            "Breaking ties of saliency at random instead of as one threshold raises HD mAP most for "
+            f"{METHODS[most]}, by **{gain:+.2f}**; {(gaps <= gain).sum()} of {len(gaps)} pairs of these methods "
+            "are no further apart than that.",
+            f"Breaking ties between windows at random moves no mAP by more than **{windows:.2f}**.",
+        ]
+    )
+
+
+def _moved(values: list[float]) -> str:
+    return f"{np.mean(values):+.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")

@@ -1,8 +1,8 @@
-"""Views on released predictions query by query: calibration, recall, agreement, the explorer, and the chapter
-in sentences.
+"""Views on released predictions: what papers print for them, the authors' logs, calibration, recall, agreement,
+the explorer, and the chapter in sentences.
 
-Two methods are "apart" when the 95 % interval of their difference over queries excludes 0, else "within the
-noise of queries".
+Words on printed rows are computed by `vtg_lib.papers.quotes`. Two methods are "apart" when the 95 % interval of
+their difference over queries excludes 0, else "within the noise of queries".
 """
 
 from __future__ import annotations
@@ -12,19 +12,181 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtg_lib.book import figures as plots
+from vtg_lib.book import widgets
 from vtg_lib.book.foundations import figures
-from vtg_lib.book.foundations.chapter import Foundations
-from vtg_lib.book.foundations.page import items, paragraph, part, percent, source
-from vtg_lib.book.foundations.rows import RERUN, checked, released_epochs
-from vtg_lib.book.markup import table
+from vtg_lib.book.foundations.chapter import Foundations, page, part, percent
+from vtg_lib.book.foundations.data import timelines
+from vtg_lib.book.tables import GROUP, table
 from vtg_lib.evaluation.per_query import COUNTS, LENGTH_EDGES, METHODS, RIGHT
-from vtg_lib.papers import quotes as printed
+from vtg_lib.evaluation.released import PREDICTIONS
+from vtg_lib.papers import quotes
+from vtg_lib.papers.columns import METRICS
 
 if TYPE_CHECKING:
     import ipywidgets
     from IPython.display import HTML
 
+NAMES = {key: name for name, key in METRICS.items()}  # of the evaluator's numbers
+NBSP = "\N{NO-BREAK SPACE}"
+RERUN = "rerun"  # in the label of a row that a paper's authors trained themselves
 APART, NOISE = "apart", "within the noise of queries"
+MAP = "MR-full-mAP"
+
+
+# ------------------------------------------------------------------------------------------------------------
+# printed rows
+
+
+def checked(chapter: Foundations, *, rerun: bool | None = None) -> list[tuple[quotes.Quote, quotes.Check]]:
+    """Every printed row of a file that was scored, held against the score; `rerun`: those alone, or none."""
+    files = [quote for quote in quotes.quotes() if quote.file in chapter.scores]
+    found = [(quote, quotes.check(quote, chapter.scores[quote.file or ""])) for quote in files]
+    return [(q, check) for q, check in found if check and (rerun is None or (RERUN in q.label) == rerun)]
+
+
+def printed_table(chapter: Foundations) -> HTML:
+    """Every printed row of released predictions, beside our evaluator's numbers."""
+    if not chapter.scores:
+        return page("No released predictions: neither the files nor the record were found.")
+    held, scores, root = checked(chapter), chapter.scores, chapter.parameters.data_root
+    shown = list(dict.fromkeys(key for quote, _ in held for key in NAMES if key in quote.numbers))
+    rows: list[dict[str, str]] = []
+    for file in dict.fromkeys(name for name in scores if any(quote.file == name for quote, _ in held)):
+        name, _, split = file.rpartition("_")
+        ours = {NAMES[key]: f"{scores[file][key]:.2f}" for key in shown if key in scores[file]}
+        rows += [{GROUP: f"{METHODS[name]}, {split}"}, {"by": "our evaluator", **ours, "word": ""}]
+        for quote, check in held:
+            if quote.file == file:
+                fine = check.word in (quotes.EQUAL, quotes.WITHIN_SD)
+                furthest = "" if fine else f" ({NAMES[check.furthest]}, ours {check.gap:+.2f})"
+                rerun = " (rerun)" if RERUN in quote.label else ""
+                by = f"{quote.paper} {quote.place.replace(' ', NBSP)}{rerun}"
+                cells = {NAMES[key]: _cell(quote, key) for key in shown}
+                rows.append({"by": by, **cells, "word": check.word + furthest})
+    here = sum(root is not None and (root / PREDICTIONS.format(name)).is_file() for name in scores)
+    told = f"{here} of {len(scores)} files scored here, the others from the record"
+    where = told if here < len(scores) else "all files scored here"
+    return page(table(rows, text=["word"]), f"Evidence: released; {where}.")
+
+
+def _cell(quote: quotes.Quote, key: str) -> str:
+    if key not in quote.numbers:
+        return "–"
+    spread = f" ± {quote.sd[key]:g}" if key in quote.sd else ""
+    return f"{quote.numbers[key]:.{quote.decimals}f}{spread}"
+
+
+def printed_told(chapter: Foundations) -> HTML:
+    """How many quoted rows come out, and by how much the others do not."""
+    quoted, lines = checked(chapter, rerun=False), []
+    for word in (quotes.EQUAL, quotes.LAST_DIGIT, quotes.ONE_CELL, quotes.DIFFERS):
+        rows = [(quote, check) for quote, check in quoted if check.word == word]
+        told = "; ".join(
+            f"{quote.label} {quote.split} in {quote.paper} {quote.place} ({NAMES[check.furthest]}, ours "
+            f"{check.gap:+.2f}; {check.equal} of {check.cells} cells equal)"
+            for quote, check in rows
+            if word != quotes.EQUAL
+        )
+        lines.append(f"**{word}**: {len(rows)} of {len(quoted)} quoted rows{': ' + told if told else ''}.")
+    lines += [
+        f"**{quote.label}** in {quote.paper} {quote.place}, against the released "
+        f"{METHODS[(quote.file or '').rpartition('_')[0]]}: {check.word}; furthest {NAMES[check.furthest]}, ours "
+        f"{check.gap:+.2f}."
+        for quote, check in checked(chapter, rerun=True)
+    ]
+    return page(lines)
+
+
+def disagreement_table() -> HTML:
+    """Cells that the papers print differently for one method and split."""
+    rows = [
+        {"row": f"{method}, {split}", "metric": NAMES[metric]}
+        | {paper: f"{value:.{1 if round(value, 1) == value else 2}f}" for paper, value in cells.items()}
+        for method, split, metric, cells in quotes.disagreements(quotes.quotes())
+    ]
+    exchanged = [
+        f"{a.paper} {a.place} prints for {a.method} on {a.split} the numbers that {b.paper} {b.place} prints on "
+        f"{b.split}."
+        for a, b in quotes.exchanged_splits(quotes.quotes())
+    ]
+    return page(table(rows), *([exchanged] if exchanged else []))
+
+
+# ------------------------------------------------------------------------------------------------------------
+# logs
+
+
+def released_epochs(chapter: Foundations) -> dict[str, int | None]:
+    """The epoch whose numbers the released predictions have, all of them."""
+    matches = {name: log["released"] for name, log in chapter.found["logs"].items()}
+    return {name: m["epoch"] if m and m["equal"] == m["of"] else None for name, m in matches.items()}
+
+
+def _best_epoch(log: dict[str, list[float]]) -> int:
+    return int(log["epoch"][int(np.argmax(log["mAP"]))])
+
+
+@part("logs")
+def convergence_figure(chapter: Foundations) -> HTML:
+    """The authors' curves on val."""
+    logs = chapter.found["logs"]
+    told = "; ".join(
+        f"{METHODS[name]}: {max(log['mAP']):.2f} at epoch {_best_epoch(log)}, {log['mAP'][-1]:.2f} at the end"
+        for name, log in logs.items()
+    )
+    figure = figures.convergence(
+        {name: logs[name] for name in METHODS if name in logs}, released_epochs(chapter)
+    )
+    caption = "mAP on val in the authors' logs. A ring marks the epoch that was released."
+    alt = f"mAP on val by epoch in five authors' logs. Best: {told}."
+    return plots.show(figure, alt, f"{caption} {chapter.source('logs')}")
+
+
+@part("logs")
+def log_table(chapter: Foundations) -> HTML:
+    """The best epoch of each log, what picking it gains, and where the released and the printed numbers are
+    in it.
+    """
+    quoted = {q.file: q.numbers.get(MAP) for q in quotes.quotes() if q.file and RERUN not in q.label}
+    rows, released = [], released_epochs(chapter)
+    for name in (name for name in METHODS if name in chapter.found["logs"]):
+        log, value = chapter.found["logs"][name], quoted.get(f"{name}_val")
+        late, match = np.array(log["mAP"][-(len(log["mAP"]) // 4) :]), log["released"]
+        holders = [
+            str(epoch) for epoch, found in zip(log["epoch"], log["mAP"], strict=True) if found == value
+        ]
+        rows.append(
+            {
+                "log": METHODS[name],
+                "evaluations": len(log["epoch"]),
+                "best mAP": max(log["mAP"]),
+                "at epoch": _best_epoch(log),
+                "mAP, last quarter": f"{late.mean():.2f} ± {late.std(ddof=1):.2f}",
+                "best less its mean": f"{max(log['mAP']) - late.mean():+.2f}",
+                "released predictions are of": f"epoch {released[name]}" if released[name] else "another run",
+                "numbers that agree": None if match is None else f"{match['equal']} of {match['of']}",
+                "printed mAP": None if value is None else f"{value:.2f}",
+                "epochs with it": ", ".join(holders) or "none",
+            }
+        )
+    return table(rows, across=True)
+
+
+def split_gap(chapter: Foundations) -> HTML:
+    """mAP on val less mAP on test, for methods with predictions on both."""
+    scores = {name: score[MAP] for name, score in chapter.scores.items()}
+    return page(
+        [
+            f"{title}: mAP {scores[f'{name}_val']:.2f} on val, where its epoch was chosen, "
+            f"{scores[f'{name}_test']:.2f} on test ({scores[f'{name}_test'] - scores[f'{name}_val']:+.2f})."
+            for name, title in METHODS.items()
+            if {f"{name}_val", f"{name}_test"} <= scores.keys()
+        ]
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------
+# calibration, recall, agreement
 
 
 @part("predictions")
@@ -34,47 +196,48 @@ def calibration_figure(chapter: Foundations) -> HTML:
     told = "; ".join(
         f"{METHODS[name]}: expected calibration error {c['first']['ece']:.2f}" for name, c in methods.items()
     )
-    alt = f"Reliability curves, mean IoU by score, of the first and of all ten predictions. First predictions: {told}."
-    left_out = f"Bins with fewer than {figures.FEWEST} predictions are left out."
-    caption = f"{left_out} Dashed: score equals IoU. {source(chapter, 'predictions')}"
-    return plots.show(figures.reliability(methods), alt, caption)
+    alt = (
+        "Reliability curves, mean IoU by score, of the first and of all ten predictions. First predictions: "
+    )
+    caption = f"Bins with fewer than {figures.FEWEST} predictions are left out. Dashed: score equals IoU."
+    return plots.show(
+        figures.reliability(methods), f"{alt}{told}.", f"{caption} {chapter.source('predictions')}"
+    )
 
 
 @part("predictions")
 def calibration_table(chapter: Foundations) -> HTML:
     """Calibration errors, rank correlations, and what a perfect ranking of the same windows would reach."""
-    rows = []
-    for name, found in chapter.found["predictions"]["methods"].items():
-        c, score = found["calibration"], chapter.scores.get(f"{name}_val", {})
-        rows.append(
-            {
-                "method": METHODS[name],
-                "first prediction: score − IoU, mean": f"{_bias(c['first']):+.2f}",
-                "first prediction: ECE": c["first"]["ece"],
-                f"first prediction: ECE against “IoU ≥ {RIGHT}”": c["ece_right"],
-                "all ten: ECE": c["all"]["ece"],
-                "rank correlation of score and IoU, first predictions of all queries": c["rank_first"],
-                "rank correlation of score and IoU, within a query": c["rank_within"],
-                "mAP": score.get("MR-full-mAP"),
-                "mAP, perfectly ranked": found["reordered"]["MR-full-mAP"],
-                "R1@0.5": score.get("MR-full-R1@0.5"),
-                "R1@0.5, perfectly ranked": found["reordered"]["MR-full-R1@0.5"],
-            }
+    rows = [
+        {
+            "method": METHODS[name],
+            "first prediction: score − IoU, mean": f"{_bias(c['first']):+.2f}",
+            "first prediction: ECE": c["first"]["ece"],
+            f"first prediction: ECE against “IoU ≥ {RIGHT}”": c["ece_right"],
+            "all ten: ECE": c["all"]["ece"],
+            "rank correlation of score and IoU, first predictions of all queries": c["rank_first"],
+            "rank correlation of score and IoU, within a query": c["rank_within"],
+            "mAP": score.get(MAP),
+            "mAP, perfectly ranked": perfect[MAP],
+            "R1@0.5": score.get("MR-full-R1@0.5"),
+            "R1@0.5, perfectly ranked": perfect["MR-full-R1@0.5"],
+        }
+        for name, c, perfect, score in (
+            (name, found["calibration"], found["reordered"], chapter.scores.get(f"{name}_val", {}))
+            for name, found in chapter.found["predictions"]["methods"].items()
         )
+    ]
     return table(rows, across=True)
 
 
 def _bias(curve: dict[str, Any]) -> float:
     """Mean score less mean outcome over all predictions of a reliability curve."""
-    count = np.array(curve["count"], dtype=float)
-    gap = np.array(
-        [0.0 if s is None else s - o for s, o in zip(curve["score"], curve["outcome"], strict=True)]
-    )
-    return float((count * gap).sum() / count.sum())
+    count, score, outcome = (np.array(curve[name], dtype=float) for name in ("count", "score", "outcome"))
+    return float(np.nansum(count * (score - outcome)) / count.sum())
 
 
-# ---------------------------------------------------------------------------------------------------- recall,
-# agreement
+def _or_more(k: int) -> str:
+    return f"{k}+" if k == COUNTS[-1] else str(k)
 
 
 @part("predictions")
@@ -83,20 +246,15 @@ def recall_figure(chapter: Foundations) -> HTML:
     methods = chapter.found["predictions"]["methods"]
     told = "; ".join(
         f"{METHODS[name]} meets {percent(found['length']['any'][0])} of the moments up to {LENGTH_EDGES[1]:g} s and "
-        f"{percent(found['length']['any'][4])} of those of {LENGTH_EDGES[4]:g} to {LENGTH_EDGES[5]:g} s with any of ten"
+        f"{percent(found['length']['any'][4])} of those of {LENGTH_EDGES[4]:g} to {LENGTH_EDGES[5]:g} s with any of "
+        "ten"
         for name, found in methods.items()
     )
-    n = next(iter(methods.values()))
-    counts = ", ".join(
-        f"{number} of {k}{'+' if k == COUNTS[-1] else ''}"
-        for k, number in zip(COUNTS, n["count"]["n"], strict=True)
-    )
-    caption = f"Met: IoU of {RIGHT} or more. Queries by moments: {counts}. {source(chapter, 'predictions')}"
-    return plots.show(
-        figures.recall(methods),
-        f"Recall by length of the moment and by moments of the query. {told}.",
-        caption,
-    )
+    numbers = next(iter(methods.values()))["count"]["n"]
+    counts = ", ".join(f"{number} of {_or_more(k)}" for k, number in zip(COUNTS, numbers, strict=True))
+    caption = f"Met: IoU of {RIGHT} or more. Queries by moments: {counts}. {chapter.source('predictions')}"
+    alt = f"Recall by length of the moment and by moments of the query. {told}."
+    return plots.show(figures.recall(methods), alt, caption)
 
 
 @part("predictions")
@@ -107,7 +265,7 @@ def repeats_table(chapter: Foundations) -> HTML:
     rows = [
         {"method": METHODS[name]}
         | {
-            f"k = {k}{'+' if k == COUNTS[-1] else ''} (%)": 100 * value
+            f"k = {_or_more(k)} (%)": 100 * value
             for k, value in zip(COUNTS, found["count"]["repeats"], strict=True)
             if k > 1
         }
@@ -120,17 +278,18 @@ def repeats_table(chapter: Foundations) -> HTML:
 def agreement_figure(chapter: Foundations) -> HTML:
     """How alike the methods' first predictions and their per-query AP are."""
     names = list(METHODS)
-    square = np.full((2, len(names), len(names)), np.nan)
+    iou, rank = square = np.full((2, len(names), len(names)), np.nan)
     for pair in chapter.found["predictions"]["pairs"]:
-        i, j = (names.index(name) for name in pair["of"])
+        i, j = map(names.index, pair["of"])
         square[:, i, j] = square[:, j, i] = pair["iou"], pair["rank"]
-    low, high = np.nanmin(square[1]), np.nanmax(square[1])
     alt = (
-        f"Square of five methods. Rank correlations of AP over queries lie between {low:.2f} and {high:.2f}; mean IoU of first "
-        f"predictions between {np.nanmin(square[0]):.2f} and {np.nanmax(square[0]):.2f}."
+        f"Square of five methods. Rank correlations of AP over queries lie between {np.nanmin(rank):.2f} and "
+        f"{np.nanmax(rank):.2f}; mean IoU of first predictions between {np.nanmin(iou):.2f} and "
+        f"{np.nanmax(iou):.2f}."
     )
-    figure = figures.agreement([METHODS[name] for name in names], square[0], square[1])
-    return plots.show(figure, alt, source(chapter, "predictions"))
+    return plots.show(
+        figures.agreement(list(METHODS.values()), iou, rank), alt, chapter.source("predictions")
+    )
 
 
 def pair_word(pair: dict[str, Any]) -> str:
@@ -162,14 +321,13 @@ def pair_table(chapter: Foundations) -> HTML:
 @part("predictions")
 def solved_figure(chapter: Foundations) -> HTML:
     """How many methods are right on a query."""
-    found = chapter.found["predictions"]["solved"]
-    share, chance = found["share"], found["chance"]
-    all_of = len(share) - 1
+    share, chance = (chapter.found["predictions"]["solved"][name] for name in ("share", "chance"))
     alt = (
         f"Bars of queries by the number of methods that are right: none on {percent(share[0])} (if independent "
-        f"{percent(chance[0])}), all {all_of} on {percent(share[-1])} (if independent {percent(chance[-1])})."
+        f"{percent(chance[0])}), all {len(share) - 1} on {percent(share[-1])} (if independent "
+        f"{percent(chance[-1])})."
     )
-    caption = f"Right: the first prediction has IoU of {RIGHT} or more. {source(chapter, 'predictions')}"
+    caption = f"Right: the first prediction has IoU of {RIGHT} or more. {chapter.source('predictions')}"
     return plots.show(figures.solved(share, chance), alt, caption)
 
 
@@ -177,70 +335,53 @@ def explorer(chapter: Foundations) -> ipywidgets.VBox | HTML:
     """Choose a query; see every method's best windows and saliency against the ground truth. Works without a
     kernel.
     """
-    from vtg_lib.book import widgets
-
-    samples = chapter.timelines()
-    if not samples:
-        return paragraph("No queries to explore: neither the files nor the record were found.")
-    return widgets.timeline_explorer(samples, width=figures.WIDTH)
+    if samples := timelines(chapter):
+        return widgets.timeline_explorer(samples, width=figures.WIDTH)
+    return page("No queries to explore: neither the files nor the record were found.")
 
 
-# --------------------------------------------------------------------------------------------------------------- summary
+# ------------------------------------------------------------------------------------------------------------
+# summary
 
 
 def summary(chapter: Foundations) -> HTML:
     """The chapter in sentences, each computed."""
-    lines = []
-    quoted = [check.word for quote, check in checked(chapter) if RERUN not in quote.label]
-    if quoted:
-        exact = sum(word == printed.EQUAL for word in quoted)
+    lines, logs, found = [], chapter.found["logs"], chapter.found["predictions"]
+    if quoted := [check.word == quotes.EQUAL for _, check in checked(chapter, rerun=False)]:
+        rows = "quoted rows of released predictions come out equal in every cell"
+        lines.append(f"{sum(quoted)} of {len(quoted)} {rows}.")
+    if logs:
+        curves = {name: dict(zip(log["epoch"], log["mAP"], strict=True)) for name, log in logs.items()}
+        picked = {name: epoch for name, epoch in released_epochs(chapter).items() if epoch is not None}
+        best = sum(curves[name][epoch] == max(curves[name].values()) for name, epoch in picked.items())
         lines.append(
-            f"{exact} of {len(quoted)} quoted rows of released predictions come out equal in every cell."
+            f"{best} of {len(picked)} released val predictions that a log knows are those of its best epoch: they "
+            "are chosen on the split that they are reported on."
         )
-    if chapter.found["logs"]:
-        logs, epochs = chapter.found["logs"], released_epochs(chapter)
-        picked = [name for name, epoch in epochs.items() if epoch is not None]
-        best = sum(
-            logs[name]["mAP"][logs[name]["epoch"].index(epochs[name])] == max(logs[name]["mAP"])
-            for name in picked
-        )
-        lines.append(
-            f"{best} of {len(picked)} released val predictions that a log knows are those of its best epoch: they are chosen "
-            "on the split that they are reported on."
-        )
-    if chapter.found["predictions"]:
-        found = chapter.found["predictions"]
+    if found:
+        methods, share = found["methods"], found["solved"]["share"]
         near = sum(pair_word(pair) == NOISE for pair in found["pairs"])
         half = [(pair["high"] - pair["low"]) / 2 for pair in found["pairs"]]
-        lines.append(
-            f"{near} of {len(found['pairs'])} pairs of methods are {NOISE}: the 95 % interval of a difference over the val "
-            f"queries is ±{min(half):.2f} to ±{max(half):.2f} mAP, before any spread over seeds."
-        )
         gains = [
-            one["reordered"]["MR-full-mAP"] - chapter.scores[f"{name}_val"]["MR-full-mAP"]
-            for name, one in found["methods"].items()
+            one["reordered"][MAP] - chapter.scores[f"{name}_val"][MAP]
+            for name, one in methods.items()
             if f"{name}_val" in chapter.scores
         ]
-        if gains:
-            lines.append(
-                f"A perfect ranking of the same ten windows would add {min(gains):.1f} to {max(gains):.1f} mAP."
-            )
-        biases = [_bias(one["calibration"]["first"]) for one in found["methods"].values()]
-        over = sum(bias > 0 for bias in biases)
-        lines.append(
-            f"{over} of {len(biases)} methods score their first prediction higher than its IoU, on average."
-        )
-        tiny = [one["length"]["any"][0] for one in found["methods"].values()]
-        lines.append(
+        over = sum(_bias(one["calibration"]["first"]) > 0 for one in methods.values())
+        tiny = [one["length"]["any"][0] for one in methods.values()]
+        lines += [
+            f"{near} of {len(half)} pairs of methods are {NOISE}: the 95 % interval of a difference over the val "
+            f"queries is ±{min(half):.2f} to ±{max(half):.2f} mAP, before any spread over seeds.",
+            *(
+                f"A perfect ranking of the same ten windows would add {low:.1f} to {high:.1f} mAP."
+                for low, high in ([(min(gains), max(gains))] if gains else [])
+            ),
+            f"{over} of {len(methods)} methods score their first prediction higher than its IoU, on average.",
             f"Of the moments of at most {LENGTH_EDGES[1]:g} s, any of ten predictions meets {percent(min(tiny))} to "
-            f"{percent(max(tiny))}."
-        )
-        share = found["solved"]["share"]
-        lines.append(
-            f"All methods are right on {percent(share[-1])} of the queries and none on {percent(share[0])}."
-        )
+            f"{percent(max(tiny))}.",
+            f"All methods are right on {percent(share[-1])} of the queries and none on {percent(share[0])}.",
+        ]
     if chapter.found["evaluator"]:
-        lines.append(
-            f"HD mAP ends at {chapter.found['evaluator']['bounds']['perfect_hd']:.1f}, not at 100, for the annotators' own sum."
-        )
-    return items(lines)
+        perfect = chapter.found["evaluator"]["bounds"]["perfect_hd"]
+        lines.append(f"HD mAP ends at {perfect:.1f}, not at 100, for the annotators' own sum.")
+    return page(lines)

@@ -1,39 +1,33 @@
 """What chapters display: tables, charts, source code, summaries. Each returns an object that notebooks show.
 
-Words that judge (same direction, reversed, within noise) come from `vtg_lib.papers.tables`; nothing here
+Words that judge (same direction, reversed, within noise) come from `vtg_lib.papers.verdict`; nothing here
 decides anything.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import html
 import inspect
+import json
 import math
-import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vtg_lib.book import PROVENANCE
 from vtg_lib.book import figures as plots
-from vtg_lib.book import markup
-from vtg_lib.files import PACKAGE
+from vtg_lib.book.tables import code, frame_html, record_html, render
 
 if TYPE_CHECKING:
     import ipywidgets
-    import pandas as pd
     from IPython.display import HTML, Markdown
-    from torch import nn
 
     from vtg_lib.book.chapter import Chapter
-    from vtg_lib.data.batches import GroundingData
     from vtg_lib.experiments.run import RunResult
 
-PAPERS = PACKAGE / "papers"
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
-SENTENCE = 18  # characters from which on a cell of a table wraps
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -59,39 +53,36 @@ def overview(chapter: Chapter) -> HTML:
     return record_html(items | ({"missing": " ".join(chapter.missing)} if chapter.missing else {}))
 
 
+def footer(chapter: Chapter) -> None:
+    """Display where this page comes from, and leave the same as a record in the output's metadata."""
+    from IPython.display import display
+
+    record = chapter.provenance()
+    data = "; ".join(f"{name}: {value}" for name, value in record["data"].items())
+    items = {
+        "code": record["code_version"],
+        "profile, seeds": f"{record['profile']}; {', '.join(map(str, record['seeds']))}",
+        "device": record["device"],
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "started (UTC), duration": f"{record['started']}, {record['duration_s']:.0f} s",
+        "trained here": ", ".join(record["live_specs"]) or "nothing",
+        "runs in the store": str(len(record["store_specs"])),
+        "data fingerprints": data or "none read",
+    }
+    hashes = " ".join(record["store_specs"]) or "none"
+    element = (
+        f"{record_html(items).data}<details><summary>spec hashes in the store</summary>{hashes}</details>"
+    )
+    content = {"text/html": element, "text/plain": json.dumps(record)}
+    display(content, raw=True, metadata={PROVENANCE: record})
+
+
 def source(*objects: Callable[..., Any] | type) -> Markdown:
     """The source of functions or classes, as the library has it now."""
     from IPython.display import Markdown
 
     parts = [f"```python\n{textwrap.dedent(inspect.getsource(item)).rstrip()}\n```" for item in objects]
     return Markdown("\n\n".join(parts))
-
-
-def record_html(items: Mapping[str, str]) -> HTML:
-    """Names and values as a two-column table; what stands in backticks is set as code."""
-    from IPython.display import HTML
-
-    rows = "".join(
-        f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
-        f"<td style='text-align:left;white-space:normal;overflow-wrap:anywhere'>{code(value)}</td></tr>"
-        for name, value in items.items()
-    )
-    return HTML(f"<table class='vtg-record'><tbody>{rows}</tbody></table>")
-
-
-def code(text: str) -> str:
-    """Escaped; what stands between backticks as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
-
-
-def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
-    """A data frame as a `vtg_lib.book.markup.table`; columns with sentences flush left."""
-    words = [
-        name
-        for name in frame
-        if any(isinstance(value, str) and len(value) > SENTENCE for value in frame[name])
-    ]
-    return markup.table(frame.to_dict("records"), digits=digits, text=words)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -111,7 +102,6 @@ def table(
     from IPython.display import HTML
 
     from vtg_lib.papers.evidence import compare
-    from vtg_lib.papers.tables import render_table
 
     results = chapter.compared[table_id]
     if seeds is not None:
@@ -123,49 +113,46 @@ def table(
         results = dataclasses.replace(
             results, table=dataclasses.replace(results.table, caption=caption), rows=rows
         )
-    return HTML(
-        f"<div class='vtg-scroll'>{render_table(results, columns=columns, notes=seeds is None)}</div>"
-    )
+    return HTML(f"<div class='vtg-scroll'>{render(results, columns=columns, notes=seeds is None)}</div>")
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
-    """A table's rows as lines from the paper's number to ours, in its primary column unless another is named."""
+    """A table's rows as lines from the paper's number to ours, in its primary column unless one is named."""
     results = chapter.compared[table_id]
     column = column or results.table.primary or results.table.columns[0].name
     reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
-    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else None
-    labels, paper, ours, sd = [], [], [], []
-    for result in results.rows:
-        summary = result.runs[kind].summary(column) if kind is not None and kind in result.runs else None
-        labels.append(result.row.label)
-        paper.append(result.row.paper[column])
-        ours.append(summary.mean if summary is not None and summary.n else None)
-        sd.append(summary.sd if summary is not None and summary.n > 1 else None)
+    kind = reference.best_run.kind if reference is not None and reference.best_run is not None else ""
+    rows = [
+        (result.row.label, printed, ours)
+        for result in results.rows
+        if kind in result.runs
+        and (printed := result.row.paper[column]) is not None
+        and (ours := result.runs[kind].summary(column)).n
+    ]
     title = f"{results.table.title}, {column}"
-    if not any(p is not None and o is not None for p, o in zip(paper, ours, strict=True)):
+    if not rows:
         return not_run(chapter, f"Slope chart of {title}", f"--tables {table_id}")
-    figure = plots.slope_chart(labels, paper, ours, metric=column, ours_sd=sd, evidence=kind or "")
-    told = "; ".join(
-        f"{label}: paper {p:.2f}, ours {o:.2f}"
-        for label, p, o in zip(labels, paper, ours, strict=True)
-        if p is not None and o is not None
+    labels, paper, summaries = zip(*rows, strict=True)
+    figure = plots.slope_chart(
+        labels,
+        paper,
+        [ours.mean for ours in summaries],
+        metric=column,
+        ours_sd=[ours.sd for ours in summaries],
+        evidence=kind,
     )
+    told = "; ".join(f"{label}: paper {printed:.2f}, ours {ours.mean:.2f}" for label, printed, ours in rows)
     alt = f"Slope chart of {title}, each side on its own scale. {told}"
-    return plots.show(
-        figure,
-        alt,
-        f"{title}: the paper's order of rows beside ours; the two sides have scales of their own.",
-    )
+    caption = f"{title}: the paper's order of rows beside ours; the two sides have scales of their own."
+    return plots.show(figure, alt, caption)
 
 
 def not_run(chapter: Chapter, what: str, options: str) -> HTML:
     """Says that something waits for runs, and which command makes them."""
     from IPython.display import HTML
 
-    command = f"vtg sweep --paper {chapter.paper.key} --profile sim {options}"
-    return HTML(
-        f"<p><em>{html.escape(what)}: not run yet. <code>{html.escape(command)}</code> makes the runs.</em></p>"
-    )
+    command = f"`vtg sweep --paper {chapter.paper.key} --profile sim {options}`"
+    return HTML(f"<p><em>{code(f'{what}: not run yet. {command} makes the runs.')}</em></p>")
 
 
 def table_explorer(chapter: Chapter) -> ipywidgets.VBox:
@@ -180,7 +167,7 @@ def summary(chapter: Chapter) -> Markdown:
     """What agreed and what did not: computed verdicts on every table's primary column."""
     from IPython.display import Markdown
 
-    from vtg_lib.papers.evidence import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
+    from vtg_lib.papers.verdict import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
 
     judged: dict[str, list[str]] = {}
     for results in chapter.compared.values():
@@ -193,8 +180,8 @@ def summary(chapter: Chapter) -> Markdown:
             gap = verdict.difference
             if verdict.word in (*DECIDED, NOISE) and gap is not None:
                 text += (
-                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}, 95 % {gap.low:+.2f} to "
-                    f"{gap.high:+.2f}, {verdict.evidence})"
+                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}, "
+                    f"95 % {gap.low:+.2f} to {gap.high:+.2f}, {verdict.evidence})"
                 )
             judged.setdefault(verdict.word, []).append(text)
     lines = []
@@ -208,32 +195,14 @@ def summary(chapter: Chapter) -> Markdown:
 
 def deviations(chapter: Chapter) -> Markdown:
     """The numbered list of what the text leaves open and what was chosen."""
-    import yaml
-
-    path = PAPERS / f"{chapter.paper.key}_deviations.yaml"
-    return numbered(yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else [])
-
-
-def numbered(items: Sequence[Mapping[str, Any]]) -> Markdown:
-    """A numbered list of deviations: {number, place, text_says, we_do, reason} each.
-
-    Raises:
-        ValueError: an item lacks one of these, or the numbers do not run from 1.
-    """
     from IPython.display import Markdown
 
     lines = []
-    for number, item in enumerate(items, 1):
-        missing = [key for key in ("place", "text_says", "we_do", "reason") if not item.get(key)]
-        if missing or item.get("number") != number:
-            wrong = f"{', '.join(missing)} missing" if missing else f"it has the number {item.get('number')}"
-            raise ValueError(
-                f"deviation {number}: expected number, place, text_says, we_do and reason; {wrong}"
-            )
+    for item in chapter.paper.deviations:
         lines += [
-            f"{number}. **{item['place']}.** {item['text_says']}",
-            f"    *We do:* {item['we_do']}",  # four spaces belong to items of one and of two digits
-            f"    *Reason:* {item['reason']}",
+            f"{item.number}. **{item.place}.** {item.text_says}",
+            f"    *We do:* {item.we_do}",  # four spaces belong to items of one and of two digits
+            f"    *Reason:* {item.reason}",
         ]
     return Markdown("\n\n".join(lines) or "None recorded.")
 
@@ -273,53 +242,3 @@ def training_curves(results: Mapping[str, RunResult], metric: str = "MR-full-mAP
         f"{metric} on validation by epoch: {told}.",
         f"{metric} on validation by epoch, one seed each.",
     )
-
-
-def offset_records(models: Mapping[str, nn.Module], data: GroundingData) -> dict[str, dict[str, Any]]:
-    """`vtg_lib.diagnostics.offset_statistics` of every model that has offsets."""
-    from vtg_lib.diagnostics import offset_statistics
-
-    traced = {name: offset_statistics(model, data) for name, model in models.items()}
-    return {name: record for name, record in traced.items() if record}
-
-
-def offset_figure(records: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """Distributions of the weighted offsets by level and head, with each head's value before training."""
-    from vtg_lib.diagnostics import OFFSET_BINS
-
-    figure = plots.offset_histograms(
-        {name: record["histogram"] for name, record in records.items()},
-        OFFSET_BINS,
-        initial={name: record["initial"] for name, record in records.items()},
-    )
-    told = "; ".join(
-        f"{name}: mean distance from the initial offset {np.mean(record['moved'][0]):.2f} at level 1 and "
-        f"{np.mean(record['moved'][-1]):.2f} at the last; {np.mean(record['beyond']):.0%} lie beyond the borders"
-        for name, record in records.items()
-    )
-    caption = (
-        "Weighted offsets of the queries by refinement level (rows) and head (columns). "
-        "Dashed: before training. Grey: inside the reference's borders."
-    )
-    return plots.show(figure, f"Histograms of weighted offsets by level and head. {told}.", caption)
-
-
-def offset_table(records: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """Per model and level, means over heads: distance from the start, spread, and what lies beyond the
-    borders.
-    """
-    import pandas as pd
-
-    rows = [
-        {
-            "model": name,
-            "level": level + 1,
-            "distance from initial": float(np.mean(record["moved"][level])),
-            "sd": float(np.mean(record["sd"][level])),
-            "weighted offset beyond borders": float(np.mean(record["beyond"][level])),
-            "attention beyond borders": float(np.mean(record["beyond_points"][level])),
-        }
-        for name, record in records.items()
-        for level in range(len(record["moved"]))
-    ]
-    return frame_html(pd.DataFrame(rows), digits=3)

@@ -8,9 +8,10 @@ import math
 from typing import TYPE_CHECKING
 
 from vtg_lib.book import figures as plots
-from vtg_lib.book.views.common import code, not_run
+from vtg_lib.book.tables import code
+from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
-from vtg_lib.papers.dose import METRIC, READING, Trend, fit, response, table_points, trend
+from vtg_lib.papers.dose import READING, Trend, fit, response, table_points, trend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,11 +38,11 @@ def dose(chapter: Chapter, key: str) -> HTML:
     (study,) = [study for study in chapter.paper.doses if study.key == key]
     profile = next(name for name, size in chapter.paper.profiles.items() if size.evidence == "sim")
     seeds = sorted({record["spec"]["seed"] for record in chapter.store})
-    points = response(study, chapter.paper.key, profile, seeds, chapter.store)
+    runs = (study, chapter.paper.key, profile, seeds, chapter.store)
+    points = response(*runs)
     if not any(points):
         return not_run(chapter, study.question, f"--dose {key}")
-    # One seed has no interval: the point alone is drawn.
-    bounds = [None if p is None else (p.mean, _or(p.low, p.mean), _or(p.high, p.mean)) for p in points]
+    bounds = [p and (p.mean, p.low, p.high) for p in points]
     figure = plots.dose_response(study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain")
     told = _gains(study.values, points)
     drawn = plots.figure_html(
@@ -49,12 +50,8 @@ def dose(chapter: Chapter, key: str) -> HTML:
         f"{study.question} {study.gain} by {study.unit}: {told}.",
         f"{study.question} Evidence: sim. {told}.",
     )
-    found, read = (
-        trend(study, chapter.paper.key, profile, seeds, chapter.store, metric=metric)
-        for metric in (METRIC, READING)
-    )
-    judged = _judged("The gain", found, "gain", study.knob, study.place, study.claim)
-    reading = response(study, chapter.paper.key, profile, seeds, chapter.store, metric=READING)
+    judged = _judged("The gain", trend(*runs), "gain", study.knob, study.place, study.claim)
+    read, reading = trend(*runs, metric=READING), response(*runs, metric=READING)
     control = (
         f"Highlights need the sentence but no query: their gain (HD mAP) {_TRENDS[read.word]} "
         f"({_numbers(read, 'gain', study.knob)}; {_gains(study.values, reading)}). "
@@ -64,7 +61,7 @@ def dose(chapter: Chapter, key: str) -> HTML:
 
 
 def varied(chapter: Chapter, table_id: str) -> HTML:
-    """How the methods of a table move with the setting that it varies, each held against the paper's claim."""
+    """How a table's methods move with the setting that it varies, each held against the paper's claim."""
     from IPython.display import HTML
 
     results = chapter.compared[table_id]
@@ -78,9 +75,7 @@ def varied(chapter: Chapter, table_id: str) -> HTML:
     series, told, judged = {}, [], ""
     for method, points in found.items():
         wholes = [summarise([value for at, _, value in points if at == number]) for number in numbers]
-        series[method] = [
-            (w.mean, w.mean - _or(w.sd, 0), w.mean + _or(w.sd, 0)) if w.n else None for w in wholes
-        ]
+        series[method] = [(w.mean, w.mean - w.sd, w.mean + w.sd) if w.n else None for w in wholes]
         means = (f"{w.mean:.1f} at {number:g}" for number, w in zip(numbers, wholes, strict=True) if w.n)
         told.append(f"{method}: {', '.join(means)}")
         claim = setting.claims[method]
@@ -119,7 +114,3 @@ def _gains(values: Sequence[float], found: Sequence[Interval | None]) -> str:
 def _gain(found: Interval) -> str:
     interval = "no interval" if math.isnan(found.low) else f"95 % {found.low:+.2f} to {found.high:+.2f}"
     return f"{found.mean:+.2f} ({interval}, n = {found.n})"
-
-
-def _or(value: float, other: float) -> float:
-    return other if math.isnan(value) else value

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vtg_lib.book.tables import template
 from vtg_lib.experiments.bench.memory import CUDA_ALLOCATED, RECORD, load
 
 if TYPE_CHECKING:
@@ -27,8 +27,24 @@ NOTES = (
 )
 Record = Mapping[str, Any]
 
+_TABLE = template("""
+<div class="vtg-scroll" role="region" tabindex="0" aria-label="{{ table.title }}, efficiency"><table>
+<caption>{{ table.title }} ({{ table.place }}). {{ table.caption }} Paper | measured here.</caption>
+<thead><tr><th rowspan="2" scope="col">row</th>
+{% for title in titles %}<th scope="colgroup" colspan="2">{{ title }}</th>{% endfor %}
+<th rowspan="2" scope="col">CPU process memory (GB), ours</th>
+<th rowspan="2" scope="col">our device</th><th rowspan="2" scope="col">measured</th>
+</tr><tr>{% for title in titles %}<th scope="col">paper</th><th scope="col">ours</th>{% endfor %}</tr></thead>
+<tbody>
+{% for label, lines in rows %}{% for cells in lines %}<tr>
+  {% if loop.first %}<th scope="rowgroup" rowspan="{{ lines|length }}">{{ label }}</th>{% endif %}
+  {% for cell in cells %}<td>{{ cell|code }}</td>{% endfor %}
+</tr>{% endfor %}{% endfor %}
+</tbody></table>
+<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul></div>""")
 
-def efficiency(chapter: Chapter, table_id: str = "tabD") -> HTML:
+
+def efficiency(chapter: Chapter, table_id: str) -> HTML:
     """Parameters, training memory and speed of a table's rows, from the record beside the chapter's store."""
     from IPython.display import HTML
 
@@ -42,31 +58,18 @@ def table_html(results: TableResults, records: Sequence[Record]) -> str:
     overrides are not.
     """
     names = [name for name in SHOWN if name in {column.name for column in results.table.columns}]
-    head = "".join(f'<th scope="colgroup" colspan="2">{html.escape(SHOWN[name])}</th>' for name in names)
-    rest = "".join(
-        f'<th rowspan="2" scope="col">{name}</th>'
-        for name in ("CPU process memory (GB), ours", "our device", "measured")
-    )
-    pairs = '<th scope="col">paper</th><th scope="col">ours</th>' * len(names)
-    body = "".join(_lines(row, names, _records_of(row, records)) for row in results.rows)
-    title = f"{results.table.title} ({results.table.place}). {results.table.caption} Paper | measured here."
-    notes = "".join(f"<li>{html.escape(line)}</li>" for line in (*NOTES, *_relative(results, records)))
-    return (
-        f'<div class="vtg-scroll" role="region" tabindex="0" '
-        f'aria-label="{html.escape(results.table.title)}, efficiency">'
-        f"<table><caption>{html.escape(title)}</caption>"
-        f'<thead><tr><th rowspan="2" scope="col">row</th>{head}{rest}</tr><tr>{pairs}</tr></thead>'
-        f"<tbody>{body}</tbody></table><ul>{notes}</ul></div>"
-    )
+    rows = [(row.row.label, _lines(row, names, _records_of(row, records))) for row in results.rows]
+    notes = [*NOTES, *_relative(results, records)]
+    return _TABLE.render(table=results.table, titles=[SHOWN[name] for name in names], rows=rows, notes=notes)
 
 
-def _lines(row: RowResults, names: Sequence[str], found: Sequence[Record]) -> str:
-    """A row's lines, one per record; the paper's numbers stand in the first."""
+def _lines(row: RowResults, names: Sequence[str], found: Sequence[Record]) -> list[list[str]]:
+    """The cells of a row's lines, one per record; the paper's numbers stand in the first."""
     counted = None if row.counted is None else row.counted.summary(PARAMETERS).mean
-    title = f'<th scope="rowgroup" rowspan="{max(len(found), 1)}">{html.escape(row.row.label)}</th>'
     paper = [_number(row.row.paper[name]) for name in names]
     lines = []
-    for record in found or [None]:
+    shown: Sequence[Record | None] = found or [None]
+    for record in shown:
         cpu, ours, device, note = "", {PARAMETERS: counted}, "", _why_not(row)
         if record is not None:
             memory = record["peak_memory_mb"] * 2**20 / 1e9
@@ -78,10 +81,9 @@ def _lines(row: RowResults, names: Sequence[str], found: Sequence[Record]) -> st
             device, note = f"{record['device']}, {record['precision']}", _measured(record, counted)
         mine = [_number(ours[name]) if name in ours else "" for name in names]
         pairs = [cell for pair in zip(paper, mine, strict=True) for cell in pair]
-        cells = "".join(f"<td>{cell}</td>" for cell in (*pairs, cpu, html.escape(device), note))
-        lines.append(f"<tr>{title}{cells}</tr>")
-        title, paper = "", [""] * len(names)
-    return "".join(lines)
+        lines.append([*pairs, cpu, device, note])
+        paper = [""] * len(names)
+    return lines
 
 
 def _records_of(row: RowResults, records: Sequence[Record]) -> list[Record]:
@@ -99,7 +101,7 @@ def _why_not(row: RowResults) -> str:
         return "not measured: the method is not in the library"
     if row.row.overrides.config:
         return "not measured: only published models are"
-    return f"not measured: <code>vtg bench --record --model {row.row.model}</code>"
+    return f"not measured: `vtg bench --record --model {row.row.model}`"
 
 
 def _measured(record: Record, counted: float | None) -> str:
@@ -107,14 +109,14 @@ def _measured(record: Record, counted: float | None) -> str:
     text += f"code {record['code_version']}"
     if counted is not None and abs(counted * 1e6 - record["parameters"]) >= 1:
         text += f"; out of date: the model now has {counted:.2f} M parameters"
-    return html.escape(text)
+    return text
 
 
 def _relative(results: TableResults, records: Sequence[Record]) -> list[str]:
     """Speed relative to the first measured row, which can be compared with the paper's: one sentence per
     device.
     """
-    rates: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
+    rates: dict[tuple[str, str], list[tuple[str, Any, float]]] = {}
     for row in results.rows:
         printed = row.row.paper.get(RATE)
         for record in _records_of(row, records) if printed is not None else ():

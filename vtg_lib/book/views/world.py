@@ -1,21 +1,18 @@
-"""Pictures of what the renderer makes, beside the statistics of real annotations and the authors' training
-logs.
-"""
+"""What the renderer makes: pictures of features, and statistics beside those of real annotations."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from vtg_lib.book import figures as plots
+from vtg_lib.book.tables import frame_html
 from vtg_lib.data.batches import GroundingData
 from vtg_lib.evaluation import released as recorded
-from vtg_lib.files import RESULTS
-from vtg_lib.models import MODELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,13 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
-    from vtg_lib.book.chapter import Chapter
-
-COMMAND = (
-    "vtg sweep --paper sdst --profile calibration --tables tab1 --models moment_detr,qd_detr,sdst --seeds 1 "
-    "--store results/calibration.jsonl"
-)
-CALIBRATION = RESULTS / "calibration.jsonl"
 SHARES = (("1", "one moment (%)"), ("2", "two (%)"), ("3", "three (%)"))
 
 
@@ -37,8 +27,7 @@ def statistics_table(splits: Mapping[str, GroundingData]) -> HTML:
     """Annotation statistics of this execution's splits, then of real data sets."""
     import pandas as pd
 
-    from vtg_lib.book.views.common import frame_html
-    from vtg_lib.data.annotations import statistics
+    from vtg_lib.data.statistics import statistics
 
     found = {f"{split.facts['kind']} {name}": statistics(split.annotations) for name, split in splits.items()}
     found |= {f"{name} (real)": entry["statistics"] for name, entry in recorded.load()["annotations"].items()}
@@ -149,153 +138,3 @@ def text_blind(models: Mapping[str, nn.Module], data: GroundingData) -> pd.DataF
             | {f"{label}, another query's sentence": blind[key] for label, key in keys.items()}
         )
     return pd.DataFrame(rows)
-
-
-def calibration_runs() -> list[dict[str, Any]]:
-    """The stored runs on real annotations that the renderer's defaults rest on."""
-    from vtg_lib.experiments.store import Store
-
-    return list(Store(CALIBRATION)) if CALIBRATION.exists() else []
-
-
-def calibration_figure() -> HTML:
-    """Validation mAP by epoch of our runs on rendered features, and of the authors' logs (dashed)."""
-    runs = {record["spec"]["model"]: record for record in calibration_runs()}
-    x = sorted({epoch for record in runs.values() for epoch in record["curves"]["epoch"]})
-    series = {f"{name}, ours": [_at(record, epoch) for epoch in x] for name, record in runs.items()}
-    logs = recorded.load()["logs"]
-    kept = {
-        f"{n}, authors' log": _until(log, max(x, default=15))
-        for n, log in logs.items()
-        if n in runs or not runs
-    }
-    values = {name: np.asarray(value, float) for name, value in series.items()}
-    figure = plots.curves(x, values, xlabel="epoch", ylabel="mAP (val)", reference=kept)
-    ends = ", ".join(
-        f"{name} ends at {record['metrics']['last']['MR-full-mAP']:.1f}" for name, record in runs.items()
-    )
-    return plots.show(
-        figure, f"Validation mAP by epoch on rendered features and in the authors' logs; {ends or 'not run'}."
-    )
-
-
-def calibration_table() -> HTML:
-    """mAP at the epochs that the authors' logs have, ours beside theirs, and whether it is within 6 points."""
-    import pandas as pd
-
-    from vtg_lib.book.views.common import frame_html
-
-    logs, rows = recorded.load()["logs"], []
-    for record in calibration_runs():
-        log = logs.get(record["spec"]["model"])
-        for epoch, theirs in zip(log["epoch"], log["MR-full-mAP"], strict=True) if log else ():
-            ours = _at(record, epoch)
-            if not np.isnan(ours):
-                gap = ours - theirs
-                close = "within 6" if abs(gap) <= 6 else "above" if gap > 0 else "below"
-                name = record["spec"]["model"]
-                row = {
-                    "model": name,
-                    "epoch": epoch,
-                    "log": theirs,
-                    "ours": ours,
-                    "gap": gap,
-                    "verdict": close,
-                }
-                rows.append(row | {"code": _code(record)})
-    return frame_html(
-        pd.DataFrame(rows) if rows else pd.DataFrame({"runs on real annotations": [f"not run: {COMMAND}"]})
-    )
-
-
-def _code(record: Mapping[str, Any]) -> str:
-    """Whether a run's code is today's, for the model's modules and all that training goes through."""
-    from vtg_lib.experiments.provenance import same_code, source_digest
-    from vtg_lib.models import entry
-
-    code = same_code()
-    same = code.of(record["provenance"]["source_digest"]) == code.of(
-        source_digest(entry(record["spec"]["model"]).module)
-    )
-    return "today's" if same else f"earlier ({record['provenance']['code_version']})"
-
-
-def _at(record: Mapping[str, Any], epoch: int) -> float:
-    curves = record["curves"]
-    values = dict(zip(curves["epoch"], curves["MR-full-mAP"], strict=True))
-    return float("nan") if values.get(epoch) is None else float(values[epoch])
-
-
-def _until(log: Mapping[str, Any], last: int) -> tuple[list[float], list[float]]:
-    pairs = [(e, v) for e, v in zip(log["epoch"], log["MR-full-mAP"], strict=True) if e <= max(last, 15)]
-    return [e for e, _ in pairs], [v for _, v in pairs]
-
-
-def spread_table(chapter: Chapter, seeds: Iterable[int] = range(5), limit: float = 2.0) -> HTML:
-    """Mean and standard deviation of mAP over seeds at `sim`, for every model of Tab. 1 that the store has."""
-    import pandas as pd
-
-    from vtg_lib.book.views.common import frame_html
-    from vtg_lib.evaluation.statistics import summarise
-    from vtg_lib.experiments.run import find
-    from vtg_lib.papers import row_spec
-
-    rows = []
-    for row in chapter.paper.table("tab1").rows:
-        if row.model is None or row.model not in MODELS:
-            continue
-        specs = [row_spec(row, chapter.paper.profile("sim"), "qvhighlights", seed) for seed in seeds]
-        found = [result for spec in specs if (result := find(chapter.store, spec)) is not None]
-        summary = summarise([result.metrics["val"]["MR-full-mAP"] for result in found])
-        verdict = (
-            "not run" if summary.n < 2 else "small enough" if summary.sd <= limit else f"above {limit:g}"
-        )
-        seconds = np.median([result.provenance["wall_s"] for result in found]) if found else np.nan
-        rows.append(
-            {
-                "model": row.model,
-                "epochs": specs[0].train.epochs,
-                "seeds": summary.n,
-                "mAP": summary.mean,
-                "sd": summary.sd,
-                "verdict": verdict,
-                "median run (s)": seconds,
-            }
-        )
-    return frame_html(pd.DataFrame(rows))
-
-
-def real_run_table() -> HTML:
-    """The runs on real annotations with rendered features: size, length and result."""
-    import pandas as pd
-
-    from vtg_lib.book.views.common import frame_html
-
-    columns = {
-        "R1@0.5": "MR-full-R1@0.5",
-        "R1@0.7": "MR-full-R1@0.7",
-        "mAP": "MR-full-mAP",
-        "HD mAP": "HL-min-VeryGood-mAP",
-    }
-    rows = []
-    for record in calibration_runs():
-        spec, origin = record["spec"], record["provenance"]
-        rows.append(
-            {
-                "model": spec["model"],
-                "width": spec["config"]["width"],
-                "feature channels": spec["config"]["video_dim"],
-                "parameters (M)": origin["parameters"] / 1e6,
-                "epochs": spec["train"]["epochs"],
-                "best epoch": origin["best_epoch"],
-                **{name: record["metrics"]["val"][key] for name, key in columns.items()},
-                "hours": origin["wall_s"] / 3600,
-                "device": origin["device"],
-                "code": _code(record),
-            }
-        )
-    return (
-        frame_html(pd.DataFrame(rows))
-        if rows
-        else frame_html(pd.DataFrame({"runs on real annotations": [f"not run: {COMMAND}"]}))
-    )

@@ -98,11 +98,9 @@ def peak_mb(device: str) -> float:
     if not device.startswith("cuda") and status.exists():
         if found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE):
             return int(found[1]) / 2**10
-    import torch
+    from vtg_lib.experiments.machine import peak_memory
 
-    from vtg_lib.experiments.training import peak_memory
-
-    return next(iter(peak_memory(torch.device(device)).values()))
+    return next(iter(peak_memory(device).values()))
 
 
 def load(path: Path = RECORD) -> list[dict[str, Any]]:

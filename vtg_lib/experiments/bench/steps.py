@@ -100,7 +100,7 @@ class Step:
 
     def _backward(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(self.total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(self.total).backward()
 
     def _update(self) -> None:
         if self.scaler.is_enabled():

@@ -9,8 +9,6 @@ keeps a random value.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +19,7 @@ from torch import nn
 from vtg_lib import models
 from vtg_lib.files import atomic_write
 from vtg_lib.models.imported.reading import CheckpointImportError, Source, read_source
-from vtg_lib.models.imported.rules import Converted, Rules, convert
+from vtg_lib.models.imported.rules import Converted, Rules, convert, importable, rules_of
 
 __all__ = [
     "CheckpointImportError",
@@ -35,25 +33,6 @@ __all__ = [
 ]
 
 PREFIX = "vtg_"  # of our entries in a file's metadata
-
-
-def importable() -> list[str]:
-    """The methods that have rules."""
-    return [name for name in models.MODELS if importlib.util.find_spec(f"{__name__}.{name}") is not None]
-
-
-def rules_of(model: str) -> Rules:
-    """The rules of a method.
-
-    Raises:
-        ValueError: no such method, or it has none.
-    """
-    models.entry(model)
-    if model not in importable():
-        raise ValueError(
-            f"--model {model}: no public checkpoint of it can be imported; those of {', '.join(importable())} can"
-        )
-    return importlib.import_module(f"{__name__}.{model}").RULES
 
 
 def import_checkpoint(
@@ -87,7 +66,7 @@ def import_checkpoint(
         "rules": rules.source,
         "source": read.path.name,
         "source_sha256": read.sha256,
-        "options": json.dumps(_plain(read.options), sort_keys=True),
+        "options": json.dumps(read.options, sort_keys=True, default=str),
         "unused": json.dumps(dict(done.unused), sort_keys=True),
     }
     notes = {PREFIX + key: value for key, value in notes.items()}
@@ -103,10 +82,13 @@ def load_imported(path: str | Path) -> nn.Module:
         CheckpointImportError: another file, a damaged one, or one whose tensors today's model does not have.
         FileNotFoundError: no such file.
     """
-    name, config, tensors = _read_imported(Path(path))
-    model = models.entry(name).model_class(models.resolve(name, config))
+    from safetensors.torch import load_file
+
+    notes = imported_notes(path)
+    name = notes["model"]
+    model = models.build(name, json.loads(notes["config"]))
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise CheckpointImportError(
             f"{path}: expected the tensors of today's {name}, got others ({str(error).splitlines()[-1].strip()}). "
@@ -137,19 +119,3 @@ def imported_notes(path: str | Path) -> dict[str, str]:
             f"`vtg import-checkpoint --model MODEL {path} ours.safetensors`, then use that."
         )
     return {key.removeprefix(PREFIX): value for key, value in notes.items() if key.startswith(PREFIX)}
-
-
-def _read_imported(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    from safetensors.torch import load_file
-
-    notes = imported_notes(path)
-    return notes["model"], json.loads(notes["config"]), load_file(path)
-
-
-def _plain(value: Any) -> Any:
-    """Options as JSON values; what JSON has no word for as text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

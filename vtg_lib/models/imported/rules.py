@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +69,26 @@ class Converted:
     unused: Mapping[str, str] = field(default_factory=dict)
 
 
+def importable() -> list[str]:
+    """The methods that have rules."""
+    return [name for name in models.MODELS if importlib.util.find_spec(f"{__package__}.{name}") is not None]
+
+
+def rules_of(model: str) -> Rules:
+    """The rules of a method.
+
+    Raises:
+        ValueError: no such method, or it has none.
+    """
+    models.entry(model)
+    if model not in importable():
+        raise ValueError(
+            f"--model {model}: no public checkpoint of it can be imported; those of {', '.join(importable())} can"
+        )
+    found: Rules = importlib.import_module(f"{__package__}.{model}").RULES
+    return found
+
+
 def split_packed(tensors: Mapping[str, Tensor]) -> State:
     """`tensors` with the rows of every packed projection `[3D, …]` as three tensors `[D, …]`."""
     state: State = {}
@@ -98,18 +120,10 @@ def convert(
     state = split_packed(tensors)
     state = state if rules.transform is None else rules.transform(state)
     unused = {public: why for public in state if (why := rules.reason(public)) is not None}
-    used: dict[str, str] = {}
-    unknown = []
-    for public in state:
-        if public not in unused:
-            target = rules.target(public)
-            if target is None:
-                unknown.append(public)
-            else:
-                used[public] = target
-    ours = model.state_dict()
-    problems = _problems(name, state, ours, used, unknown)
-    if problems:
+    targets = {public: rules.target(public) for public in state if public not in unused}
+    used = {public: target for public, target in targets.items() if target is not None}
+    ours, unknown = model.state_dict(), [public for public in targets if public not in used]
+    if problems := _problems(name, state, ours, used, unknown):
         raise CheckpointImportError(f"{name} (rules of {rules.source}):\n" + "\n".join(problems))
     model.load_state_dict({target: state[public].to(ours[target].dtype) for public, target in used.items()})
     return Converted(model=model.eval(), config=config, used=used, unused=unused)
@@ -155,15 +169,14 @@ def _some(items: Sequence[str]) -> str:
 
 
 def _other_model(name: str, state: Mapping[str, Tensor]) -> str:
-    """Another importable model that knows every tensor, as advice."""
-    from vtg_lib.models.imported import importable, rules_of
-
+    """Another importable model that knows every tensor, as advice: the one that misses the fewest."""
+    missed: dict[str, int] = {}
     for other in importable():
         rules = rules_of(other)
-        if other != name and all(
-            rules.reason(public) is not None or rules.target(public) for public in state
-        ):
-            return f"--model {other}, whose rules know all of its tensors"
+        if other != name and all(rules.reason(public) or rules.target(public) for public in state):
+            missed[other] = sum(not any(map(re.compile(p).fullmatch, state)) for p, _ in rules.rename)
+    if missed:
+        return f"--model {min(missed, key=missed.__getitem__)}, whose rules know all of its tensors"
     return f"check that the file is a {name} checkpoint of the public code that the rules name"
 
 

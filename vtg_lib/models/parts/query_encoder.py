@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
 from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, xavier_
 from vtg_lib.losses.saliency import (
     hinge_saliency,
@@ -26,6 +25,7 @@ from vtg_lib.losses.saliency import (
     saliency_pairs,
 )
 from vtg_lib.models.config import DetrConfig
+from vtg_lib.models.parts.detr import Detr, with_mismatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +51,14 @@ class Encoded(NamedTuple):
     negatives: dict[str, Tensor]
 
 
-class QueryEncoder(nn.Module):
+class QueryEncoder(Detr):
     """Base of methods whose clips read the words first, and then each other and a token that asks how salient
     they are.
     """
 
     def __init__(self, config: QueryEncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         c = config
-        self.project_video = InputProjection(c.video_dim + 2 * c.tef, c.width, c.input_dropout)
-        self.project_text = InputProjection(c.text_dim, c.width, c.input_dropout)
         sizes = (c.width, c.heads, c.hidden, c.dropout)
         self.cross_encoder = nn.ModuleList(CrossLayer(*sizes, PReLU) for _ in range(c.cross_layers))
         self.encoder = nn.ModuleList(AttentionLayer(*sizes, PReLU) for _ in range(c.encoder_layers))
@@ -70,22 +68,18 @@ class QueryEncoder(nn.Module):
         self.saliency_global = nn.Linear(c.width, c.width)
         self.global_token = nn.Parameter(torch.randn(c.width))
         self.global_position = nn.Parameter(torch.randn(c.width))
-        self.tef, self.margin = c.tef, c.saliency_margin
+        self.margin = c.saliency_margin
 
     def encode(self, batch: Batch) -> Encoded:
         """The clips of a batch; while training also those of mismatched pairs, in the same pass, for their
         saliency.
         """
-        video, mask, count = last_level(batch.video), batch.video_mask, len(batch)
-        video = self.project_video(append_endpoints(video, mask) if self.tef else video)
-        text, text_mask = self.project_text(last_level(batch.text)), batch.text_mask
-        position = clip_positions(mask, video.shape[-1]).to(video.dtype)
-        inputs = [video, position, mask, text, text_mask]
-        if self.training:
-            inputs = [torch.cat((t, t)) for t in inputs[:3]] + [
-                torch.cat((t, t.roll(-1, 0))) for t in inputs[3:]
-            ]
-        local, positions, mask, text, text_mask = inputs
+        count, (video, text) = len(batch), self.project(batch)
+        position = clip_positions(batch.video_mask, video.shape[-1]).to(video.dtype)
+        inputs = [video, position, batch.video_mask], [text, batch.text_mask]
+        local, positions, mask, text, text_mask = (
+            with_mismatched(*inputs) if self.training else [*inputs[0], *inputs[1]]
+        )
         for layer in self.cross_encoder:
             local = layer(local, positions, text_mask, text)
         memory = torch.cat((self.global_token.to(local.dtype).expand(len(local), 1, -1), local), 1)

@@ -2,12 +2,13 @@
 
 A tuner makes one sequence of clips and one of words from K frozen levels. Everything else is the same for all
 of them: projections, a feature pyramid, heads, losses. It is R2-Tuning's (yeliudev/R2-Tuning @ 03fbcf6), as
-`vtg_lib/papers/sdst_deviations.yaml` explains. Axes: B, K, T, L, D as in `vtg_lib.data.batches`, P points of
+`vtg_lib/papers/sdst/deviations.yaml` explains. Axes: B, K, T, L, D as in `vtg_lib.data.batches`, P points of
 the pyramid.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.convolution import ConvHead
-from vtg_lib.layers.dense_stream import Alignment, DenseStream, path_masks
+from vtg_lib.layers.dense_stream import Alignment, DenseStream
 from vtg_lib.layers.pooling import WordPool
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
 from vtg_lib.layers.projections import append_endpoints
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points, best_over_levels
-from vtg_lib.losses.contrastive import choose_positive, info_nce, sampled_nce
+from vtg_lib.losses.contrastive import choose_positive, sampled_nce
 from vtg_lib.losses.points import (
     at_least_one_clip,
     clip_borders,
@@ -31,6 +32,7 @@ from vtg_lib.losses.points import (
     point_targets,
 )
 from vtg_lib.models.config import Suppression
+from vtg_lib.models.parts.levels import Paths, alignment_losses, draw_paths, last_levels
 
 RADIUS = 1.5  # strides around the middle of a moment within which points predict it
 
@@ -101,7 +103,7 @@ def read_text(
     words: Tensor,
     position: Tensor,
     levels: Levels,
-    keep: list[Tensor | None],
+    keep: Sequence[Tensor | None],
 ) -> dict[str, Tensor]:
     """One block on one level: clips, position `[B, T, D]` attend to words `[B, L, D]`; see
     `DenseStream.forward`.
@@ -117,12 +119,10 @@ class Tuner(nn.Module):
         super().__init__()
         self.droppath = config.droppath
 
-    def path_masks(self, levels: Levels, blocks: int, branches: int) -> list[list[Tensor | None]]:
+    def path_masks(self, levels: Levels, blocks: int, branches: int) -> Paths:
         """DropPath masks of `PostNorm` for every branch of every block."""
-        if not (self.training and self.droppath):
-            return [[None] * branches for _ in range(blocks)]
-        masks = path_masks((blocks, branches, len(levels.mask)), self.droppath, levels.mask.device)
-        return [list(row.unbind(0)) for row in masks]
+        rate = self.training * self.droppath
+        return draw_paths(len(levels.mask), blocks, branches, rate, levels.mask.device)
 
 
 class SideTuned(nn.Module):
@@ -187,16 +187,9 @@ class SideTuned(nn.Module):
 
     def _levels(self, batch: Batch) -> Levels:
         """The last K levels in the shared space (SDST, Eq. 2)."""
-        count, video, text = self.config.levels, batch.video, batch.text
-        video = video if video.dim() == 4 else video[:, None]
-        text = text if text.dim() == 4 else text[:, None].expand(-1, video.shape[1], -1, -1)
-        if min(video.shape[1], text.shape[1]) < count:
-            raise ValueError(
-                f"side-tuning: {count} levels need features with as many, got {video.shape[1]} of the video and "
-                f"{text.shape[1]} of the text; lower levels or use features with more levels"
-            )
+        video, text = last_levels(batch, self.config.levels)
         video = append_endpoints(video, batch.video_mask) if self.config.tef else video
-        clips, words = self.align(video[:, -count:], text[:, -count:])
+        clips, words = self.align(video, text)
         return Levels(clips, batch.video_mask, words, batch.text_mask)
 
     def post_process(self, output: Output) -> Output:
@@ -212,16 +205,13 @@ class SideTuned(nn.Module):
         borders = at_least_one_clip(clip_borders(batch.spans, length), length)
         targets = point_targets(points, borders, batch.span_mask, RADIUS)
         positive, valid = choose_positive(batch.saliency, batch.video_mask, self.training)
-        chosen = extras["clips"][:, torch.arange(len(batch), device=positive.device), positive]  # [K, B, D]
-        text = extras["text"]
+        alignment = alignment_losses(extras["clips"], extras["text"], positive, valid)
+        if c.levels == 1:  # nothing to be told apart from
+            del alignment["layer_align"]
         terms = {
             "class": point_class_loss(output.layers["logits"][0], targets, points),
             "distance": point_distance_loss(extras["distances"], targets),
             "saliency": sampled_nce(extras["similarity"], batch.saliency, batch.video_mask, positive, valid),
-            # The public loss is the mean of the two directions.
-            "video_align": info_nce(chosen, text, valid) / 2,
         }
-        if c.levels > 1:  # one level has nothing to be told apart from
-            every = valid[:, None].expand(-1, c.levels)
-            terms["layer_align"] = info_nce(chosen.transpose(0, 1), text.transpose(0, 1), every) / 2
+        terms |= {name: term / 2 for name, term in alignment.items()}  # the public loss is a mean
         return {name: getattr(c, f"weight_{name}") * term for name, term in terms.items()}

@@ -11,13 +11,7 @@ from torch import nn
 from vtg_lib.data import load_data
 from vtg_lib.data.batches import Output
 from vtg_lib.diagnostics import DIAGNOSTICS
-from vtg_lib.diagnostics.queries import (
-    attention_mass,
-    epochs_to_share,
-    global_local,
-    matching_consistency,
-    query_similarity,
-)
+from vtg_lib.diagnostics.decoder import decode
 from vtg_lib.models import build
 
 DATA = {
@@ -69,10 +63,10 @@ def data():
 def test_queries_that_stay_swap_and_move(data):
     one, two = int((data.span_count == 1).sum()), int((data.span_count == 2).sum())
     assert one and two
-    stays = matching_consistency(Scripted(data, [(0, 1)] * 3), data)
+    stays = DIAGNOSTICS["matching"](Scripted(data, [(0, 1)] * 3), data)
     assert stays["moments"] == {"all": one + 2 * two, "1": one, "2": 2 * two, "3+": 0}
     assert stays["kept"] == {"all": [1, 1], "1": [1, 1], "2": [1, 1], "3+": [None, None]}
-    changes = matching_consistency(Scripted(data, [(0, 1), (1, 0), (2, 3)]), data)
+    changes = DIAGNOSTICS["matching"](Scripted(data, [(0, 1), (1, 0), (2, 3)]), data)
     assert (
         changes["kept"]["2"] == [0, 0]
         and changes["swapped"]["2"] == [1, 0]
@@ -90,22 +84,22 @@ def test_similarity_of_queries(data):
     states = torch.zeros(LAYERS, len(data), QUERIES, WIDTH)
     states[:, :, [0, 2]], states[:, :, 1] = first, second
     model.states = states
-    found = query_similarity(model, data)
+    found = DIAGNOSTICS["similarity"](model, data)
     assert (
         found["auc"] == [1, 1, 1] and found["same_mean"] == [1, 1, 1] and found["different_mean"] == [0, 0, 0]
     )
     two = int((data.span_count == 2).sum())
     assert sum(found["same"][0]) == len(data) and sum(found["different"][0]) == 2 * two
     model.states = torch.ones_like(states)
-    assert query_similarity(model, data)["auc"] == [0.5] * 3
+    assert DIAGNOSTICS["similarity"](model, data)["auc"] == [0.5] * 3
     model.states = None
-    assert query_similarity(model, data) == {}
+    assert DIAGNOSTICS["similarity"](model, data) == {}
 
 
 def test_scores_that_know_the_best_moment_and_scores_that_do_not(data):
     order = [(0, 1)] * LAYERS
     good = torch.tensor([0.9, 0.8, 0.1, 0.1]).repeat(LAYERS, len(data), 1)
-    found = global_local(Scripted(data, order, scores=good), data)
+    found = DIAGNOSTICS["global_local"](Scripted(data, order, scores=good), data)
     assert (
         found["best_misses"] == 0
         and found["class"]["top_misses"] == 0
@@ -113,11 +107,14 @@ def test_scores_that_know_the_best_moment_and_scores_that_do_not(data):
     )
     assert set(found) == {"best_misses", "class"}
     bad = torch.tensor([0.1, 0.1, 0.8, 0.9]).repeat(LAYERS, len(data), 1)
-    found = global_local(Scripted(data, order, scores=bad, quality=good), data)
+    found = DIAGNOSTICS["global_local"](Scripted(data, order, scores=bad, quality=good), data)
     assert found["class"]["top_misses"] == 1 and found["class"]["rank_correlation"] < -0.5
     assert found["iou"]["top_misses"] == 0
     even = torch.full_like(good, 0.5)
-    assert global_local(Scripted(data, order, scores=even), data)["class"]["rank_correlation"] is None
+    assert (
+        DIAGNOSTICS["global_local"](Scripted(data, order, scores=even), data)["class"]["rank_correlation"]
+        is None
+    )
 
 
 def test_attention_on_the_own_moment(data):
@@ -129,22 +126,16 @@ def test_attention_on_the_own_moment(data):
         looked = inside.float().repeat(1, QUERIES // 2, 1)
         return (looked / looked.sum(-1, keepdim=True).clamp(min=1)).expand(LAYERS, -1, -1, -1)
 
-    found = attention_mass(Scripted(data, order, attention=focused), data)
+    found = DIAGNOSTICS["attention"](Scripted(data, order, attention=focused), data)
     assert found["own"] == pytest.approx([1, 1, 1]) and found["others"] == pytest.approx([0, 0, 0], abs=1e-6)
-    even = attention_mass(
+    even = DIAGNOSTICS["attention"](
         Scripted(
             data, order, attention=lambda b: torch.ones(LAYERS, len(b), QUERIES, b.video_mask.shape[1]) * 0.01
         ),
         data,
     )
     assert even["own"] == pytest.approx([even["length"]] * 3, abs=1e-3) and 0 < even["length"] < 1
-    assert attention_mass(Scripted(data, order), data) == {}
-
-
-def test_convergence():
-    assert epochs_to_share([2, 4, 6], [1.0, 9.5, 10.0]) == 4
-    assert epochs_to_share([2, 4, 6], [1.0, 8.9, 10.0]) == 6
-    assert epochs_to_share([2, 4], [12.0, 10.0]) == 2
+    assert DIAGNOSTICS["attention"](Scripted(data, order), data) == {}
 
 
 @pytest.mark.parametrize("name", ["moment_detr", "qd_detr", "tr_detr", "cg_detr", "bam_detr", "sim_detr"])
@@ -164,7 +155,7 @@ def test_every_detr_style_method_can_be_looked_into(name, data):
     )
     for diagnostic in ("matching", "similarity", "global_local", "attention"):
         assert DIAGNOSTICS[diagnostic](model, data), diagnostic
-    assert len(matching_consistency(model, data)["kept"]["all"]) == 2
+    assert len(DIAGNOSTICS["matching"](model, data)["kept"]["all"]) == 2
     assert model.training
 
 
@@ -174,3 +165,26 @@ def test_methods_without_decoder_layers_have_nothing_to_show(data):
         DIAGNOSTICS[name](model, data) == {}
         for name in ("matching", "similarity", "global_local", "attention")
     )
+
+
+def test_one_logit_a_query_is_a_foreground_logit(data):
+    model = Scripted(data, [(0, 1)] * LAYERS)
+    expected = DIAGNOSTICS["global_local"](model, data)
+    two = model.whole["logits"]
+    model.whole["logits"] = two[..., 0] - two[..., 1]
+    assert DIAGNOSTICS["global_local"](model, data) == expected
+
+
+def test_the_layers_of_a_sample(data):
+    torch.manual_seed(0)
+    sizes = {"video_dim": 12, "text_dim": 8, "width": 16, "heads": 2, "hidden": 16}
+    model = build("sim_detr", {**sizes, "queries": 5, "decoder_layers": 3})
+    rows = torch.nonzero(data.span_count == 2)[:2, 0].tolist()
+    decoded = decode(model, data, rows)
+    assert decoded.annotations == [data.annotations[row] for row in rows]
+    assert decoded.spans.shape == (3, 2, 5, 2) and decoded.factor.shape == (2, 2, 5, 5)
+    for layer in decoded.served:
+        assert [sorted(served[served >= 0].tolist()) for served in layer] == [[0, 1]] * 2  # a query for each
+    torch.testing.assert_close(decoded.attention.sum(-1), torch.ones(3, 2, 5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(decoded.rank, decoded.scores * decoded.quality)
+    assert decoded.seconds.tolist() == (data.video_length[data.video_index[rows]] * data.clip_length).tolist()

@@ -1,0 +1,94 @@
+"""The book's lists of chapters, written from the papers' files: `book/_toc.yml`, and the tables of the first
+page and of the README, of which only what stands between markers is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from vtg_lib.files import ROOT
+from vtg_lib.papers import Paper, load_paper, paper_keys
+
+# Pages beside the chapters, by the part of the contents that they stand in. `status` is made when rendering.
+START, LIBRARY, ABOUT = ("how_to_read",), ("library", "architecture", "cluster"), ("status",)
+BEGIN, END = "<!-- chapters: written by `make contents` -->", "<!-- end of chapters -->"
+
+
+def papers() -> list[Paper]:
+    """The papers that have a chapter, in the order of the book."""
+    return sorted(map(load_paper, paper_keys()), key=lambda paper: paper.chapter)
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows with the same keys as a Markdown table."""
+    lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def toc() -> str:
+    """`_toc.yml` of Jupyter Book."""
+    chapters = [f"chapters/{paper.chapter}" for paper in papers()]
+    parts = {"Start": START, "Chapters": chapters, "Library": LIBRARY, "About": ABOUT}
+    listed = [
+        {"caption": caption, "chapters": [{"file": page} for page in pages]}
+        for caption, pages in parts.items()
+    ]
+    heading = "# Written by `make contents` from the papers' files.\n"
+    return heading + yaml.safe_dump({"format": "jb-book", "root": "intro", "parts": listed}, sort_keys=False)
+
+
+def intro_table() -> str:
+    """The chapters as the book's first page lists them."""
+    return markdown(
+        [
+            {
+                "chapter": f"[{paper.short}](chapters/{paper.chapter}.ipynb)",
+                "paper": f"{paper.method}, {paper.venue}" if paper.method else "none",
+                "question": paper.question,
+            }
+            for paper in papers()
+        ]
+    )
+
+
+def readme_table() -> str:
+    """The chapters as the README lists them."""
+    return markdown(
+        [
+            {
+                "chapter": f"[`{paper.chapter}`](notebooks/{paper.chapter}.ipynb)",
+                "paper": f"{paper.title} ({paper.venue})",
+            }
+            for paper in papers()
+        ]
+    )
+
+
+def between_markers(text: str, table: str) -> str:
+    """`text` with `table` in place of what stood between the markers.
+
+    Raises:
+        ValueError: the markers are not there, each once and in order.
+    """
+    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.S)
+    if (text.count(BEGIN), text.count(END), len(pattern.findall(text))) != (1, 1, 1):
+        raise ValueError(f"expected one table of chapters between {BEGIN} and {END}")
+    return pattern.sub(lambda _: f"{BEGIN}\n\n{table}\n{END}", text)
+
+
+def written(root: Path = ROOT) -> dict[Path, str]:
+    """Each file that lists chapters, and what it should hold."""
+    pages = {root / "book" / "intro.md": intro_table(), root / "README.md": readme_table()}
+    return {root / "book" / "_toc.yml": toc()} | {
+        path: between_markers(path.read_text(encoding="utf-8"), table) for path, table in pages.items()
+    }
+
+
+def write(root: Path = ROOT) -> None:
+    """Write every list of chapters."""
+    for path, text in written(root).items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,76 @@
+"""What chapters display of how stored runs trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vtg_lib.book.tables import frame_html
+from vtg_lib.book.views.common import not_run
+from vtg_lib.evaluation.statistics import summarise
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+    from vtg_lib.book.chapter import Chapter
+    from vtg_lib.experiments.run import RunResult
+
+
+def stored_runs(chapter: Chapter, table: str) -> dict[str, list[RunResult]]:
+    """The stored runs of a table's rows, by label, at the first profile with evidence that has any; rows
+    without are left out.
+    """
+    from vtg_lib.experiments.run import find
+    from vtg_lib.papers import row_spec
+    from vtg_lib.papers.plan import row_datasets
+
+    rows = [row for row in chapter.paper.table(table).rows if row.model is not None]
+    seeds = sorted({record["spec"]["seed"] for record in chapter.store})
+    for size in chapter.paper.profiles.values():
+        if size.evidence is None:
+            continue
+        dataset = row_datasets(chapter.paper.table(table), size)[0]
+        runs = {
+            row.label: [find(chapter.store, row_spec(row, size, dataset, seed)) for seed in seeds]
+            for row in rows
+        }
+        found = {label: [run for run in kept if run is not None] for label, kept in runs.items() if any(kept)}
+        if found:
+            return found
+    return {}
+
+
+def convergence_table(chapter: Chapter, table: str) -> HTML:
+    """Epochs until a run reaches 90 % of its last validation mAP, of those that were evaluated; and where
+    runs ended.
+
+    Highlights are learned first, and from the sentence: the run of a row that ranks clips worst shows whether
+    it was read.
+    """
+    import pandas as pd
+
+    found = stored_runs(chapter, table)
+    if not found:
+        return not_run(chapter, "Convergence", f"--tables {table}")
+    rows = []
+    for label, runs in found.items():
+        epochs, moments, highlights = (
+            [np.array(run.curves[name], dtype=float).tolist() for run in runs]
+            for name in ("epoch", "MR-full-mAP", "HL-min-VeryGood-mAP")
+        )
+        whole = summarise([epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)])
+        cells: dict[str, Any] = {"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd}
+        for name, curves in (("mAP", moments), ("HD mAP", highlights)):
+            last = [curve[-1] for curve in curves]
+            cells |= {f"last {name}": np.mean(last), f"lowest {name}": min(last)}
+        rows.append(cells | {"n": whole.n})
+    return frame_html(pd.DataFrame(rows), digits=1)
+
+
+def epochs_to_share(epochs: Sequence[float], values: Sequence[float], share: float = 0.9) -> float:
+    """The first evaluated epoch at which a curve reaches `share` of its last value."""
+    return next(
+        float(epoch) for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1]
+    )
