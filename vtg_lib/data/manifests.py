@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
 from vtg_lib.data.features import FeatureSpec
 from vtg_lib.data.forms import check
@@ -39,7 +39,6 @@ def _below_root(path: str) -> bool:
     return bool(parts) and not PurePosixPath(path).is_absolute() and ".." not in parts and "\\" not in path
 
 
-_Nothing = BeforeValidator(lambda value: [] if value is None else value)  # null, where a list may be left out
 Relative = Annotated[str, _that(_below_root, "a path under the data root")]
 Address = Annotated[str, _that(lambda a: a.startswith(("https://", "http://")), "an http(s) address")]
 Digest = Annotated[
@@ -105,10 +104,10 @@ class DataSet:
     homepage: str
     layout: str
     clip_length: float | None
-    files: Annotated[tuple[FileEntry, ...], _Nothing]
-    unpack: Annotated[tuple[Unpack, ...], _Nothing] = ()
-    arrays: Annotated[tuple[dict[str, Any], ...], _Nothing] = ()
-    papers: Annotated[tuple[str, ...], _Nothing] = ()
+    files: tuple[FileEntry, ...]
+    unpack: tuple[Unpack, ...] = ()
+    arrays: tuple[dict[str, Any], ...] = ()
+    papers: tuple[str, ...] = ()
     folder: str | None = None
     notes: str | None = None
     unknown: str | None = None
@@ -143,7 +142,8 @@ def manifest_folder() -> Path:
     folder = Path(os.environ.get("VTG_MANIFESTS") or ROOT / "data_manifests")
     if not folder.is_dir():
         raise ManifestError(
-            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set VTG_MANIFESTS to it."
+            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set "
+            "VTG_MANIFESTS to it."
         )
     return folder
 
@@ -167,7 +167,7 @@ def _load(folder: Path) -> dict[str, DataSet]:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ManifestError(f"{path}: expected YAML, got {error}. Fix: correct the file.") from None
         try:
-            manifest = check(_Manifest, content, str(path))
+            manifest = check(_Manifest, _listed(content), str(path))
         except ValueError as error:
             raise ManifestError(f"{error}. Fix: correct the manifest.") from None
         for entry in manifest.sets:
@@ -178,7 +178,8 @@ def _load(folder: Path) -> dict[str, DataSet]:
             for file in entry.files:
                 if file.path in targets:
                     raise ManifestError(
-                        f"{path}: {entry.name}: path: {file.path} is also a file of {targets[file.path]}. Fix: change one."
+                        f"{path}: {entry.name}: path: {file.path} is also a file of "
+                        f"{targets[file.path]}. Fix: change one."
                     )
                 targets[file.path] = entry.name
             found[entry.name] = entry
@@ -187,6 +188,16 @@ def _load(folder: Path) -> dict[str, DataSet]:
             f"{folder}: expected manifests, got no .yaml file. Fix: point VTG_MANIFESTS to data_manifests."
         )
     return dict(sorted(found.items(), key=lambda item: get_args(Kind).index(item[1].kind)))
+
+
+def _listed(content: Any) -> Any:
+    """The content with an empty list for each null where a set has a list."""
+    sets = content.get("sets") if isinstance(content, dict) else None
+    for raw in sets if isinstance(sets, list) else []:
+        for name in ("files", "unpack", "arrays", "papers"):
+            if isinstance(raw, dict) and name in raw and raw[name] is None:
+                raw[name] = []
+    return content
 
 
 def get(name: str, folder: str | Path | None = None) -> DataSet:
@@ -212,11 +223,13 @@ def feature_spec(data: DataSet, array: str) -> FeatureSpec:
     raw = next((a for a in data.arrays if a["name"] == array), None)
     if raw is None:
         raise ManifestError(
-            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. Fix: use one of these."
+            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. "
+            "Fix: use one of these."
         )
     if raw["dims"] is None:
         raise ManifestError(
-            f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the manifest."
+            f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the "
+            "manifest."
         )
     return _array_spec(data.name, raw)
 
@@ -241,7 +254,7 @@ def array_folder(data: DataSet, array: str, data_root: str | Path) -> Path:
     found = [base / name] if (base / name).is_dir() else sorted(p for p in base.rglob(name) if p.is_dir())
     if len(found) != 1:
         raise ManifestError(
-            f"{base}: expected one folder {name!r} in it, got {len(found)}. Fix: `vtg data fetch {data.name}`, or put "
-            "the files there."
+            f"{base}: expected one folder {name!r} in it, got {len(found)}. Fix: `vtg data fetch "
+            f"{data.name}`, or put the files there."
         )
     return found[0]

@@ -8,7 +8,6 @@ renamed at the end.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 import time
@@ -26,7 +25,7 @@ _HUB = re.compile(r"https?://huggingface\.co/datasets/([\w.-]+/[\w.-]+)/?$")
 
 
 class FetchError(RuntimeError):
-    """A download that failed; the message names the file, each address tried with the reason, and what to do."""
+    """A download that failed; the message names the file, the addresses tried with reasons, and a fix."""
 
 
 class _Attempt(Exception):
@@ -71,13 +70,14 @@ def download(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise FetchError(
-                    f"{target}: no space left on the device. Fix: free space and fetch again; the partial file goes on."
+                    f"{target}: no space left on the device. Fix: free space and fetch again; the "
+                    "partial file goes on."
                 ) from None
             reasons.append(f"  {address}: {_short(error)}")
     raise FetchError(
         f"{target}: could not be fetched. Tried:\n" + "\n".join(reasons) + "\n"
-        f"Fix: try again later (a partial download goes on); or download by hand in a browser, put it at {target}, and "
-        "run `vtg data verify`."
+        "Fix: try again later (a partial download goes on); or download by hand in a browser, put it at "
+        f"{target}, and run `vtg data verify`."
     )
 
 
@@ -97,7 +97,8 @@ def check(path: Path, known: str | None, size: int | None) -> str:
     digest = sha256(path)
     if known is not None and digest != known:
         raise _Attempt(
-            f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on the way"
+            f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on "
+            "the way"
         )
     return digest
 
@@ -159,7 +160,7 @@ class _Resuming:
         except _Attempt:
             self._forget()
             raise
-        os.replace(self.part, output_file)
+        self.part.replace(output_file)
         self._forget()
 
     def _receive(self, url: str) -> bool:
@@ -229,7 +230,7 @@ def _google(file_id: str, target: Path, known: str | None, size: int | None, pro
     except _Attempt:
         part.unlink()
         raise
-    os.replace(part, target)
+    part.replace(target)
     return digest
 
 
@@ -247,9 +248,10 @@ def _hub(repository: str, target: Path, known: str | None, progress: bool) -> st
     digest = sha256(part)
     if known is not None and digest != known:
         raise _Attempt(
-            f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is in {part}"
+            f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is "
+            f"in {part}"
         )
-    os.replace(part, target)
+    part.replace(target)
     return digest
 
 

@@ -24,11 +24,11 @@ LOCK = ".vtg-hashes.json"
 
 
 def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
-    """One row per set: `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays, addresses,
-    hashed, present, homepage, notes`.
+    """One row per set: `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays,
+    addresses, hashed, present, homepage, notes`.
 
-    `size` is in bytes, None if unknown; `hashed` counts files with a known SHA-256; `present` is "all", "some"
-    or "none" (no hashing).
+    `size` is in bytes, None if unknown; `hashed` counts files with a known SHA-256; `present` is "all",
+    "some" or "none" (no hashing).
     """
     root = find_root(data_root)
     rows = []
