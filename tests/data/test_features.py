@@ -243,7 +243,7 @@ def test_killed_conversion_goes_on_where_it_stopped(source, tmp_path):
         features.read_source = dying
         features.convert({str(folder)!r}, {str(tmp_path / "cache")!r}, ["a", "b", "c"], spec, progress=False)
     """
-    died = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=os.getcwd())
+    died = subprocess.run([sys.executable, "-c", textwrap.dedent(program)])
     assert died.returncode == -signal.SIGKILL
     assert not (tmp_path / "cache").exists()
     with (tmp_path / "cache.partial" / "journal.jsonl").open("a") as log:
@@ -364,7 +364,8 @@ def test_official_data_converts_once_and_gives_a_split(tmp_path, rng):
     rows = {
         split: [
             {
-                "qid": 10 * number + i, "query": "a dog", "duration": 8, "vid": f"{split}{i}", "relevant_windows": [[2, 6]],
+                "qid": 10 * number + i, "query": "a dog", "duration": 8, "vid": f"{split}{i}",
+                "relevant_windows": [[2, 6]],
                 "relevant_clip_ids": [1, 2], "saliency_scores": [[1, 1, 1], [4, 4, 4]],
             }
             for i in range(3)
@@ -379,7 +380,7 @@ def test_official_data_converts_once_and_gives_a_split(tmp_path, rng):
         ):
             (base / folder).mkdir(parents=True, exist_ok=True)
             np.savez(base / folder / f"{name}.npz", **{key: rng.standard_normal(shape, np.float32)})
-    load = dict(
+    load: dict[str, object] = dict(  # noqa: C408
         feature_set="qvhighlights_slowfast_clip",
         video_arrays=("slowfast", "clip"),
         text_array="clip_text",

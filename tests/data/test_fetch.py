@@ -8,6 +8,7 @@ import stat
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -360,7 +361,7 @@ def test_google_drive_goes_through_gdown(manifest, root, monkeypatch):
 
     def give(id, output, quiet, resume):
         asked.append((id, resume))
-        open(output, "wb").write(BODY if len(asked) == 1 else b"<html>quota</html>")
+        Path(output).write_bytes(BODY if len(asked) == 1 else b"<html>quota</html>")
         return output
 
     monkeypatch.setattr(gdown, "download", give)
