@@ -52,7 +52,7 @@ def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
         np.savez(
             root / name / "text" / f"qid{annotation['qid']}.npz", last_hidden_state=words.float().numpy()
         )
-    with open(root / f"{name}.jsonl", "w", encoding="utf-8") as file:
+    with (root / f"{name}.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(annotation) + "\n" for annotation in data.annotations)
     return {
         "queries": len(data),

@@ -103,7 +103,8 @@ class FeatureSpec:
         for field, fine, wanted in rules:
             if not fine:
                 raise FeatureError(
-                    f"{self.name}: {field}: expected {wanted}, got {getattr(self, field)!r}. Fix: correct the manifest."
+                    f"{self.name}: {field}: expected {wanted}, got {getattr(self, field)!r}. Fix: correct the"
+                    " manifest."
                 )
 
     def paths(self, folder: Path, item: str) -> list[Path]:
@@ -124,8 +125,8 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
         wanted = "[" + ", ".join(spec.axes.upper()) + "]"
         if array.ndim != len(spec.axes) or not all(array.shape):
             raise FeatureError(
-                f"{path}: expected {wanted} with at least one item, got shape {list(array.shape)}. Fix: correct `axes` "
-                "or fetch the file again."
+                f"{path}: expected {wanted} with at least one item, got shape {list(array.shape)}. Fix:"
+                " correct `axes` or fetch the file again."
             )
         if spec.axes == "d":
             array = array[None]
@@ -137,7 +138,8 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
         if not np.isfinite(array).all():
             bad = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise FeatureError(
-                f"{path}: expected finite numbers, got NaN or infinity at item {bad}. Fix: fetch or extract the file again."
+                f"{path}: expected finite numbers, got NaN or infinity at item {bad}. Fix: fetch or extract"
+                " the file again."
             )
         parts.append(array)
     length = min(len(p) for p in parts)
@@ -145,9 +147,9 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
     if array.shape[1:] != (spec.levels, spec.dims):
         names = ", ".join(str(p) for p in spec.paths(Path(folder), item))
         raise FeatureError(
-            f"{names}: expected {spec.levels} level(s) of {spec.dims} dimensions ({spec.name}, {spec.extractor}), got "
-            f"{array.shape[1]} of "
-            f"{array.shape[2]}. Fix: this is another feature set; point to the right folder or use its own manifest."
+            f"{names}: expected {spec.levels} level(s) of {spec.dims} dimensions ({spec.name},"
+            f" {spec.extractor}), got {array.shape[1]} of {array.shape[2]}. Fix: this is another feature set;"
+            " point to the right folder or use its own manifest."
         )
     if spec.normalise == "l2":
         array = array / (np.linalg.norm(array, axis=-1, keepdims=True) + EPSILON)
@@ -167,7 +169,8 @@ def _load(path: Path, key: str | None) -> np.ndarray:
         with loaded:
             if key not in loaded.files:
                 raise FeatureError(
-                    f"{path}: expected an array {key!r}, got {loaded.files}. Fix: correct `key` in the manifest."
+                    f"{path}: expected an array {key!r}, got {loaded.files}. Fix: correct `key` in the"
+                    " manifest."
                 )
             return loaded[key]
     except FileNotFoundError:
@@ -176,7 +179,8 @@ def _load(path: Path, key: str | None) -> np.ndarray:
         raise
     except Exception as error:  # zipfile, pickle and numpy raise many kinds for a torn or foreign file
         raise FeatureError(
-            f"{path}: expected a readable {path.suffix} file, got {type(error).__name__}: {error}. Fix: {fetch}."
+            f"{path}: expected a readable {path.suffix} file, got {type(error).__name__}: {error}. Fix:"
+            f" {fetch}."
         ) from None
 
 
@@ -223,13 +227,15 @@ class FeatureCache:
             ) from None
         if index.get("format") != FORMAT:
             raise FeatureError(
-                f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it and convert again."
+                f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it and"
+                " convert again."
             )
         spec = FeatureSpec(**index["spec"])
         wanted = sum(index["lengths"]) * spec.levels * spec.dims * np.dtype(spec.dtype).itemsize
         if size != wanted:
             raise FeatureError(
-                f"{folder / 'data.bin'}: expected {wanted:,} bytes, got {size:,}. Fix: delete the folder and convert again."
+                f"{folder / 'data.bin'}: expected {wanted:,} bytes, got {size:,}. Fix: delete the folder and"
+                " convert again."
             )
         return cls(folder, index)
 
@@ -250,9 +256,9 @@ class FeatureCache:
         missing = [i for i in ids if str(i) not in self._row]
         if missing:
             raise FeatureError(
-                f"{self.folder}: expected features for {len(ids)} {self.spec.kind} ids, got none for {len(missing)}, "
-                f"the first {missing[0]!r}. "
-                "Fix: convert again with all ids, or use the annotations that belong to this set."
+                f"{self.folder}: expected features for {len(ids)} {self.spec.kind} ids, got none for"
+                f" {len(missing)}, the first {missing[0]!r}. Fix: convert again with all ids, or use the"
+                " annotations that belong to this set."
             )
         return np.array([self._row[str(i)] for i in ids], np.int64)
 
@@ -287,7 +293,8 @@ class FeatureCache:
         for row, item in enumerate(self.ids):
             if _digest(self._data[self._start[row] : self._start[row + 1]]) != self.digests[row]:
                 raise FeatureError(
-                    f"{self.folder / 'data.bin'}: {item!r} changed since conversion. Fix: delete the folder and convert again."
+                    f"{self.folder / 'data.bin'}: {item!r} changed since conversion. Fix: delete the folder"
+                    " and convert again."
                 )
 
 
@@ -326,9 +333,9 @@ def convert(
         missing = [p for name in names for p in spec.paths(source, name) if not p.exists()]
         if missing:
             raise FeatureError(
-                f"{missing[0]}: expected a feature file for each of {len(names)} ids, got none for {len(missing)} of "
-                "them. "
-                f"Fix: fetch {spec.name} (`vtg data fetch`), or correct the source folder."
+                f"{missing[0]}: expected a feature file for each of {len(names)} ids, got none for"
+                f" {len(missing)} of them. Fix: fetch {spec.name} (`vtg data fetch`), or correct the source"
+                " folder."
             )
         try:
             _write(source, partial, names, spec, progress)
@@ -336,13 +343,13 @@ def convert(
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 shutil.rmtree(partial, ignore_errors=True)
                 raise FeatureError(
-                    f"{partial}: no space left on the device while converting {spec.name}; the partial cache was "
-                    "removed. Fix: free space, or choose another cache folder."
+                    f"{partial}: no space left on the device while converting {spec.name}; the partial cache"
+                    " was removed. Fix: free space, or choose another cache folder."
                 ) from None
             raise
         if cache.exists():
             shutil.rmtree(cache)
-        os.replace(partial, cache)
+        partial.replace(cache)
     return FeatureCache.open(cache)
 
 

@@ -104,7 +104,8 @@ def manifest_folder() -> Path:
     folder = Path(os.environ.get("VTG_MANIFESTS") or ROOT / "data_manifests")
     if not folder.is_dir():
         raise ManifestError(
-            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set VTG_MANIFESTS to it."
+            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set"
+            " VTG_MANIFESTS to it."
         )
     return folder
 
@@ -129,7 +130,8 @@ def _load(folder: Path) -> dict[str, DataSet]:
             raise ManifestError(f"{path}: expected YAML, got {error}. Fix: correct the file.") from None
         if not isinstance(content, Mapping) or not isinstance(content.get("sets"), list):
             raise ManifestError(
-                f"{path}: expected a list under `sets`, got {type(content).__name__}. Fix: see another manifest."
+                f"{path}: expected a list under `sets`, got {type(content).__name__}. Fix: see another"
+                " manifest."
             )
         for raw in content["sets"]:
             entry = _parse(path, raw)
@@ -140,7 +142,8 @@ def _load(folder: Path) -> dict[str, DataSet]:
             for file in entry.files:
                 if file.path in targets:
                     raise ManifestError(
-                        f"{path}: {entry.name}: path: {file.path} is also a file of {targets[file.path]}. Fix: change one."
+                        f"{path}: {entry.name}: path: {file.path} is also a file of {targets[file.path]}."
+                        " Fix: change one."
                     )
                 targets[file.path] = entry.name
             found[entry.name] = entry
@@ -174,11 +177,13 @@ def feature_spec(data: DataSet, array: str) -> FeatureSpec:
     raw = next((a for a in data.arrays if a["name"] == array), None)
     if raw is None:
         raise ManifestError(
-            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. Fix: use one of these."
+            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. Fix:"
+            " use one of these."
         )
     if raw["dims"] is None:
         raise ManifestError(
-            f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the manifest."
+            f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the"
+            " manifest."
         )
     return FeatureSpec(
         **{k: v for k, v in raw.items() if k not in ("folder", "name")}, name=f"{data.name}/{array}"
@@ -198,8 +203,8 @@ def array_folder(data: DataSet, array: str, data_root: str | Path) -> Path:
     found = [base / name] if (base / name).is_dir() else sorted(p for p in base.rglob(name) if p.is_dir())
     if len(found) != 1:
         raise ManifestError(
-            f"{base}: expected one folder {name!r} in it, got {len(found)}. Fix: `vtg data fetch {data.name}`, or put "
-            "the files there."
+            f"{base}: expected one folder {name!r} in it, got {len(found)}. Fix: `vtg data fetch"
+            f" {data.name}`, or put the files there."
         )
     return found[0]
 
@@ -246,7 +251,7 @@ def _parse(path: Path, raw: Any) -> DataSet:
 
 
 def _file(item: Mapping[str, Any], refuse: Any) -> FileEntry:
-    if not isinstance(item, Mapping) or not {"path", "addresses", "size", "sha256"} == set(item):
+    if not isinstance(item, Mapping) or set(item) != {"path", "addresses", "size", "sha256"}:
         refuse("files", "path, addresses, size, sha256", item)
     _relative(item["path"], refuse)
     if not item["addresses"] or not all(

@@ -241,11 +241,11 @@ def complete(
         scenes.append(Event(start, end, (int(rng.integers(config.scenes)),)))
         start = end
     for concepts, own in queries:  # an event that pulls its own scene in
-        for event in own:
-            if concepts and rng.random() < config.scene_action:
-                scenes.append(
-                    Event(event.start, event.end, (concepts[min(1, len(concepts) - 1)] % config.scenes,))
-                )
+        scenes += [
+            Event(event.start, event.end, (concepts[min(1, len(concepts) - 1)] % config.scenes,))
+            for event in own
+            if concepts and rng.random() < config.scene_action
+        ]
     if config.background_events:
         events += _background(duration, list(events), queries, others, clip_length, config, rng)
     return Timeline(vid, duration, events, scenes)
@@ -282,7 +282,9 @@ def _borrow(
     config: TimelineConfig,
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
-    """`concepts`, some of them replaced by half of the concepts of one of the video's queries, now and then."""
+    """`concepts`, some of them replaced by half of the concepts of one of the video's queries, now and
+    then.
+    """
     shown = list(concepts)
     wanted = queries[int(rng.integers(len(queries)))][0] if queries else ()
     if wanted and rng.random() < config.background_overlap:

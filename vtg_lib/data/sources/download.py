@@ -8,7 +8,6 @@ renamed at the end.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 import time
@@ -26,7 +25,9 @@ _HUB = re.compile(r"https?://huggingface\.co/datasets/([\w.-]+/[\w.-]+)/?$")
 
 
 class FetchError(RuntimeError):
-    """A download that failed; the message names the file, each address tried with the reason, and what to do."""
+    """A download that failed; the message names the file, each address tried with the reason, and what to
+    do.
+    """
 
 
 class _Attempt(Exception):
@@ -71,13 +72,15 @@ def download(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise FetchError(
-                    f"{target}: no space left on the device. Fix: free space and fetch again; the partial file goes on."
+                    f"{target}: no space left on the device. Fix: free space and fetch again; the partial"
+                    " file goes on."
                 ) from None
             reasons.append(f"  {address}: {_short(error)}")
     raise FetchError(
-        f"{target}: could not be fetched. Tried:\n" + "\n".join(reasons) + "\n"
-        f"Fix: try again later (a partial download goes on); or download by hand in a browser, put it at {target}, and "
-        "run `vtg data verify`."
+        f"{target}: could not be fetched. Tried:\n"
+        + "\n".join(reasons)
+        + "\nFix: try again later (a partial download goes on); or download by hand in a browser, put it at"
+        f" {target}, and run `vtg data verify`."
     )
 
 
@@ -97,7 +100,8 @@ def check(path: Path, known: str | None, size: int | None) -> str:
     digest = sha256(path)
     if known is not None and digest != known:
         raise _Attempt(
-            f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on the way"
+            f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on"
+            " the way"
         )
     return digest
 
@@ -159,7 +163,7 @@ class _Resuming:
         except _Attempt:
             self._forget()
             raise
-        os.replace(self.part, output_file)
+        Path(self.part).replace(output_file)
         self._forget()
 
     def _receive(self, url: str) -> bool:
@@ -229,7 +233,7 @@ def _google(file_id: str, target: Path, known: str | None, size: int | None, pro
     except _Attempt:
         part.unlink()
         raise
-    os.replace(part, target)
+    part.replace(target)
     return digest
 
 
@@ -238,7 +242,7 @@ def _hub(repository: str, target: Path, known: str | None, progress: bool) -> st
 
     part = target.with_name(target.name + ".part")
     if not progress:
-        huggingface_hub.utils.disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]
     try:
         huggingface_hub.snapshot_download(repository, repo_type="dataset", local_dir=part)
     except Exception as error:  # the hub's many errors all mean that this address did not work
@@ -247,9 +251,10 @@ def _hub(repository: str, target: Path, known: str | None, progress: bool) -> st
     digest = sha256(part)
     if known is not None and digest != known:
         raise _Attempt(
-            f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is in {part}"
+            f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is in"
+            f" {part}"
         )
-    os.replace(part, target)
+    part.replace(target)
     return digest
 
 

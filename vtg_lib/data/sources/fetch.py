@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import errno
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +27,8 @@ __all__ = ["ArchiveError", "FetchError", "fetch", "list_rows", "status", "verify
 
 def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
     """One row per set:
-    `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays, addresses, hashed, present, homepage, notes`.
+    `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays, addresses, hashed, present,
+    homepage, notes`.
 
     `size` is in bytes, None if unknown; `hashed` counts files with a known SHA-256; `present` is "all",
     "some" or
@@ -113,7 +113,8 @@ def fetch(
             rows.append(_check(data, file, root, lock))
             if rows[-1]["status"] == "wrong":
                 raise FetchError(
-                    f"{target}: {rows[-1]['detail']}. Fix: delete it (or force), then `vtg data fetch {name}`."
+                    f"{target}: {rows[-1]['detail']}. Fix: delete it (or force), then `vtg data fetch"
+                    f" {name}`."
                 )
             continue
         record = lock.get(file.path)
@@ -215,7 +216,7 @@ def _place(file: FileEntry, target: Path, known: str | None, progress: bool) -> 
     if fresh != target:
         if target.is_dir():
             shutil.rmtree(target)
-        os.replace(fresh, target)
+        fresh.replace(target)
     return got
 
 
@@ -245,7 +246,8 @@ def _read_lock(root: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise FetchError(
-            f"{path}: expected JSON, got {error}. Fix: restore the file, or delete it to record all hashes anew."
+            f"{path}: expected JSON, got {error}. Fix: restore the file, or delete it to record all hashes"
+            " anew."
         ) from None
     return content
 
@@ -254,9 +256,11 @@ def _record(root: Path, path: str, target: Path, address: str, digest: str) -> b
     """Writes what was seen into the lock file, whole or not at all; False if the data root is read-only."""
     entry = {
         "sha256": digest,
-        "size": sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
-        if target.is_dir()
-        else target.stat().st_size,
+        "size": (
+            sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
+            if target.is_dir()
+            else target.stat().st_size
+        ),
         "address": address,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
