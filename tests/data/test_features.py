@@ -17,7 +17,15 @@ import pytest
 import torch
 
 from vtg_lib.data import features
-from vtg_lib.data.features import EPSILON, FeatureCache, FeatureError, FeatureSpec, convert, read_source
+from vtg_lib.data.features import (
+    EPSILON,
+    FeatureCache,
+    FeatureError,
+    FeatureSpec,
+    convert,
+    read_source,
+    spec_of,
+)
 from vtg_lib.data.official import loading_benchmark, official_arrays, official_data
 
 VIDEO = FeatureSpec(name="clip", kind="video", extractor="test", dims=6, clip_length=2.0)
@@ -159,7 +167,7 @@ def test_specs_are_checked():
         ({"dtype": "int8"}, "dtype"),
     ):
         with pytest.raises(FeatureError, match=field):
-            change(VIDEO, **values)
+            spec_of(dataclasses.asdict(VIDEO) | values, "index.json")
 
 
 def test_cache_gathers_padded_and_never_opens_a_source_again(source, tmp_path):

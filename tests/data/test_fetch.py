@@ -99,13 +99,17 @@ def sha(content):
     return hashlib.sha256(content).hexdigest()
 
 
+def present(root):
+    return {row["name"]: row["present"] for row in fetch.list_rows(root)}
+
+
 def test_fetches_verifies_and_does_not_ask_again(server, manifest, root):
     server.files["/a"] = BODY
     manifest(sha256=sha(BODY), size=len(BODY))
-    assert fetch.status(root) == {"x": "none"}
+    assert present(root) == {"x": "none"}
     assert [r["status"] for r in fetch.verify("x", root)] == ["missing"]
     assert [r["status"] for r in run(root)] == ["ok"]
-    assert (root / "x/a.bin").read_bytes() == BODY and fetch.status(root) == {"x": "all"}
+    assert (root / "x/a.bin").read_bytes() == BODY and present(root) == {"x": "all"}
     count = len(server.requests)
     assert [r["status"] for r in run(root)] == ["ok"] and len(server.requests) == count
     assert sorted(p.name for p in (root / "x").iterdir()) == ["a.bin"]
@@ -268,7 +272,7 @@ def test_archives_are_verified_unpacked_recorded_and_removed(server, manifest, r
     manifest(path="x.archive", sha256=sha(body), unpack=[{"archives": ["x.archive"], "to": "x"}])
     assert [(r["path"], r["status"]) for r in run(root)] == [("x.archive", "ok"), ("x", "recorded")]
     assert (root / "x/deep/clip/v.npz").read_bytes() == b"one"
-    assert not (root / "x.archive").exists() and fetch.status(root) == {"x": "all"}
+    assert not (root / "x.archive").exists() and present(root) == {"x": "all"}
     assert [(r["path"], r["status"]) for r in fetch.verify("x", root)] == [("x", "ok")]
     assert [r["status"] for r in run(root)] == ["ok"] and len(server.requests) == 1
     (root / "x/deep/w.npz").write_bytes(b"2")

@@ -74,24 +74,28 @@ GOOD = {
     "files": [{"path": "x/a.jsonl", "addresses": ["https://example.org/a"], "size": 1, "sha256": "0" * 64}],
 }
 FILE = GOOD["files"][0]
+ARRAY = {"name": "a", "kind": "video", "folder": "a", "extractor": "e", "dims": None, "clip_length": 2.0}
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"kind": "video"}, "x: kind: expected one of"),
-        ({"colour": 1}, "fields: expected only"),
-        ({"licence": ...}, "fields: expected all of.*licence"),
+        ({"kind": "video"}, "item 1 .'x'., kind: expected 'annotations'"),
+        ({"colour": 1}, "unknown field 'colour'"),
+        ({"licence": ...}, "expected field 'licence'"),
         ({"files": [FILE | {"path": "../a"}]}, "path: expected a path under the data root"),
         ({"files": [FILE | {"path": "/a"}]}, "path: expected a path under the data root"),
         ({"files": [FILE | {"addresses": []}]}, "addresses: expected at least one"),
-        ({"files": [FILE | {"addresses": ["ftp://a"]}]}, "addresses: expected at least one"),
+        ({"files": [FILE | {"addresses": ["ftp://a"]}]}, "addresses, item 1: expected an http"),
         ({"files": [FILE | {"sha256": "abc"}]}, "sha256: expected 64 hex digits"),
         ({"files": [FILE | {"sha256": None}]}, "hashes: expected a reason"),
         ({"files": [FILE | {"size": -1}]}, "size: expected bytes"),
         ({"files": []}, "unknown: expected a reason"),
         ({"unpack": [{"archives": ["y"], "to": "z"}]}, "unpack: expected archives that are among files"),
-        ({"arrays": [{"name": "a"}]}, "arrays: expected"),
+        ({"arrays": [{"name": "a"}]}, "arrays: expected a folder"),
+        ({"arrays": [ARRAY | {"kind": "audio"}]}, "arrays, a, kind: expected 'video' or 'text'"),
+        ({"arrays": [ARRAY | {"levels": 4}]}, "arrays, a: levels: expected 1, or axes with k"),
+        ({"arrays": [{k: v for k, v in ARRAY.items() if k != "extractor"}]}, "expected field 'extractor'"),
     ],
 )
 def test_bad_manifests_are_refused(tmp_path, change, expected):

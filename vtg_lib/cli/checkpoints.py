@@ -140,7 +140,8 @@ def _check_features(name: str, config: Any, data: GroundingData) -> None:
     expected, got = (config.video_dim, config.text_dim), (data.video.shape[-1], data.text.shape[-1])
     if expected != got:
         raise ValueError(
-            f"{name}: expected features with {expected[0]} channels of video and {expected[1]} of text, as"
-            f" the checkpoint was trained on, got {got[0]} and {got[1]}. Fix: --data with the features of"
-            " that training"
+            f"{name}: expected features with {expected[0]} channels of video and {expected[1]} of text, "
+            "as the "
+            f"checkpoint was trained on, got {got[0]} and {got[1]}. Fix: --data with the features of "
+            "that training"
         )

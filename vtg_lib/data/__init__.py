@@ -87,8 +87,8 @@ def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> d
     missing = {"features", "video", "text"} - set(spec)
     if missing or set(spec) - known:
         raise ValueError(
-            f"official data: expected the fields {sorted(known)}; missing {sorted(missing)}, got"
-            f" {sorted(spec)}"
+            f"official data: expected the fields {sorted(known)}; missing {sorted(missing)}, got "
+            f"{sorted(spec)}"
         )
     rows = real_rows(spec["dataset"], root, spec.get("limit"))
     sources = spec["features"], spec["video"], spec["text"]
@@ -116,8 +116,8 @@ def real_rows(
             rows[split] = read_annotations(path)
         elif split != "test":
             raise FileNotFoundError(
-                f"{path} is missing; get it with `vtg data fetch {dataset}` or point VTG_DATA_ROOT at your"
-                " copy"
+                f"{path} is missing; get it with `vtg data fetch {dataset}` or point VTG_DATA_ROOT at "
+                "your copy"
             )
     return {split: part[:limit] for split, part in rows.items()}
 

@@ -33,15 +33,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from vtg_lib.data.forms import check
 from vtg_lib.files import locked
 
 FORMAT = 1
 EPSILON = 1e-5  # added to norms, as the public Moment-DETR loader does
-_AXES = ("d", "td", "ktd", "tkd", "tkpd")
 
 
 class FeatureError(ValueError):
@@ -68,48 +68,49 @@ class FeatureSpec:
     """
 
     name: str
-    kind: str
+    kind: Literal["video", "text"]
     extractor: str
     dims: int
     clip_length: float | None
     files: tuple[str, ...] = ("{id}.npz",)
     key: str | None = "features"
-    axes: str = "td"
+    axes: Literal["d", "td", "ktd", "tkd", "tkpd"] = "td"
     levels: int = 1
-    tokens: str | None = None
-    normalise: str = "l2"
-    dtype: str = "float16"
+    tokens: Literal["cls", "mean"] | None = None
+    normalise: Literal["l2", "none"] = "l2"
+    dtype: Literal["float16", "float32"] = "float16"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(self.files))
         rules = [
-            ("kind", self.kind in ("video", "text"), "video or text"),
-            ("axes", self.axes in _AXES, f"one of {_AXES}"),
             ("levels", self.levels >= 1 and (self.levels == 1 or "k" in self.axes), "1, or axes with k"),
-            (
-                "tokens",
-                (self.tokens in ("cls", "mean")) == ("p" in self.axes),
-                "cls or mean exactly for axes tkpd",
-            ),
-            ("normalise", self.normalise in ("l2", "none"), "l2 or none"),
-            ("dtype", self.dtype in ("float16", "float32"), "float16 or float32"),
+            ("tokens", bool(self.tokens) == ("p" in self.axes), "cls or mean exactly for axes tkpd"),
             (
                 "clip_length",
-                (self.clip_length is None) == (self.kind == "text"),
+                bool(self.clip_length) == (self.kind == "video"),
                 "seconds for video, null for text",
             ),
             ("files", bool(self.files) and all("{id}" in f for f in self.files), "names with {id}"),
         ]
         for field, fine, wanted in rules:
             if not fine:
-                raise FeatureError(
-                    f"{self.name}: {field}: expected {wanted}, got {getattr(self, field)!r}. Fix: correct the"
-                    " manifest."
-                )
+                raise FeatureError(f"{field}: expected {wanted}, got {getattr(self, field)!r}")
 
     def paths(self, folder: Path, item: str) -> list[Path]:
         """The files that hold one video or query."""
         return [folder / name.format(id=item) for name in self.files]
+
+
+def spec_of(fields: Mapping[str, Any], where: str) -> FeatureSpec:
+    """A feature set as a file describes it.
+
+    Raises:
+        FeatureError: `where`, field, expected and got.
+    """
+    try:
+        return check(FeatureSpec, fields, where)
+    except ValueError as error:
+        raise FeatureError(f"{error}. Fix: correct the manifest.") from None
 
 
 def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
@@ -125,8 +126,8 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
         wanted = "[" + ", ".join(spec.axes.upper()) + "]"
         if array.ndim != len(spec.axes) or not all(array.shape):
             raise FeatureError(
-                f"{path}: expected {wanted} with at least one item, got shape {list(array.shape)}. Fix:"
-                " correct `axes` or fetch the file again."
+                f"{path}: expected {wanted} with at least one item, got shape {list(array.shape)}. Fix: "
+                "correct `axes` or fetch the file again."
             )
         if spec.axes == "d":
             array = array[None]
@@ -138,8 +139,8 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
         if not np.isfinite(array).all():
             bad = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise FeatureError(
-                f"{path}: expected finite numbers, got NaN or infinity at item {bad}. Fix: fetch or extract"
-                " the file again."
+                f"{path}: expected finite numbers, got NaN or infinity at item {bad}. Fix: fetch or "
+                "extract the file again."
             )
         parts.append(array)
     length = min(len(p) for p in parts)
@@ -147,9 +148,10 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
     if array.shape[1:] != (spec.levels, spec.dims):
         names = ", ".join(str(p) for p in spec.paths(Path(folder), item))
         raise FeatureError(
-            f"{names}: expected {spec.levels} level(s) of {spec.dims} dimensions ({spec.name},"
-            f" {spec.extractor}), got {array.shape[1]} of {array.shape[2]}. Fix: this is another feature set;"
-            " point to the right folder or use its own manifest."
+            f"{names}: expected {spec.levels} level(s) of {spec.dims} dimensions ({spec.name}, "
+            f"{spec.extractor}), got {array.shape[1]} of "
+            f"{array.shape[2]}. Fix: this is another feature set; point to the right folder or use its "
+            "own manifest."
         )
     if spec.normalise == "l2":
         array = array / (np.linalg.norm(array, axis=-1, keepdims=True) + EPSILON)
@@ -169,8 +171,8 @@ def _load(path: Path, key: str | None) -> np.ndarray:
         with loaded:
             if key not in loaded.files:
                 raise FeatureError(
-                    f"{path}: expected an array {key!r}, got {loaded.files}. Fix: correct `key` in the"
-                    " manifest."
+                    f"{path}: expected an array {key!r}, got {loaded.files}. Fix: correct `key` in the "
+                    "manifest."
                 )
             return loaded[key]
     except FileNotFoundError:
@@ -179,8 +181,8 @@ def _load(path: Path, key: str | None) -> np.ndarray:
         raise
     except Exception as error:  # zipfile, pickle and numpy raise many kinds for a torn or foreign file
         raise FeatureError(
-            f"{path}: expected a readable {path.suffix} file, got {type(error).__name__}: {error}. Fix:"
-            f" {fetch}."
+            f"{path}: expected a readable {path.suffix} file, got {type(error).__name__}: {error}. Fix: "
+            f"{fetch}."
         ) from None
 
 
@@ -195,7 +197,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, index: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.spec = FeatureSpec(**index["spec"])
+        self.spec = spec_of(index["spec"], str(folder / "index.json"))
         self.ids: list[str] = list(index["ids"])
         self.lengths = np.asarray(index["lengths"], np.int64)
         self.digests: list[str] = list(index["sha256"])
@@ -227,15 +229,15 @@ class FeatureCache:
             ) from None
         if index.get("format") != FORMAT:
             raise FeatureError(
-                f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it and"
-                " convert again."
+                f"{folder}: expected cache format {FORMAT}, got {index.get('format')}. Fix: delete it "
+                "and convert again."
             )
-        spec = FeatureSpec(**index["spec"])
+        spec = spec_of(index["spec"], str(folder / "index.json"))
         wanted = sum(index["lengths"]) * spec.levels * spec.dims * np.dtype(spec.dtype).itemsize
         if size != wanted:
             raise FeatureError(
-                f"{folder / 'data.bin'}: expected {wanted:,} bytes, got {size:,}. Fix: delete the folder and"
-                " convert again."
+                f"{folder / 'data.bin'}: expected {wanted:,} bytes, got {size:,}. Fix: delete the folder "
+                "and convert again."
             )
         return cls(folder, index)
 
@@ -256,9 +258,9 @@ class FeatureCache:
         missing = [i for i in ids if str(i) not in self._row]
         if missing:
             raise FeatureError(
-                f"{self.folder}: expected features for {len(ids)} {self.spec.kind} ids, got none for"
-                f" {len(missing)}, the first {missing[0]!r}. Fix: convert again with all ids, or use the"
-                " annotations that belong to this set."
+                f"{self.folder}: expected features for {len(ids)} {self.spec.kind} ids, got none for "
+                f"{len(missing)}, the first {missing[0]!r}. "
+                "Fix: convert again with all ids, or use the annotations that belong to this set."
             )
         return np.array([self._row[str(i)] for i in ids], np.int64)
 
@@ -293,8 +295,8 @@ class FeatureCache:
         for row, item in enumerate(self.ids):
             if _digest(self._data[self._start[row] : self._start[row + 1]]) != self.digests[row]:
                 raise FeatureError(
-                    f"{self.folder / 'data.bin'}: {item!r} changed since conversion. Fix: delete the folder"
-                    " and convert again."
+                    f"{self.folder / 'data.bin'}: {item!r} changed since conversion. Fix: delete the "
+                    "folder and convert again."
                 )
 
 
@@ -333,9 +335,9 @@ def convert(
         missing = [p for name in names for p in spec.paths(source, name) if not p.exists()]
         if missing:
             raise FeatureError(
-                f"{missing[0]}: expected a feature file for each of {len(names)} ids, got none for"
-                f" {len(missing)} of them. Fix: fetch {spec.name} (`vtg data fetch`), or correct the source"
-                " folder."
+                f"{missing[0]}: expected a feature file for each of {len(names)} ids, got none for "
+                f"{len(missing)} of them. "
+                f"Fix: fetch {spec.name} (`vtg data fetch`), or correct the source folder."
             )
         try:
             _write(source, partial, names, spec, progress)
@@ -343,8 +345,8 @@ def convert(
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 shutil.rmtree(partial, ignore_errors=True)
                 raise FeatureError(
-                    f"{partial}: no space left on the device while converting {spec.name}; the partial cache"
-                    " was removed. Fix: free space, or choose another cache folder."
+                    f"{partial}: no space left on the device while converting {spec.name}; the partial "
+                    "cache was removed. Fix: free space, or choose another cache folder."
                 ) from None
             raise
         if cache.exists():

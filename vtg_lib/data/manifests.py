@@ -9,18 +9,42 @@ is recorded at the first download (`fetch.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
+from pydantic import AfterValidator
 
 from vtg_lib.data.features import FeatureSpec
+from vtg_lib.data.forms import check
 from vtg_lib.files import ROOT
 
-KINDS = ("annotations", "predictions", "logs", "features", "vectors")
+Kind = Literal["annotations", "predictions", "logs", "features", "vectors"]
+
+
+def _that(fine: Callable[[Any], bool], wanted: str) -> AfterValidator:
+    def validate(value: Any) -> Any:
+        if not fine(value):
+            raise ValueError(f"expected {wanted}, got {value!r}")
+        return value
+
+    return AfterValidator(validate)
+
+
+def _below_root(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not PurePosixPath(path).is_absolute() and ".." not in parts and "\\" not in path
+
+
+Relative = Annotated[str, _that(_below_root, "a path under the data root")]
+Address = Annotated[str, _that(lambda a: a.startswith(("https://", "http://")), "an http(s) address")]
+Digest = Annotated[
+    str, _that(lambda d: len(d) == 64 and not set(d) - set("0123456789abcdef"), "64 hex digits")
+]
+Bytes = Annotated[int, _that(lambda size: size > 0, "bytes")]
 
 
 class ManifestError(ValueError):
@@ -38,10 +62,10 @@ class FileEntry:
         sha256: 64 hex digits, None if nobody has downloaded it yet.
     """
 
-    path: str
-    addresses: tuple[str, ...]
-    size: int | None = None
-    sha256: str | None = None
+    path: Relative
+    addresses: Annotated[tuple[Address, ...], _that(bool, "at least one address")]
+    size: Bytes | None
+    sha256: Digest | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +73,7 @@ class Unpack:
     """Archives (several: parts of one, in order) and the folder that their content goes to."""
 
     archives: tuple[str, ...]
-    to: str
+    to: Relative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +82,7 @@ class DataSet:
 
     Attributes:
         name: what `vtg data fetch` takes.
-        kind: one of `KINDS`.
+        kind: what the files are.
         dataset: the annotations that it belongs to, None if to none.
         papers: chapters whose paper uses it.
         clip_length: seconds per clip, None where there is none.
@@ -73,7 +97,7 @@ class DataSet:
     """
 
     name: str
-    kind: str
+    kind: Kind
     dataset: str | None
     title: str
     licence: str
@@ -82,7 +106,7 @@ class DataSet:
     clip_length: float | None
     files: tuple[FileEntry, ...]
     unpack: tuple[Unpack, ...] = ()
-    arrays: tuple[Mapping[str, Any], ...] = ()
+    arrays: tuple[dict[str, Any], ...] = ()
     papers: tuple[str, ...] = ()
     folder: str | None = None
     notes: str | None = None
@@ -90,9 +114,23 @@ class DataSet:
     hashes: str | None = None
     stated_size: str | None = None
 
-    def entry(self, path: str) -> FileEntry:
-        """The file with this target path."""
-        return next(f for f in self.files if f.path == path)
+    def __post_init__(self) -> None:
+        paths = {file.path for file in self.files}
+        if others := [path for step in self.unpack for path in step.archives if path not in paths]:
+            raise ValueError(f"unpack: expected archives that are among files, got {', '.join(others)}")
+        if not self.files and not self.unknown:
+            raise ValueError("unknown: expected a reason where there are no files, got none")
+        if not self.hashes and any(file.sha256 is None for file in self.files):
+            raise ValueError("hashes: expected a reason where a sha256 is null, got none")
+        for array in self.arrays:
+            if "folder" not in array:
+                raise ValueError(f"arrays: expected a folder, got {', '.join(array)}")
+            _array_spec(self.name, array | {"dims": 1} if array.get("dims", 1) is None else array)
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    sets: tuple[DataSet, ...]
 
 
 def manifest_folder() -> Path:
@@ -104,8 +142,8 @@ def manifest_folder() -> Path:
     folder = Path(os.environ.get("VTG_MANIFESTS") or ROOT / "data_manifests")
     if not folder.is_dir():
         raise ManifestError(
-            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set"
-            " VTG_MANIFESTS to it."
+            f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set "
+            "VTG_MANIFESTS to it."
         )
     return folder
 
@@ -128,13 +166,11 @@ def _load(folder: Path) -> dict[str, DataSet]:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ManifestError(f"{path}: expected YAML, got {error}. Fix: correct the file.") from None
-        if not isinstance(content, Mapping) or not isinstance(content.get("sets"), list):
-            raise ManifestError(
-                f"{path}: expected a list under `sets`, got {type(content).__name__}. Fix: see another"
-                " manifest."
-            )
-        for raw in content["sets"]:
-            entry = _parse(path, raw)
+        try:
+            manifest = check(_Manifest, _listed(content), str(path))
+        except ValueError as error:
+            raise ManifestError(f"{error}. Fix: correct the manifest.") from None
+        for entry in manifest.sets:
             if entry.name in found:
                 raise ManifestError(
                     f"{path}: name: expected one set called {entry.name!r}, got two. Fix: rename one."
@@ -142,8 +178,8 @@ def _load(folder: Path) -> dict[str, DataSet]:
             for file in entry.files:
                 if file.path in targets:
                     raise ManifestError(
-                        f"{path}: {entry.name}: path: {file.path} is also a file of {targets[file.path]}."
-                        " Fix: change one."
+                        f"{path}: {entry.name}: path: {file.path} is also a file of "
+                        f"{targets[file.path]}. Fix: change one."
                     )
                 targets[file.path] = entry.name
             found[entry.name] = entry
@@ -151,7 +187,17 @@ def _load(folder: Path) -> dict[str, DataSet]:
         raise ManifestError(
             f"{folder}: expected manifests, got no .yaml file. Fix: point VTG_MANIFESTS to data_manifests."
         )
-    return dict(sorted(found.items(), key=lambda item: KINDS.index(item[1].kind)))
+    return dict(sorted(found.items(), key=lambda item: get_args(Kind).index(item[1].kind)))
+
+
+def _listed(content: Any) -> Any:
+    """The content with an empty list for each null where a set has a list."""
+    sets = content.get("sets") if isinstance(content, dict) else None
+    for raw in sets if isinstance(sets, list) else []:
+        for name in ("files", "unpack", "arrays", "papers"):
+            if isinstance(raw, dict) and name in raw and raw[name] is None:
+                raw[name] = []
+    return content
 
 
 def get(name: str, folder: str | Path | None = None) -> DataSet:
@@ -177,16 +223,21 @@ def feature_spec(data: DataSet, array: str) -> FeatureSpec:
     raw = next((a for a in data.arrays if a["name"] == array), None)
     if raw is None:
         raise ManifestError(
-            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. Fix:"
-            " use one of these."
+            f"{data.name}: expected one of the arrays {[a['name'] for a in data.arrays]}, got {array!r}. "
+            "Fix: use one of these."
         )
     if raw["dims"] is None:
         raise ManifestError(
-            f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the"
-            " manifest."
+            f"{data.name}: {array}: dims are unknown. Fix: look at the files, and write dims into the "
+            "manifest."
         )
-    return FeatureSpec(
-        **{k: v for k, v in raw.items() if k not in ("folder", "name")}, name=f"{data.name}/{array}"
+    return _array_spec(data.name, raw)
+
+
+def _array_spec(name: str, array: dict[str, Any]) -> FeatureSpec:
+    fields = {field: value for field, value in array.items() if field != "folder"}
+    return check(
+        FeatureSpec, fields | {"name": f"{name}/{array.get('name')}"}, f"arrays, {array.get('name')}"
     )
 
 
@@ -203,72 +254,7 @@ def array_folder(data: DataSet, array: str, data_root: str | Path) -> Path:
     found = [base / name] if (base / name).is_dir() else sorted(p for p in base.rglob(name) if p.is_dir())
     if len(found) != 1:
         raise ManifestError(
-            f"{base}: expected one folder {name!r} in it, got {len(found)}. Fix: `vtg data fetch"
-            f" {data.name}`, or put the files there."
+            f"{base}: expected one folder {name!r} in it, got {len(found)}. Fix: `vtg data fetch "
+            f"{data.name}`, or put the files there."
         )
     return found[0]
-
-
-def _parse(path: Path, raw: Any) -> DataSet:
-    label = f"{path}: {raw.get('name', '?') if isinstance(raw, Mapping) else raw}"
-
-    def refuse(field: str, expected: str, got: Any) -> None:
-        raise ManifestError(f"{label}: {field}: expected {expected}, got {got!r}. Fix: correct the manifest.")
-
-    if not isinstance(raw, Mapping):
-        refuse("set", "a mapping", raw)
-    known = {f.name for f in fields(DataSet)}
-    required = {"name", "kind", "dataset", "title", "licence", "homepage", "layout", "clip_length", "files"}
-    if set(raw) - known:
-        refuse("fields", f"only {sorted(known)}", sorted(set(raw) - known))
-    if required - set(raw):
-        refuse("fields", f"all of {sorted(required)}", f"no {sorted(required - set(raw))}")
-    if raw["kind"] not in KINDS:
-        refuse("kind", f"one of {KINDS}", raw["kind"])
-    files = tuple(_file(item, refuse) for item in raw["files"] or ())
-    unpack = tuple(
-        Unpack(archives=tuple(item["archives"]), to=item["to"]) for item in raw.get("unpack") or ()
-    )
-    for step in unpack:
-        _relative(step.to, refuse)
-        for archive in step.archives:
-            if archive not in {f.path for f in files}:
-                refuse("unpack", "archives that are among files", archive)
-    if not files and not raw.get("unknown"):
-        refuse("unknown", "a reason where there are no files", None)
-    if any(f.sha256 is None for f in files) and not raw.get("hashes"):
-        refuse("hashes", "a reason where a sha256 is null", None)
-    arrays = tuple(raw.get("arrays") or ())
-    for array in arrays:
-        if not {"name", "kind", "folder", "dims", "extractor", "clip_length"} <= set(array):
-            refuse("arrays", "name, kind, folder, dims, extractor, clip_length", dict(array))
-    rest = {k: v for k, v in raw.items() if k not in ("files", "unpack", "arrays", "papers")}
-    data = DataSet(**rest, files=files, unpack=unpack, arrays=arrays, papers=tuple(raw.get("papers") or ()))
-    for array in arrays:
-        if array["dims"] is not None:
-            feature_spec(data, array["name"])
-    return data
-
-
-def _file(item: Mapping[str, Any], refuse: Any) -> FileEntry:
-    if not isinstance(item, Mapping) or set(item) != {"path", "addresses", "size", "sha256"}:
-        refuse("files", "path, addresses, size, sha256", item)
-    _relative(item["path"], refuse)
-    if not item["addresses"] or not all(
-        str(a).startswith(("https://", "http://")) for a in item["addresses"]
-    ):
-        refuse("addresses", "at least one http(s) address", item["addresses"])
-    digest = item["sha256"]
-    if digest is not None and (
-        not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef")
-    ):
-        refuse("sha256", "64 hex digits or null", digest)
-    if item["size"] is not None and (not isinstance(item["size"], int) or item["size"] <= 0):
-        refuse("size", "bytes or null", item["size"])
-    return FileEntry(path=item["path"], addresses=tuple(item["addresses"]), size=item["size"], sha256=digest)
-
-
-def _relative(path: Any, refuse: Any) -> None:
-    parts = PurePosixPath(path).parts if isinstance(path, str) else ()
-    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
-        refuse("path", "a path under the data root", path)

@@ -1,6 +1,4 @@
-"""From annotations and feature caches to the padded arrays of `GroundingData`, and what loading them
-costs.
-"""
+"""From annotations and feature caches to the padded arrays of `GroundingData`, and the cost of loading."""
 
 from __future__ import annotations
 
@@ -165,8 +163,8 @@ def _check_together(video_caches: Sequence[FeatureCache], text_cache: FeatureCac
             expected, got = getattr(first, fact), getattr(cache.spec, fact)
             if expected != got:
                 raise FeatureError(
-                    f"{cache.folder}: {fact}: expected {expected} as in {first.name}, got {got} in"
-                    f" {cache.spec.name}. Fix: use feature sets that were extracted together."
+                    f"{cache.folder}: {fact}: expected {expected} as in {first.name}, got {got} in "
+                    f"{cache.spec.name}. Fix: use feature sets that were extracted together."
                 )
     names = [cache.spec.name for cache in video_caches]
     if len(set(names)) != len(names):
@@ -179,9 +177,10 @@ def _check_clip_length(cache: FeatureCache, videos: Sequence[str], durations: np
     ratio = float(np.median(covered / durations))
     if abs(ratio - 1) > LENGTH_TOLERANCE:
         raise FeatureError(
-            f"{cache.folder}: clip_length {cache.spec.clip_length:g} s: expected clips that cover the videos,"
-            f" got {ratio:.2f} of their duration (median). Fix: these are features of about"
-            f" {cache.spec.clip_length / ratio:.3g} s a clip; correct the manifest or take the other set."
+            f"{cache.folder}: clip_length {cache.spec.clip_length:g} s: expected clips that cover the "
+            f"videos, got {ratio:.2f} of their duration (median). "
+            f"Fix: these are features of about {cache.spec.clip_length / ratio:.3g} s a clip; correct "
+            "the manifest or take the other set."
         )
 
 

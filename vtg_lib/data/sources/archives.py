@@ -24,8 +24,8 @@ class ArchiveError(ValueError):
 
 
 HTML_FIX = (
-    "the address serves a page instead of the file; open it in a browser, download by hand and put the file"
-    " there"
+    "the address serves a page instead of the file; open it in a browser, download by hand and put the file "
+    "there"
 )
 
 
@@ -64,8 +64,8 @@ def unpack(
         raise ArchiveError(f"{paths[0]}: expected an archive, got an HTML page. Fix: {HTML_FIX}.")
     if to.exists() and not replace:
         raise ArchiveError(
-            f"{to}: expected no such folder before unpacking {paths[0].name}, got one. Fix: move it away, or"
-            " force the fetch."
+            f"{to}: expected no such folder before unpacking {paths[0].name}, got one. Fix: move it "
+            "away, or force the fetch."
         )
     staging = to.with_name(f".{to.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)
@@ -87,8 +87,8 @@ def unpack(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ArchiveError(
-                f"{to}: no space left on the device while unpacking {paths[0].name}. Fix: free space; the"
-                " archive is kept."
+                f"{to}: no space left on the device while unpacking {paths[0].name}. Fix: free space; "
+                "the archive is kept."
             ) from None
         raise
     finally:
@@ -106,16 +106,16 @@ def _safe(archive: Path, name: str, staging: Path) -> Path:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or ".." in parts or (parts and ":" in parts[0]) or "\0" in name:
         raise ArchiveError(
-            f"{archive}: expected members inside the archive's folder, got {name!r}. Fix: do not trust this"
-            " archive; report it to its source."
+            f"{archive}: expected members inside the archive's folder, got {name!r}. Fix: do not trust "
+            "this archive; report it to its source."
         )
     return staging.joinpath(*parts)
 
 
 def _forbidden(archive: Path, name: str, what: str) -> ArchiveError:
     return ArchiveError(
-        f"{archive}: expected files and folders only, got a {what} at {name!r}. Fix: do not trust this"
-        " archive; report it to its source."
+        f"{archive}: expected files and folders only, got a {what} at {name!r}. Fix: do not trust this "
+        "archive; report it to its source."
     )
 
 
@@ -123,16 +123,16 @@ def _room(archive: Path, size: int, staging: Path) -> None:
     free = shutil.disk_usage(staging).free
     if size > free:
         raise ArchiveError(
-            f"{archive}: expected room for {size:,} bytes, got {free:,} free. Fix: free space; the archive is"
-            " kept."
+            f"{archive}: expected room for {size:,} bytes, got {free:,} free. Fix: free space; the "
+            "archive is kept."
         )
 
 
 def _zip(paths: Sequence[Path], staging: Path) -> Iterator[str]:
     if len(paths) > 1:
         raise ArchiveError(
-            f"{paths[0]}: expected one zip file, got {len(paths)} parts. Fix: correct `unpack` in the"
-            " manifest."
+            f"{paths[0]}: expected one zip file, got {len(paths)} parts. Fix: correct `unpack` in the "
+            "manifest."
         )
     try:
         with zipfile.ZipFile(paths[0]) as archive:
@@ -196,8 +196,8 @@ def _decompressed(raw: io.BufferedReader[Any]) -> IO[bytes]:
 
 def _torn(archive: Path, error: Exception) -> ArchiveError:
     return ArchiveError(
-        f"{archive}: expected a whole tar archive, got {type(error).__name__}: {error}. Fix: delete it and"
-        " fetch again."
+        f"{archive}: expected a whole tar archive, got {type(error).__name__}: {error}. Fix: delete it "
+        "and fetch again."
     )
 
 

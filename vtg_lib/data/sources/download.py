@@ -25,9 +25,7 @@ _HUB = re.compile(r"https?://huggingface\.co/datasets/([\w.-]+/[\w.-]+)/?$")
 
 
 class FetchError(RuntimeError):
-    """A download that failed; the message names the file, each address tried with the reason, and what to
-    do.
-    """
+    """A download that failed; the message names the file, the addresses tried with reasons, and a fix."""
 
 
 class _Attempt(Exception):
@@ -72,15 +70,14 @@ def download(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise FetchError(
-                    f"{target}: no space left on the device. Fix: free space and fetch again; the partial"
-                    " file goes on."
+                    f"{target}: no space left on the device. Fix: free space and fetch again; the "
+                    "partial file goes on."
                 ) from None
             reasons.append(f"  {address}: {_short(error)}")
     raise FetchError(
-        f"{target}: could not be fetched. Tried:\n"
-        + "\n".join(reasons)
-        + "\nFix: try again later (a partial download goes on); or download by hand in a browser, put it at"
-        f" {target}, and run `vtg data verify`."
+        f"{target}: could not be fetched. Tried:\n" + "\n".join(reasons) + "\n"
+        "Fix: try again later (a partial download goes on); or download by hand in a browser, put it at "
+        f"{target}, and run `vtg data verify`."
     )
 
 
@@ -100,8 +97,8 @@ def check(path: Path, known: str | None, size: int | None) -> str:
     digest = sha256(path)
     if known is not None and digest != known:
         raise _Attempt(
-            f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on"
-            " the way"
+            f"expected SHA-256 {known}, got {digest}: the file at the source changed or was damaged on "
+            "the way"
         )
     return digest
 
@@ -251,8 +248,8 @@ def _hub(repository: str, target: Path, known: str | None, progress: bool) -> st
     digest = sha256(part)
     if known is not None and digest != known:
         raise _Attempt(
-            f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is in"
-            f" {part}"
+            f"expected SHA-256 {known} over the folder, got {digest}: the data set changed; what came is "
+            f"in {part}"
         )
     part.replace(target)
     return digest

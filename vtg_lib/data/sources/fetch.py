@@ -11,28 +11,24 @@ import datetime
 import errno
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vtg_lib.data.manifests import DataSet, FileEntry, get, load_manifests
-from vtg_lib.data.sources.archives import ArchiveError, unpack
+from vtg_lib.data.sources.archives import unpack
 from vtg_lib.data.sources.download import FetchError, download
 from vtg_lib.files import atomic_write, locked, sha256
 from vtg_lib.files import data_root as find_root
 
 LOCK = ".vtg-hashes.json"
-__all__ = ["ArchiveError", "FetchError", "fetch", "list_rows", "status", "verify"]
 
 
 def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
-    """One row per set:
-    `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays, addresses, hashed, present,
-    homepage, notes`.
+    """One row per set: `name, kind, dataset, title, licence, size, stated_size, clip_length, arrays,
+    addresses, hashed, present, homepage, notes`.
 
     `size` is in bytes, None if unknown; `hashed` counts files with a known SHA-256; `present` is "all",
-    "some" or
-        "none" (no hashing).
+    "some" or "none" (no hashing).
     """
     root = find_root(data_root)
     rows = []
@@ -61,10 +57,17 @@ def list_rows(data_root: str | Path | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def status(data_root: str | Path | None = None) -> dict[str, str]:
-    """Per set "all", "some" or "none" of its files there; cheap, nothing is hashed."""
-    root = find_root(data_root)
-    return {name: _presence(data, root) for name, data in load_manifests().items()}
+def _presence(data: DataSet, root: Path) -> str:
+    unpacked = _unpacked(data, root)
+    there = [file.path in unpacked or (root / file.path).exists() for file in data.files]
+    if not data.files and data.folder is not None:
+        there = [(root / data.folder).is_dir()]
+    return "all" if there and all(there) else "some" if any(there) else "none"
+
+
+def _unpacked(data: DataSet, root: Path) -> set[str]:
+    """The archives whose folder is there."""
+    return {archive for step in data.unpack if (root / step.to).is_dir() for archive in step.archives}
 
 
 def fetch(
@@ -94,64 +97,55 @@ def fetch(
     """
     data, root = get(name), find_root(data_root)
     if not data.files:
-        present = (
-            ""
-            if data.folder is None or not (root / data.folder).is_dir()
-            else f" ({root / data.folder} is there already)"
-        )
+        folder = root / data.folder if data.folder else None
+        present = f" ({folder} is there already)" if folder and folder.is_dir() else ""
         raise FetchError(f"{data.name}: no address is known{present}. {data.unknown}")
     root.mkdir(parents=True, exist_ok=True)
-    rows = []
-    pending = [step for step in data.unpack if force or not (root / step.to).is_dir()]
-    unpacked = {archive for step in data.unpack if step not in pending for archive in step.archives}
-    for file in data.files:
-        target = _inside(root, file.path)
-        if file.path in unpacked:
-            continue
-        lock = _read_lock(root)
-        if target.exists() and not force:
-            rows.append(_check(data, file, root, lock))
-            if rows[-1]["status"] == "wrong":
-                raise FetchError(
-                    f"{target}: {rows[-1]['detail']}. Fix: delete it (or force), then `vtg data fetch"
-                    f" {name}`."
-                )
-            continue
-        record = lock.get(file.path)
-        known = file.sha256 or (record or {}).get("sha256")
-        try:
-            address, digest = _place(file, target, known, progress)
-        except FetchError as error:
-            if file.sha256 is not None or record is None:
-                raise
-            source = f"The expected hash was recorded from {record['address']} on {record['date']}"
-            raise FetchError(
-                f"{error}\n{source}; if the source rightly changed, remove that entry of {root / LOCK}."
-            ) from None
-        written = _record(root, file.path, target, address, digest)
-        rows.append(
-            _row(
-                data,
-                file.path,
-                "ok" if known else "recorded" if written else "unrecorded",
-                known or digest,
-                digest,
-            )
-        )
+    unpacked = set() if force else _unpacked(data, root)
+    rows = [_bring(data, file, root, force, progress) for file in data.files if file.path not in unpacked]
     for step in data.unpack:
-        if step not in pending:
-            rows.append(_check(data, FileEntry(path=step.to, addresses=()), root, _read_lock(root)))
+        if unpacked.issuperset(step.archives):
+            rows.append(_check(data, step.to, root))
             continue
-        target = _inside(root, step.to)
-        unpack([_inside(root, a) for a in step.archives], target, replace=force, progress=progress)
+        target, archives = _inside(root, step.to), [_inside(root, path) for path in step.archives]
+        unpack(archives, target, replace=force, progress=progress)
         digest = sha256(target)
-        written = _record(root, step.to, target, "unpacked from " + ", ".join(step.archives), digest)
-        rows.append(_row(data, step.to, "recorded" if written else "unrecorded", digest, digest))
-    if not keep_archives:
-        for step in pending:
-            for archive in step.archives:
-                (root / archive).unlink(missing_ok=True)
+        status = _record(root, step.to, "unpacked from " + ", ".join(step.archives), digest)
+        rows.append(_row(data, step.to, status, digest, digest))
+        for archive in [] if keep_archives else archives:
+            archive.unlink(missing_ok=True)
     return rows
+
+
+def _bring(data: DataSet, file: FileEntry, root: Path, force: bool, progress: bool) -> dict[str, Any]:
+    """Downloads one file unless it is there, and right.
+
+    It comes beside an existing one and is swapped at the end, so that a failed `force` loses nothing.
+    """
+    target = _inside(root, file.path)
+    if target.exists() and not force:
+        row = _check(data, file.path, root, file)
+        if row["status"] == "wrong":
+            fix = f"delete it (or force), then `vtg data fetch {data.name}`"
+            raise FetchError(f"{target}: {row['detail']}. Fix: {fix}.")
+        return row
+    record = _read_lock(root).get(file.path, {})
+    known = file.sha256 or record.get("sha256")
+    fresh = target.with_name(target.name + ".new") if target.exists() else target
+    try:
+        address, digest = download(file.addresses, fresh, known=known, size=file.size, progress=progress)
+    except FetchError as error:
+        if file.sha256 is not None or not record:
+            raise
+        source = f"The expected hash was recorded from {record['address']} on {record['date']}"
+        fix = f"if the source rightly changed, remove that entry of {root / LOCK}"
+        raise FetchError(f"{error}\n{source}; {fix}.") from None
+    if fresh != target:
+        if target.is_dir():
+            shutil.rmtree(target)
+        fresh.replace(target)
+    status = _record(root, file.path, address, digest)
+    return _row(data, file.path, "ok" if known else status, known or digest, digest)
 
 
 def verify(name: str | None = None, data_root: str | Path | None = None) -> list[dict[str, Any]]:
@@ -164,68 +158,45 @@ def verify(name: str | None = None, data_root: str | Path | None = None) -> list
         the data root is read-only), "missing", or "wrong".
     """
     root = find_root(data_root)
-    sets = [get(name)] if name is not None else list(load_manifests().values())
     rows = []
-    for data in sets:
-        lock = _read_lock(root)
-        folders = [step.to for step in data.unpack] or (
-            [data.folder] if data.folder and not data.files else []
-        )
-        done = {a for step in data.unpack if (root / step.to).is_dir() for a in step.archives}
-        rows += [
-            _check(data, file, root, lock)
-            for file in data.files
-            if file.path not in done or (root / file.path).exists()
-        ]
-        rows += [_check(data, FileEntry(path=folder, addresses=()), root, lock) for folder in folders]
+    for data in [get(name)] if name is not None else load_manifests().values():
+        folders = [step.to for step in data.unpack]
+        if not folders and not data.files and data.folder:
+            folders = [data.folder]
+        unpacked = _unpacked(data, root)
+        kept = [file for file in data.files if file.path not in unpacked or (root / file.path).exists()]
+        rows += [_check(data, file.path, root, file) for file in kept]
+        rows += [_check(data, folder, root) for folder in folders]
     return rows
 
 
-def _check(data: DataSet, file: FileEntry, root: Path, lock: Mapping[str, Any]) -> dict[str, Any]:
-    path = root / file.path
-    record = lock.get(file.path, {})
-    expected = file.sha256 or record.get("sha256")
-    row = _row(data, file.path, "missing", expected, None)
-    if not path.exists():
-        return row | {"detail": data.unknown if not data.files else f"`vtg data fetch {data.name}`"}
-    got = sha256(path)
-    row["got"] = got
+def _check(data: DataSet, path: str, root: Path, file: FileEntry | None = None) -> dict[str, Any]:
+    """The row of a file, or of a folder, whose hash no manifest has."""
+    place, record = root / path, _read_lock(root).get(path, {})
+    stated = file.sha256 if file else None
+    expected = stated or record.get("sha256")
+    if not place.exists():
+        hint = f"`vtg data fetch {data.name}`" if data.files else data.unknown
+        return _row(data, path, "missing", expected, None, hint)
+    got = sha256(place)
     if expected is None:
-        written = _record(root, file.path, path, "put there by hand", got)
-        return row | {"status": "recorded" if written else "unrecorded", "expected": got if written else None}
-    if got != expected:
-        origin = "the manifest" if file.sha256 else f"the record of {record.get('date')}"
-        size = "" if file.size is None else f", {file.size:,} bytes expected, {path.stat().st_size:,} found"
-        return row | {
-            "status": "wrong",
-            "detail": f"SHA-256 differs from {origin}: expected {expected}, got {got}{size}",
-        }
-    return row | {"status": "ok"}
+        status = _record(root, path, "put there by hand", got)
+        return _row(data, path, status, got if status == "recorded" else None, got)
+    if got == expected:
+        return _row(data, path, "ok", expected, got)
+    origin = "the manifest" if stated else f"the record of {record.get('date')}"
+    detail = f"SHA-256 differs from {origin}: expected {expected}, got {got}"
+    if file and file.size is not None:
+        detail += f", {file.size:,} bytes expected, {place.stat().st_size:,} found"
+    return _row(data, path, "wrong", expected, got, detail)
 
 
-def _row(data: DataSet, path: str, status: str, expected: str | None, got: str | None) -> dict[str, Any]:
-    return {"set": data.name, "path": path, "status": status, "expected": expected, "got": got, "detail": ""}
-
-
-def _place(file: FileEntry, target: Path, known: str | None, progress: bool) -> tuple[str, str]:
-    """Downloads beside an existing target and swaps at the end, so that a failed `force` loses nothing;
-    address and SHA-256.
-    """
-    fresh = target.with_name(target.name + ".new") if target.exists() else target
-    got = download(file.addresses, fresh, known=known, size=file.size, progress=progress)
-    if fresh != target:
-        if target.is_dir():
-            shutil.rmtree(target)
-        fresh.replace(target)
-    return got
-
-
-def _presence(data: DataSet, root: Path) -> str:
-    done = {a for step in data.unpack if (root / step.to).is_dir() for a in step.archives}
-    there = [f.path in done or (root / f.path).exists() for f in data.files]
-    if not data.files and data.folder is not None:
-        there = [(root / data.folder).is_dir()]
-    return "all" if there and all(there) else "some" if any(there) else "none"
+def _row(
+    data: DataSet, path: str, status: str, expected: str | None, got: str | None, detail: str | None = ""
+) -> dict[str, Any]:
+    return {
+        "set": data.name, "path": path, "status": status, "expected": expected, "got": got, "detail": detail,
+    }  # fmt: skip
 
 
 def _inside(root: Path, path: str) -> Path:
@@ -241,26 +212,22 @@ def _inside(root: Path, path: str) -> Path:
 def _read_lock(root: Path) -> dict[str, Any]:
     path = root / LOCK
     try:
-        content = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise FetchError(
-            f"{path}: expected JSON, got {error}. Fix: restore the file, or delete it to record all hashes"
-            " anew."
-        ) from None
+        fix = "restore the file, or delete it to record all hashes anew"
+        raise FetchError(f"{path}: expected JSON, got {error}. Fix: {fix}.") from None
     return content
 
 
-def _record(root: Path, path: str, target: Path, address: str, digest: str) -> bool:
-    """Writes what was seen into the lock file, whole or not at all; False if the data root is read-only."""
+def _record(root: Path, path: str, address: str, digest: str) -> str:
+    """Writes what was seen into the lock file: "recorded", or "unrecorded" if the data root is read-only."""
+    place = root / path
+    files = [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
     entry = {
         "sha256": digest,
-        "size": (
-            sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
-            if target.is_dir()
-            else target.stat().st_size
-        ),
+        "size": sum(file.stat().st_size for file in files),
         "address": address,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
@@ -270,6 +237,6 @@ def _record(root: Path, path: str, target: Path, address: str, digest: str) -> b
             atomic_write(root / LOCK, json.dumps(content, indent=1, sort_keys=True).encode())
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return False
+            return "unrecorded"
         raise
-    return True
+    return "recorded"
