@@ -4,7 +4,8 @@ The public names, imported when they are first used; the page "The library" of t
 
 - `evaluate`: score predictions by the QVHighlights protocol; `load_data`: the splits of a data set;
 - `build`: a method with its weights drawn; `train`: train it;
-- `RunSpec`, `TrainConfig`: what to train, as a value; `run`: train it, or take it from a store (`Store`), on a `Machine`;
+- `RunSpec`, `TrainConfig`: what to train, as a value; `run`: train it, or take it from a store (`Store`), on
+a `Machine`;
 - `load_paper`: a paper's tables; `compare`: a table beside stored runs, with verdicts.
 """
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,7 +244,7 @@ def test_killed_conversion_goes_on_where_it_stopped(source, tmp_path):
         features.read_source = dying
         features.convert({str(folder)!r}, {str(tmp_path / "cache")!r}, ["a", "b", "c"], spec, progress=False)
     """
-    died = subprocess.run([sys.executable, "-c", textwrap.dedent(program)])
+    died = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=Path.cwd())
     assert died.returncode == -signal.SIGKILL
     assert not (tmp_path / "cache").exists()
     with (tmp_path / "cache.partial" / "journal.jsonl").open("a") as log:
@@ -364,14 +365,18 @@ def test_official_data_converts_once_and_gives_a_split(tmp_path, rng):
     rows = {
         split: [
             {
-                "qid": 10 * number + i, "query": "a dog", "duration": 8, "vid": f"{split}{i}",
+                "qid": 10 * number + i,
+                "query": "a dog",
+                "duration": 8,
+                "vid": f"{split}{i}",
                 "relevant_windows": [[2, 6]],
-                "relevant_clip_ids": [1, 2], "saliency_scores": [[1, 1, 1], [4, 4, 4]],
+                "relevant_clip_ids": [1, 2],
+                "saliency_scores": [[1, 1, 1], [4, 4, 4]],
             }
             for i in range(3)
         ]
         for number, split in enumerate(("train", "val"))
-    }  # fmt: skip
+    }
     for row in rows["train"] + rows["val"]:
         for folder, name, key, shape in (
             ("slowfast_features", row["vid"], "features", (4, 2304)),
@@ -380,12 +385,12 @@ def test_official_data_converts_once_and_gives_a_split(tmp_path, rng):
         ):
             (base / folder).mkdir(parents=True, exist_ok=True)
             np.savez(base / folder / f"{name}.npz", **{key: rng.standard_normal(shape, np.float32)})
-    load: dict[str, object] = dict(  # noqa: C408
-        feature_set="qvhighlights_slowfast_clip",
-        video_arrays=("slowfast", "clip"),
-        text_array="clip_text",
-        progress=False,
-    )
+    load = {
+        "feature_set": "qvhighlights_slowfast_clip",
+        "video_arrays": ("slowfast", "clip"),
+        "text_array": "clip_text",
+        "progress": False,
+    }
     got = official_data("qvhighlights", rows, data_root=tmp_path, **load)
     batch = got["val"].batch(torch.tensor([2, 0]))
     assert batch.video.shape == (2, 4, 2816) and batch.text.shape == (2, 3, 512)

@@ -71,7 +71,10 @@ def test_reads_what_the_reference_accepts(tmp_path):
         (changed(1, qid=None), "line 2, qid: expected an integer or text, got None"),
         (
             changed(1, qid=9),
-            r"(?s)expected all 3 queries.*none for 1: 1.*expected queries of the ground truth only, got 1 others: 9",
+            (
+                r"(?s)expected all 3 queries.*none for 1: 1.*expected queries of the ground truth only, got 1"
+                r" others: 9"
+            ),
         ),
         (rows(2), "none for 1: 2.*match_number=False"),
         ([{**r, "qid": str(r["qid"])} for r in rows()], "qid: expected type int, got type str. Fix: convert"),

@@ -1,4 +1,6 @@
-"""Deformable attention, RDSA and RoI pooling against slow versions for one sample, head and point at a time."""
+"""Deformable attention, RDSA and RoI pooling against slow versions for one sample, head and point at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def scene() -> dict[str, Tensor]:
 
 
 def trained(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with its parameters moved off their initial values, so that nothing is zero by construction."""
+    """The module with its parameters moved off their initial values, so that nothing is zero by
+    construction.
+    """
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():

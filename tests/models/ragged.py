@@ -77,7 +77,9 @@ def without_moments(batch: Batch) -> Batch:
 
 
 def moved(model: nn.Module, by: float = 0.1) -> Any:
-    """The model with every parameter off its initial value (some start at zero), so that every branch counts."""
+    """The model with every parameter off its initial value (some start at zero), so that every branch
+    counts.
+    """
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(by * torch.randn_like(parameter))

@@ -1,4 +1,6 @@
-"""BAM-DETR: size, padding, decoder, matching and losses against slow versions, suppression, import, learning."""
+"""BAM-DETR: size, padding, decoder, matching and losses against slow versions, suppression, import,
+learning.
+"""
 
 from __future__ import annotations
 

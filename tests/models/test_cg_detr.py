@@ -1,4 +1,6 @@
-"""CG-DETR: size, presets, padding, attention and losses against slow versions, negatives, import, learning."""
+"""CG-DETR: size, presets, padding, attention and losses against slow versions, negatives, import,
+learning.
+"""
 
 from __future__ import annotations
 

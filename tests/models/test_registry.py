@@ -54,6 +54,9 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_names_are_listed_without_torch() -> None:
-    code = "import sys; from vtg_lib.models import MODELS; assert 'sdst' in MODELS; print('torch' in sys.modules)"
+    code = (
+        "import sys; from vtg_lib.models import MODELS; assert 'sdst' in MODELS; print('torch' in"
+        " sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

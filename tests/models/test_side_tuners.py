@@ -52,7 +52,9 @@ def make_batch(samples: int = 5, levels: int = 4, clips: int = 14, words: int = 
 
 
 def build_small(name: str, moved: bool = True, **changes) -> nn.Module:
-    """A small model; `moved` shifts every parameter off its initial value (gates and adapters start at zero)."""
+    """A small model; `moved` shifts every parameter off its initial value (gates and adapters start at
+    zero).
+    """
     torch.manual_seed(0)
     model = build(name, SMALL | changes)
     return shift(model, 0.05) if moved else model

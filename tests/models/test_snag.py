@@ -21,8 +21,15 @@ from vtg_lib.models.snag import PRESETS, Config, SnAG, level_ranges, resample, s
 from vtg_lib.spans import cw_to_se
 
 SMALL = Config(
-    video_dim=VIDEO_DIM, text_dim=TEXT_DIM, width=16, text_width=8, heads=2, pyramid_levels=3, text_layers=1, loss_norm=7.0
-)  # fmt: skip
+    video_dim=VIDEO_DIM,
+    text_dim=TEXT_DIM,
+    width=16,
+    text_width=8,
+    heads=2,
+    pyramid_levels=3,
+    text_layers=1,
+    loss_norm=7.0,
+)
 PUBLIC_SIZES = {  # parameters that the public code counts
     "activitynet": 3_228_042,
     "charades_sta": 9_883_785,
@@ -108,8 +115,18 @@ def test_local_attention_reads_the_real_clips_around(clips):
 
 def test_pyramid_halves_from_level_to_level():
     net = LocalPyramid(
-        VIDEO_DIM, 8, 2, 3, stride=2, convolutions=2, stem=1, levels=3, positions=True, dropout=0.0, droppath=0.0
-    )  # fmt: skip
+        VIDEO_DIM,
+        8,
+        2,
+        3,
+        stride=2,
+        convolutions=2,
+        stem=1,
+        levels=3,
+        positions=True,
+        dropout=0.0,
+        droppath=0.0,
+    )
     batch = ragged_batch(clips=19)
     levels, masks = net(batch.video, batch.video_mask)
     assert [level.shape[1] for level in levels] == [12, 6, 3]  # 19 clips are padded to 24

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 # A widget has 2 px of margin on either side: without room for them every box around it gets a scroll bar.
 WIDE = "min(100% - 4px, 34rem)"
 FULL = {"width": "calc(100% - 4px)", "min_width": "0"}
-_PANEL = tables.template(
-    """<style>
+_PANEL = tables.template("""<style>
 .widget-html-content:has(.vtg-x) { min-width: 0; }
 .vtg-x { font: 13px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; padding: 10px 12px;
 border-radius: 4px; box-sizing: border-box; max-width: 100%; overflow-x: auto; }
@@ -61,8 +60,7 @@ white-space: nowrap; }
     <small>{{ label }}</small></div>
   {% endfor %}</td>
 </tr>{% endfor %}
-</tbody></table></div>"""
-)
+</tbody></table></div>""")
 
 
 def _selector(options: Sequence[str], stack: ipywidgets.Stack, description: str) -> ipywidgets.Dropdown:
@@ -214,8 +212,8 @@ def layer_explorer(models: Mapping[str, Decoded | None]) -> ipywidgets.VBox:
     """
     if lacking := [name for name, found in models.items() if found is None or found.attention is None]:
         raise ValueError(
-            "layer explorer: expected DETR-style methods with two or more decoder layers and `clip_attention` "
-            f"in the trace, got {', '.join(lacking)}"
+            "layer explorer: expected DETR-style methods with two or more decoder layers and"
+            f" `clip_attention` in the trace, got {', '.join(lacking)}"
         )
     known = {name: found for name, found in models.items() if found is not None}
     pictures = {}

@@ -146,6 +146,10 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(help="processes; default: one a core on a CPU, one on a GPU")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="train on the workers of the dask scheduler there"),
+    ] = None,
     store: PaperStore = None,
     dry_run: DryRun = False,
     device: Device = "auto",
@@ -190,15 +194,20 @@ def sweep(
         ]
         lines.append(f"{sum(not row['stored'] for row in rows)} to train")
         return Reply(value=rows, text="\n".join(lines))
-    machine = machine_of(device, data_root, checkpoints, rerun)
-    report = sweep_specs(
-        specs,
-        runs,
-        machine,
-        workers=workers or (usable_cores() if machine.device == "cpu" else 1),
-        time_budget=time_budget,
-        partial=partial,
-    )
+    options: dict[str, Any] = {"time_budget": time_budget, "partial": partial}
+    if cluster is None:
+        machine = machine_of(device, data_root, checkpoints, rerun)
+        at_once = workers or (usable_cores() if machine.device == "cpu" else 1)
+        report = sweep_specs(specs, runs, machine, workers=at_once, **options)
+    else:
+        from vtg_lib.experiments.cluster import connect
+
+        machine = machine_of("cpu", data_root, checkpoints, rerun)
+        if device != "auto":  # whether the workers have it is not to be seen from here
+            machine = dataclasses.replace(machine, device=device)
+        with connect(cluster, specs) as executor:
+            at_once = workers or executor.workers
+            report = sweep_specs(specs, runs, machine, executor=executor, workers=at_once, **options)
     value = {
         "store": str(runs.path),
         "complete": report.complete,

@@ -1,4 +1,6 @@
-"""Rows of submissions and annotations as arrays, packed fast: what `vtg_lib.evaluation.protocol` computes on."""
+"""Rows of submissions and annotations as arrays, packed fast: what `vtg_lib.evaluation.protocol` computes
+on.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +56,9 @@ class GroundTruth:
         clips, level = _pack_saliency(rows, clip_length)
         if windows is None and level is None:
             raise ValueError(
-                f"ground truth, qid {rows[0]['qid']!r}: expected relevant_windows or saliency_scores in every line, "
-                "got neither. Fix: use annotations with labels (highlight_test_with_gt.jsonl has those of the test split)."
+                f"ground truth, qid {rows[0]['qid']!r}: expected relevant_windows or saliency_scores in every"
+                " line, got neither. Fix: use annotations with labels (highlight_test_with_gt.jsonl has"
+                " those of the test split)."
             )
         return cls(row=index, windows=windows, offsets=offsets, clips=clips, level=level)
 
@@ -76,8 +79,8 @@ def _pack_windows(rows: Sequence[Row]) -> tuple[Floats | None, Ints]:
     count = _counts(lists)
     if not count.all():
         raise ValueError(
-            f"ground truth, qid {rows[int(count.argmin())]['qid']!r}, relevant_windows: expected one window or more, got "
-            "none. Fix: drop queries without a moment; the protocol has no value for them."
+            f"ground truth, qid {rows[int(count.argmin())]['qid']!r}, relevant_windows: expected one window"
+            " or more, got none. Fix: drop queries without a moment; the protocol has no value for them."
         )
     flat = list(chain.from_iterable(lists))
     if set(map(len, flat)) != {2}:
@@ -98,15 +101,16 @@ def _pack_saliency(rows: Sequence[Row], clip_length: float) -> tuple[Ints | None
     flat = list(chain.from_iterable(lists))
     if ids.size != owner.size or (flat and set(map(len, flat)) != {ANNOTATORS}):
         raise ValueError(
-            f"ground truth, saliency_scores: expected {ANNOTATORS} scores for each of relevant_clip_ids, got other "
-            "lengths. Fix: one list of three annotators' scores for each relevant clip."
+            f"ground truth, saliency_scores: expected {ANNOTATORS} scores for each of relevant_clip_ids, got"
+            " other lengths. Fix: one list of three annotators' scores for each relevant clip."
         )
     outside = np.flatnonzero((ids < 0) | (ids >= clips[owner]))
     if outside.size:
         n = owner[outside[0]]
         raise ValueError(
-            f"ground truth, qid {rows[n]['qid']!r}, relevant_clip_ids: expected 0 to {clips[n] - 1} for {clips[n]} clips of "
-            f"{clip_length:g} s, got {ids[outside[0]]}. Fix: check the duration and the clip length."
+            f"ground truth, qid {rows[n]['qid']!r}, relevant_clip_ids: expected 0 to {clips[n] - 1} for"
+            f" {clips[n]} clips of {clip_length:g} s, got {ids[outside[0]]}. Fix: check the duration and the"
+            " clip length."
         )
     scores = _floats(list(chain.from_iterable(flat))).reshape(-1, ANNOTATORS)
     level = np.zeros((ANNOTATORS, len(rows), max(int(clips.max()), 1)), np.int8)

@@ -194,7 +194,7 @@ def reordered(predictions: Sequence[Row], truth: Sequence[Row]) -> list[dict[str
     return rows
 
 
-# -------------------------------------------------------------------------------------------------------------- recall
+# ----------------------------------------------------------------------------------------------------- recall
 
 
 def recall_by_length(ranked: Ranked, edges: Sequence[float] = LENGTH_EDGES) -> dict[str, list[float]]:

@@ -118,7 +118,8 @@ def recall_and_miou(
     truth = ground_truth if isinstance(ground_truth, GroundTruth) else GroundTruth.pack(ground_truth)
     if truth.windows is None:
         raise ValueError(
-            "ground truth: expected relevant_windows in every line, got none. Fix: use annotations with moments."
+            "ground truth: expected relevant_windows in every line, got none. Fix: use annotations with"
+            " moments."
         )
     rows, query = select(predictions, truth, match_number)
     pairs = _Pairs.join(pack(Windows.pack, rows, predictions), truth, query)
@@ -162,7 +163,8 @@ def highlight_map(
         scores = np.asarray(scores_of[row["qid"]], dtype=float)[: len(labels)]
         if not np.isfinite(scores).all():
             raise ValueError(
-                f"qid {row['qid']!r}, {SALIENCY}: expected finite numbers, got NaN or infinity. Fix: the model."
+                f"qid {row['qid']!r}, {SALIENCY}: expected finite numbers, got NaN or infinity. Fix: the"
+                " model."
             )
         middle = np.sort(labels, axis=0)[(len(labels) - 1) // 2] if labels.shape[1] > 1 else np.zeros(1)
         positive = (labels > middle)[np.argsort(-scores, kind="stable")[:top_k]]

@@ -50,11 +50,9 @@ def read_log(path: Path) -> list[tuple[int, dict[str, float]]]:
     """Epoch (from 1) and the evaluator's "brief" numbers of every evaluation in a log of Moment-DETR's
     format.
     """
-    found = []
-    for line in path.read_text().splitlines():
-        if record := re.search(r"\[Epoch\] (\d+).*\[Metrics\](.*)", line):
-            found.append((int(record[1]) + 1, json.loads(record[2])["brief"]))
-    return found
+    lines = path.read_text().splitlines()
+    records = (re.search(r"\[Epoch\] (\d+).*\[Metrics\](.*)", line) for line in lines)
+    return [(int(record[1]) + 1, json.loads(record[2])["brief"]) for record in records if record]
 
 
 def matching_epoch(

@@ -135,7 +135,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(
-        f"a submission row holds a {type(value).__name__}, which JSON cannot. Fix: convert it to a number or text."
+        f"a submission row holds a {type(value).__name__}, which JSON cannot. Fix: convert it to a number or"
+        " text."
     )
 
 
@@ -251,9 +252,8 @@ def _problems(
                 problems += _window_problems(row[WINDOWS], place)
             else:
                 problems += _saliency_problems(row[SALIENCY], clips.get(row["qid"]), place)
-    if ground_truth is not None:
-        if match_number or not seen.keys() & clips.keys():
-            problems += _qid_problems(seen, clips, source)
+    if ground_truth is not None and (match_number or not seen.keys() & clips.keys()):
+        problems += _qid_problems(seen, clips, source)
     return problems
 
 

@@ -77,7 +77,7 @@ class _Estimate:
 
     def __init__(self, store: Store | None, device: str) -> None:
         self.seconds: dict[str, float] = {}
-        here = device_name(device).split(",")[0]
+        here = "" if store is None else device_name(device).split(",")[0]
         for record in store or ():
             origin = record.get("provenance", {})
             if str(origin.get("device", "")).split(",")[0] == here and "wall_s" in origin:
@@ -125,7 +125,8 @@ def sweep(
     if time_budget is not None:
         deadline = started + time_budget
         machine = dataclasses.replace(machine, deadline=min(deadline, machine.deadline or deadline))
-    loop = _Loop(store, machine, partial, _Estimate(store, machine.device))
+    known = store if executor is None else None  # of an executor's device only runs of this sweep tell
+    loop = _Loop(store, machine, partial, _Estimate(known, machine.device))
     wanted = list({spec.hash: spec for spec in specs}.values())
     for spec in wanted if priority is None else sorted(wanted, key=priority):
         if loop.stored(spec):

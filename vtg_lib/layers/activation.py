@@ -22,7 +22,7 @@ class PReLU(nn.PReLU):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.prelu(x, self.weight.to(x.dtype))
-        return _PReLU.apply(x, self.weight)
+        return _PReLU.apply(x, self.weight)  # type: ignore[no-untyped-call]
 
 
 class _PReLU(torch.autograd.Function):

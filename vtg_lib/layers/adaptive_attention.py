@@ -67,7 +67,9 @@ class GroupLayer(PathLayer):
     def forward(  # type: ignore[override]
         self, x: Tensor, position: Tensor, mask: Tensor, group: Tensor
     ) -> Tensor:
-        """x, position `[B, N, D]`; mask `[B, N]`; group `[B, N]`, each with an unmasked token -> `[B, N, D]`."""
+        """x, position `[B, N, D]`; mask `[B, N]`; group `[B, N]`, each with an unmasked token ->
+        `[B, N, D]`.
+        """
         attention, query = self.attention, x + position
         q, k, v = (
             split_heads(t, attention.heads)

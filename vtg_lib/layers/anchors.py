@@ -74,7 +74,9 @@ class ConditionalAttention(nn.Module):
 
 
 class AnchorDecoderLayer(nn.Module):
-    """Self-attention among the anchors, split cross-attention to the memory, feed-forward (PReLU); post-norm."""
+    """Self-attention among the anchors, split cross-attention to the memory, feed-forward (PReLU);
+    post-norm.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float, first: bool) -> None:
         super().__init__()
@@ -162,8 +164,8 @@ class AnchorDecoder(nn.Module):
         """memory, memory_position `[B, T, D]`; mask `[B, T]`.
 
         Returns:
-            Normalised states, and the references `[S, B, Q, 2]` that each layer started from, which are in the
-            trace, too.
+            Normalised states, and the references `[S, B, Q, 2]` that each layer started from, which are in
+            the trace, too.
         """
         batch, _, width = memory.shape
         reference = self.anchors.sigmoid().expand(batch, -1, -1)

@@ -47,7 +47,9 @@ def attend(
 
 
 def key_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Mask `[B, S]` to `[B, S]`: 0 where True, else the lowest number. A row without any key reads all alike."""
+    """Mask `[B, S]` to `[B, S]`: 0 where True, else the lowest number. A row without any key reads all
+    alike.
+    """
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 

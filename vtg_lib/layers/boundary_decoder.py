@@ -101,7 +101,9 @@ class BorderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, features: Tensor, point: Tensor, length: Tensor) -> Tensor:
-        """x `[B, Q, D]`, features `[B, T, 2 D]`, point `[B, Q]` in 0..1, length `[B]` clips -> `[B, Q, D]`."""
+        """x `[B, Q, D]`, features `[B, T, 2 D]`, point `[B, Q]` in 0..1, length `[B]` clips ->
+        `[B, Q, D]`.
+        """
         values = split_heads(self.attention.value(features), self.attention.heads)
         x = self.norms[0](x + self.dropout(self.attention(x, values, point, length)))
         return self.norms[1](x + self.dropout(self.feed_forward(x)))
@@ -161,8 +163,9 @@ class BoundaryDecoder(nn.Module):
         `[B, T]`.
 
         Returns:
-            States `[S, B, Q, 3 D]` of anchor, start and end, and the references `[S, B, Q, 3]` that each layer
-            refined (those that it started from are in the trace); features `[2, B, T, D]` of starts and ends.
+            States `[S, B, Q, 3 D]` of anchor, start and end, and the references `[S, B, Q, 3]` that each
+            layer refined (those that it started from are in the trace); features `[2, B, T, D]` of starts and
+            ends.
         """
         count, width = memory.shape[0], memory.shape[-1]
         features = torch.stack((self.start_features(local, mask), self.end_features(local, mask)))

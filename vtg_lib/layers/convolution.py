@@ -60,7 +60,9 @@ def max_pool(x: Tensor, mask: Tensor, stride: int) -> Tensor:
 
 
 class ConvHead(nn.Module):
-    """`depth` convolutions of one kernel with ReLU between them, with or without LayerNorm before each ReLU."""
+    """`depth` convolutions of one kernel with ReLU between them, with or without LayerNorm before each
+    ReLU.
+    """
 
     def __init__(self, width: int, outputs: int, depth: int, kernel: int = 3, norm: bool = False) -> None:
         super().__init__()

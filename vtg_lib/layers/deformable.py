@@ -140,7 +140,9 @@ class DeformableAttention(Branch):
         return (level_heads(self.value(inputs.memory) * inputs.clip_weight, self.heads),)
 
     def sample(self, source: Tensor, inputs: BranchInputs, value: Tensor) -> Tensor:
-        """source `[B, Q, C]`, what offsets and weights are read off; value `[B, H, T, D / H]` -> `[B, Q, D]`."""
+        """source `[B, Q, C]`, what offsets and weights are read off; value `[B, H, T, D / H]` ->
+        `[B, Q, D]`.
+        """
         shape = (self.heads, self.points)
         offset = self.offset(source).float().unflatten(-1, shape) / self.points  # [B, Q, H, P]
         weight = self.weight(source).float().unflatten(-1, shape).softmax(-1)
@@ -154,7 +156,9 @@ class DeformableAttention(Branch):
 
 
 class QueryDeformableAttention(DeformableAttention):
-    """Deformable cross-attention (Eq. 8): offsets and weights are read off the queries, blind to the video."""
+    """Deformable cross-attention (Eq. 8): offsets and weights are read off the queries, blind to the
+    video.
+    """
 
     def __init__(self, sizes: BranchSizes) -> None:
         super().__init__(sizes, sizes.width)

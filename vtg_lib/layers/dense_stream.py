@@ -24,7 +24,9 @@ class PostNorm(nn.Module):
 
 
 def path_masks(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
-    """DropPath masks of a whole pass in one draw: `[*shape, 1, 1]`, 0 with probability p, else 1 / (1 - p)."""
+    """DropPath masks of a whole pass in one draw: `[*shape, 1, 1]`, 0 with probability p, else 1 / (1 -
+    p).
+    """
     return (torch.rand(*shape, 1, 1, device=device) >= p).float() / (1 - p)
 
 
@@ -66,7 +68,9 @@ class Alignment(nn.Module):
 
 
 class DenseStream(nn.Module):
-    """Eq. 4: text cross-attention, temporal self-attention, feed-forward; each with residual and post-norm."""
+    """Eq. 4: text cross-attention, temporal self-attention, feed-forward; each with residual and
+    post-norm.
+    """
 
     BRANCHES = 3
 

@@ -41,8 +41,8 @@ def dropout(x: Tensor, p: float, residual: Tensor | None = None) -> Tensor:
     if p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling():
         dropped = dropped_levels(p)
         if residual is not None and residual.shape == x.shape and residual.dtype == x.dtype:
-            return _ResidualDropout.apply(x, residual, dropped)
-        x = _Dropout.apply(x, dropped)
+            return _ResidualDropout.apply(x, residual, dropped)  # type: ignore[no-untyped-call]
+        x = _Dropout.apply(x, dropped)  # type: ignore[no-untyped-call]
     elif p > 0:
         x = nn.functional.dropout(x, p)
     return x if residual is None else residual + x

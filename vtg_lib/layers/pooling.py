@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 
 def pool_words(weight: nn.Module, words: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the words with weights that softmax makes of `weight`: `[..., B, L, D]`, `[B, L]` -> `[..., B, D]`."""
+    """Mean of the words with weights that softmax makes of `weight`: `[..., B, L, D]`, `[B, L]` ->
+    `[..., B, D]`.
+    """
     share = weight(words).masked_fill(~mask[..., None], -torch.inf).softmax(-2)
     pooled: Tensor = (share.transpose(-1, -2) @ words).squeeze(-2)
     return pooled

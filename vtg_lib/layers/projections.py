@@ -24,7 +24,9 @@ class MLP(nn.Module):
 
 
 class InputProjection(nn.Module):
-    """LayerNorm, dropout, linear (+ ReLU but for the last), `depth` times (Moment-DETR's input projections)."""
+    """LayerNorm, dropout, linear (+ ReLU but for the last), `depth` times (Moment-DETR's input
+    projections).
+    """
 
     def __init__(self, inputs: int, width: int, dropout: float, depth: int = 2) -> None:
         super().__init__()

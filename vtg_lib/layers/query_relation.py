@@ -34,7 +34,9 @@ RANKINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def class_score(layers: Mapping[str, Tensor]) -> Tensor:
-    """`[..., Q]` in 0..1: the foreground probability, or what a method without classes ranks its moments by."""
+    """`[..., Q]` in 0..1: the foreground probability, or what a method without classes ranks its moments
+    by.
+    """
     return layers["logits"].softmax(-1)[..., 0] if "logits" in layers else layers["quality"]
 
 

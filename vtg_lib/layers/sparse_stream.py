@@ -114,7 +114,9 @@ class MemoryQueries(nn.Module):
     def select(
         self, memory: Tensor, mask: Tensor, length: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """As `LearnedQueries.forward`; a video of fewer clips than queries offers its clips again and again."""
+        """As `LearnedQueries.forward`; a video of fewer clips than queries offers its clips again and
+        again.
+        """
         memory = self.norm(self.project(memory))
         logits = self.class_head(memory).squeeze(-1).float()
         count = min(self.queries, memory.shape[1])
@@ -154,7 +156,9 @@ class MixedQueries(MemoryQueries):
 
 
 def class_head(width: int) -> nn.Linear:
-    """One layer (App. A); starts at a foreground probability of 0.01 (focal loss, as xlliu7/TadTR @ 983ae14)."""
+    """One layer (App. A); starts at a foreground probability of 0.01 (focal loss, as xlliu7/TadTR @
+    983ae14).
+    """
     head = nn.Linear(width, 1)
     nn.init.constant_(head.bias, -4.59512)
     return head

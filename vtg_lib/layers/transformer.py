@@ -32,8 +32,8 @@ class Decoded(NamedTuple):
     """What a decoder returns.
 
     Attributes:
-        states: `[S, B, Q, D]` after each layer; references: `[S, B, Q, ...]` that the states are read from, if
-            there are any.
+        states: `[S, B, Q, D]` after each layer; references: `[S, B, Q, ...]` that the states are read from,
+            if there are any.
         trace: see `decoder_trace`; filled on request.
     """
 

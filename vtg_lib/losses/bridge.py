@@ -22,7 +22,9 @@ def clip_similarity(states: Tensor, memory: Tensor, scale: Tensor) -> Tensor:
 
 
 def clips_inside(target: Tensor, mask: Tensor) -> Tensor:
-    """Clips whose middle lies in a moment: target `[B, M, 2]` (center, width), mask `[B, T]` -> `[B, M, T]`."""
+    """Clips whose middle lies in a moment: target `[B, M, 2]` (center, width), mask `[B, T]` ->
+    `[B, M, T]`.
+    """
     middle = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / mask.sum(1, keepdim=True)
     start, end = cw_to_se(target)[..., None].unbind(-2)
     return (middle[:, None] >= start) & (middle[:, None] <= end) & mask[:, None]

@@ -37,7 +37,9 @@ class PointTargets:
 
 
 def clip_borders(spans: Tensor, length: Tensor) -> Tensor:
-    """Moments `[B, M, 2]` (center, width), normalised -> (start, end) in clips of videos of `length` `[B]`."""
+    """Moments `[B, M, 2]` (center, width), normalised -> (start, end) in clips of videos of `length`
+    `[B]`.
+    """
     return cw_to_se(spans) * length[:, None, None]
 
 

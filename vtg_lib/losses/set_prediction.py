@@ -45,7 +45,8 @@ def loss_giou(spans: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def loss_label(logits: Tensor, positive: Tensor) -> Tensor:
-    """Two-class cross-entropy, class 0 = foreground, the background weighing less; mean over queries, samples.
+    """Two-class cross-entropy, class 0 = foreground, the background weighing less; mean over queries,
+    samples.
 
     Args:
         logits: `[S, B, Q, 2]`; positive: `[S, B, Q]` matched queries.

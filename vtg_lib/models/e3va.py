@@ -37,7 +37,9 @@ class LowRankLinear(nn.Sequential):
 
 
 class Adapter(nn.Module):
-    """A bottleneck with a residual, both of its matrices of low rank (dual low rank); starts as the identity."""
+    """A bottleneck with a residual, both of its matrices of low rank (dual low rank); starts as the
+    identity.
+    """
 
     def __init__(self, width: int, bottleneck: int, rank: int) -> None:
         super().__init__()

@@ -80,7 +80,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Suppression, FeatureConfig):
-    """`FeatureConfig`, `Suppression`, and what is Flash-VTG's own; the defaults are published for QVHighlights.
+    """`FeatureConfig`, `Suppression`, and what is Flash-VTG's own; the defaults are published for
+    QVHighlights.
 
     Attributes:
         dummies: N; dummy_layers: of the encoder that makes them; cross_layers: of adaptive cross-attention.

@@ -48,7 +48,9 @@ def to_float32(value: Any) -> Any:
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """`model` in eval mode, without gradients; neither its mode nor any random state is different afterwards."""
+    """`model` in eval mode, without gradients; neither its mode nor any random state is different
+    afterwards.
+    """
     was_training = model.training
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
@@ -60,7 +62,9 @@ def evaluation_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def forward(model: nn.Module, batch: Batch, precision: str) -> Output:
-    """`model(batch)` under autocast; what comes out is float32, so that losses and decoding never see less."""
+    """`model(batch)` under autocast; what comes out is float32, so that losses and decoding never see
+    less.
+    """
     if precision == "float32":
         return model(batch)
     with autocast(batch.video.device, precision):

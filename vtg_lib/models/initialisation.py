@@ -45,7 +45,7 @@ class _Recorder(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.history: dict[int, list[_Operation]] = {}
 
     def __torch_dispatch__(

@@ -52,7 +52,9 @@ class LadderNetwork(Tuner):
         self.up = nn.Linear(narrow, config.width)
 
     def forward(self, levels: Levels) -> tuple[Tensor, Tensor]:
-        """See `Tuner`. The side state starts at zero: the backbone's input embedding is not among the levels."""
+        """See `Tuner`. The side state starts at zero: the backbone's input embedding is not among the
+        levels.
+        """
         position, words = levels.position(self.side_width), self.words(levels.text)
         keeps = self.path_masks(levels, len(self.blocks), DenseStream.BRANCHES)
         state = torch.zeros_like(position)

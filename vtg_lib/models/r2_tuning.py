@@ -241,8 +241,9 @@ class R2Tuning(nn.Module):
         if rest or number < 1 or (number > 1 and c.pooling == "clip"):
             wanted = "" if c.pooling == "clip" else "a multiple of "
             raise ValueError(
-                f"R2-Tuning: expected {wanted}{c.video_dim} video channels (pooling {c.pooling}), got {video.shape[-1]}; "
-                "set video_dim to the channels of one token, and pooling to 'tokens' where a clip has several"
+                f"R2-Tuning: expected {wanted}{c.video_dim} video channels (pooling {c.pooling}), got"
+                f" {video.shape[-1]}; set video_dim to the channels of one token, and pooling to 'tokens'"
+                " where a clip has several"
             )
         tokens = video.unflatten(-1, (number, c.video_dim))
         if c.tef:

@@ -58,7 +58,9 @@ class PartsConfig(Published):
 
 
 class SimParts(Detr):
-    """Adds the parts to a method: `class SimQDDETR(SimParts, QDDETR)`, then `model.add_parts(parts, width)`."""
+    """Adds the parts to a method: `class SimQDDETR(SimParts, QDDETR)`, then
+    `model.add_parts(parts, width)`.
+    """
 
     parts: PartsConfig
 

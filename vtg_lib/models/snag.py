@@ -44,22 +44,62 @@ LEAST_SCORE, LEAST_LENGTH = 1e-3, 0.1  # of a prediction; the length in strides 
 # for Ego4D.
 _LONG: dict[str, Any] = {"pyramid_levels": 8, "window": 19}
 _CHARADES: dict[str, Any] = {
-    "text_dim": 300, "width": 256, "stem": 1, "pyramid_levels": 6, "fusion": "affine", "first_range": 8.0, "fixed_length": 256,
+    "text_dim": 300,
+    "width": 256,
+    "stem": 1,
+    "pyramid_levels": 6,
+    "fusion": "affine",
+    "first_range": 8.0,
+    "fixed_length": 256,
     "loss_norm": 400.0,
-}  # fmt: skip
+}
 _POOLED: dict[str, Any] = {"text_encoder": "pool"}
 PRESETS: dict[str, Mapping[str, Any]] = {
     "activitynet": {"video_dim": 500, "text_dim": 300, "fixed_length": 256, "weight_regression": 2.0},
     "charades_sta": {**_CHARADES, "video_dim": 2048},
     "charades_sta_c3d": {**_CHARADES, "video_dim": 4096},
-    "ego4d": {**_LONG, **_POOLED, "video_dim": 256, "text_dim": 768, "width": 384, "text_width": 768, "regression": "iou",
-              "loss_norm": 10.0},
-    "ego4d_slowfast": {**_LONG, "video_dim": 2304, "text_dim": 768, "width": 512, "text_layers": 1, "regression": "iou",
-                       "loss_norm": 10.0},
-    "mad": {**_POOLED, "video_dim": 512, "text_dim": 512, "width": 512, "text_width": 512, "stride": 2, "pyramid_levels": 9,
-            "window": 17, "positions": False, "loss_norm": 250.0, "candidates": 200, "predictions": 50},
-    "tacos": {**_LONG, "video_dim": 4096, "text_dim": 300, "width": 256, "fusion": "affine", "loss_norm": 100.0},
-}  # fmt: skip
+    "ego4d": {
+        **_LONG,
+        **_POOLED,
+        "video_dim": 256,
+        "text_dim": 768,
+        "width": 384,
+        "text_width": 768,
+        "regression": "iou",
+        "loss_norm": 10.0,
+    },
+    "ego4d_slowfast": {
+        **_LONG,
+        "video_dim": 2304,
+        "text_dim": 768,
+        "width": 512,
+        "text_layers": 1,
+        "regression": "iou",
+        "loss_norm": 10.0,
+    },
+    "mad": {
+        **_POOLED,
+        "video_dim": 512,
+        "text_dim": 512,
+        "width": 512,
+        "text_width": 512,
+        "stride": 2,
+        "pyramid_levels": 9,
+        "window": 17,
+        "positions": False,
+        "loss_norm": 250.0,
+        "candidates": 200,
+        "predictions": 50,
+    },
+    "tacos": {
+        **_LONG,
+        "video_dim": 4096,
+        "text_dim": 300,
+        "width": 256,
+        "fusion": "affine",
+        "loss_norm": 100.0,
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +227,18 @@ class SnAG(nn.Module):
         encoder: Any = TEXT_ENCODERS[c.text_encoder]
         self.text_net = encoder(c.text_dim, c.text_width, c.heads, c.text_layers, c.dropout, c.droppath)
         self.video_net = LocalPyramid(
-            c.video_dim, c.width, c.heads, c.window, stride=c.stride, convolutions=c.convolutions, stem=c.stem,
-            levels=c.pyramid_levels, positions=c.positions, dropout=c.dropout, droppath=c.droppath,
-        )  # fmt: skip
+            c.video_dim,
+            c.width,
+            c.heads,
+            c.window,
+            stride=c.stride,
+            convolutions=c.convolutions,
+            stem=c.stem,
+            levels=c.pyramid_levels,
+            positions=c.positions,
+            dropout=c.dropout,
+            droppath=c.droppath,
+        )
         self.fusion = nn.ModuleList(
             ModulationLayer(
                 c.width, c.text_width, c.heads, c.dropout, c.droppath, FUSION_NORMS[c.fusion](c.width)

@@ -95,7 +95,9 @@ class MomentReader(nn.Module):
 
 
 def loss_label(logits: Tensor, positive: Tensor) -> Tensor:
-    """Focal loss of both classes, class 0 = foreground: logits `[S, B, Q, 2]`, positive `[S, B, Q]` -> `[S]`."""
+    """Focal loss of both classes, class 0 = foreground: logits `[S, B, Q, 2]`, positive `[S, B, Q]` ->
+    `[S]`.
+    """
     return focal_loss(logits, torch.stack((positive, ~positive), -1)).mean((-1, -2, -3))
 
 

@@ -22,7 +22,9 @@ class Config(SideTuningConfig):
 
 
 class LastLevel(Tuner):
-    """One transformer block on the last level: text cross-attention, temporal self-attention, feed-forward."""
+    """One transformer block on the last level: text cross-attention, temporal self-attention,
+    feed-forward.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

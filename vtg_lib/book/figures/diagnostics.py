@@ -106,6 +106,7 @@ def decoder_layer(decoded: Decoded, row: int, layer: int) -> Figure:
     left.set_yticks(range(len(order)), [str(query + 1) for query in order], fontsize=7)
     left.set(xlim=(0, seconds), ylim=(len(order) - 0.5, -0.5), xlabel="seconds", ylabel="query, best first")
     left.set_title("predictions and rank", loc="left")
+    assert decoded.attention is not None
     attention = decoded.attention[layer, row, order][:, decoded.clips[row]].numpy()
     middle.imshow(attention, aspect="auto", cmap="Greys", interpolation="nearest")
     middle.set_title("attention to clips", loc="left")

@@ -43,8 +43,8 @@ class Foundations(Chapter):
             parts = ", ".join(title for title, _ in lacking).lower()
             wanted = " ".join(dict.fromkeys(word for _, words in lacking for word in words.split()))
             self.missing = [
-                f"Not measured in this execution but taken from the record: {parts}. `vtg data fetch {wanted}` "
-                "gets the files."
+                f"Not measured in this execution but taken from the record: {parts}. `vtg data fetch"
+                f" {wanted}` gets the files."
             ]
         files = [PREDICTIONS.format(name) for name in self.scores]
         files += [file for _, parts in SETS.values() for file in parts] + list(LOGS.values())

@@ -148,8 +148,9 @@ def data_figure(chapter: Foundations) -> HTML:
     """Distributions of three real data sets and of the generated annotations."""
     sets = {label: chapter.found["annotations"][label] for label in COMPARED} | {GENERATED: _generated()}
     told = "; ".join(
-        f"{label}: {percent(found['moments'][0])} of queries have one moment, median length "
-        f"{found['statistics']['window_length']['median']:.0f} s of {found['statistics']['duration']['mean']:.0f} s"
+        f"{label}: {percent(found['moments'][0])} of queries have one moment, median length"
+        f" {found['statistics']['window_length']['median']:.0f} s of"
+        f" {found['statistics']['duration']['mean']:.0f} s"
         for label, found in sets.items()
     )
     alt = f"Six panels of distributions of annotations, one line a data set. {told}."
@@ -201,13 +202,13 @@ def worked_figure(chapter: Foundations) -> HTML:
     truth = ", ".join(f"{start:.0f} to {end:.0f} s" for start, end in worked["relevant_windows"])
     right = [str(rank) for rank, step in enumerate(worked["steps"], 1) if step["0.5"] is not None]
     alt = (
-        f"Ten predictions of {worked['method']} for “{worked['query']}”, true moments {truth}. At IoU 0.5 the "
-        f"predictions of rank {' and '.join(right)} take a moment; the area under the precision envelope is "
-        f"{worked['ap']['0.5']:.2f}."
+        f"Ten predictions of {worked['method']} for “{worked['query']}”, true moments {truth}. At IoU 0.5 the"
+        f" predictions of rank {' and '.join(right)} take a moment; the area under the precision envelope is"
+        f" {worked['ap']['0.5']:.2f}."
     )
     caption = (
-        f"“{worked['query']}” (query {worked['qid']}), {worked['method']}. Filled: takes a true moment at IoU "
-        f"0.5. {chapter.source('evaluator')}"
+        f"“{worked['query']}” (query {worked['qid']}), {worked['method']}. Filled: takes a true moment at IoU"
+        f" 0.5. {chapter.source('evaluator')}"
     )
     return plots.show(figures.ranking(worked), alt, caption)
 
@@ -234,13 +235,19 @@ def worked_steps(chapter: Foundations) -> HTML:
         [
             *(f"**AP at IoU {level}**: {'; '.join(told[level])}. Area {ap[level]:.4f}." for level in told),
             f"**mAP** of the query: the mean of ten such areas, {100 * ap['mean']:.2f}.",
-            f"**R1**: the first row of the file has IoU {worked['r1']:.4f} with its nearest moment: "
-            f"{', '.join(r1)}.",
-            f"**HIT@1**: the clip of highest saliency is number {worked['top_clip']}, the three annotators gave "
-            f"it {', '.join(map(str, votes))}; the best of them counts, and “VeryGood” asks for 4: "
-            f"{'a hit' if max(votes) >= 4 else 'a miss'}.",
-            "**HD mAP** of the query: AP of the ranked clips against each annotator's clips of score 4, mean of "
-            f"the three, {worked['brief']['HL-min-VeryGood-mAP']:.2f}.",
+            (
+                f"**R1**: the first row of the file has IoU {worked['r1']:.4f} with its nearest moment: "
+                f"{', '.join(r1)}."
+            ),
+            (
+                f"**HIT@1**: the clip of highest saliency is number {worked['top_clip']}, the three"
+                f" annotators gave it {', '.join(map(str, votes))}; the best of them counts, and “VeryGood”"
+                f" asks for 4: {'a hit' if max(votes) >= 4 else 'a miss'}."
+            ),
+            (
+                "**HD mAP** of the query: AP of the ranked clips against each annotator's clips of score 4,"
+                f" mean of the three, {worked['brief']['HL-min-VeryGood-mAP']:.2f}."
+            ),
         ]
     )
 
@@ -251,13 +258,21 @@ def bounds_list(chapter: Foundations) -> HTML:
     b = chapter.found["evaluator"]["bounds"]
     return page(
         [
-            f"{b['over_ten']} of {b['queries']} val queries have more than ten moments, and only ten predictions "
-            f"are looked at: perfect predictions reach an mAP of **{b['perfect_map']:.2f}**.",
-            f"{b['at_10']}, {b['at_30']} and {b['at_150']} of {b['windows']} moments are exactly 10, 30 and 150 "
-            "s long: on which side a range is closed decides where they count. They count in the shorter one.",
-            f"{percent(b['no_positive'])} of the pairs of query and annotator have no clip of score 4, and their "
-            "AP is 0 whatever is predicted. A model that returned the sum of the three annotators' own scores "
-            f"would get an HD mAP of **{b['perfect_hd']:.2f}** and a HIT@1 of **{b['perfect_hit']:.2f}**.",
+            (
+                f"{b['over_ten']} of {b['queries']} val queries have more than ten moments, and only ten"
+                f" predictions are looked at: perfect predictions reach an mAP of **{b['perfect_map']:.2f}**."
+            ),
+            (
+                f"{b['at_10']}, {b['at_30']} and {b['at_150']} of {b['windows']} moments are exactly 10, 30"
+                " and 150 s long: on which side a range is closed decides where they count. They count in"
+                " the shorter one."
+            ),
+            (
+                f"{percent(b['no_positive'])} of the pairs of query and annotator have no clip of score 4,"
+                " and their AP is 0 whatever is predicted. A model that returned the sum of the three"
+                f" annotators' own scores would get an HD mAP of **{b['perfect_hd']:.2f}** and a HIT@1 of"
+                f" **{b['perfect_hit']:.2f}**."
+            ),
         ]
     )
 
@@ -295,9 +310,11 @@ def habits_told(chapter: Foundations) -> HTML:
     windows = max(abs(value) for h in habits.values() for value in h["windows_random"])
     return page(
         [
-            "Breaking ties of saliency at random instead of as one threshold raises HD mAP most for "
-            f"{METHODS[most]}, by **{gain:+.2f}**; {(gaps <= gain).sum()} of {len(gaps)} pairs of these methods "
-            "are no further apart than that.",
+            (
+                "Breaking ties of saliency at random instead of as one threshold raises HD mAP most for"
+                f" {METHODS[most]}, by **{gain:+.2f}**; {(gaps <= gain).sum()} of {len(gaps)} pairs of these"
+                " methods are no further apart than that."
+            ),
             f"Breaking ties between windows at random moves no mAP by more than **{windows:.2f}**.",
         ]
     )

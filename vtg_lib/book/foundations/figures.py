@@ -75,19 +75,27 @@ def distributions(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
     }
     up_to, ticks = [2, 5, 10, 30, 60, 150], [1, 5, 10, 15, 20, WORDS]
     settings: dict[str, dict[str, Any]] = {
-        "moments": {"xlabel": "moments of a query", "ylabel": "share of queries", "xticks": x["moments"]}
-        | {"xticklabels": [*map(str, range(1, MOMENTS)), f"{MOMENTS}+"]},
-        "seconds": {"xlabel": "length of a moment (s)", "ylabel": "share up to this length"}
-        | {"xscale": "log", "xticks": up_to, "xticklabels": map(str, up_to)},
+        "moments": (
+            {"xlabel": "moments of a query", "ylabel": "share of queries", "xticks": x["moments"]}
+            | {"xticklabels": [*map(str, range(1, MOMENTS)), f"{MOMENTS}+"]}
+        ),
+        "seconds": (
+            {"xlabel": "length of a moment (s)", "ylabel": "share up to this length"}
+            | {"xscale": "log", "xticks": up_to, "xticklabels": map(str, up_to)}
+        ),
         "relative": {"xlabel": "length / video", "ylabel": "share of moments"},
         "position": {"xlabel": "place in the video (0 to 1)", "ylabel": "share of moments there"},
-        "words": {"xlabel": "words of a query", "ylabel": "share of queries", "xticks": ticks}
-        | {"xticklabels": [*map(str, ticks[:-1]), f"{WORDS}+"]},
+        "words": (
+            {"xlabel": "words of a query", "ylabel": "share of queries", "xticks": ticks}
+            | {"xticklabels": [*map(str, ticks[:-1]), f"{WORDS}+"]}
+        ),
         "votes": {"xlabel": "one annotator's score of a clip", "ylabel": "share of scores"},
     }
     styles = {
-        label: {"color": SERIES[n], "linestyle": DASHES[n % len(DASHES)], "label": label}
-        | {"marker": MARKERS[n], "markersize": 4}
+        label: (
+            {"color": SERIES[n], "linestyle": DASHES[n % len(DASHES)], "label": label}
+            | {"marker": MARKERS[n], "markersize": 4}
+        )
         for n, label in enumerate(sets)
     }
     panels = [
@@ -151,15 +159,17 @@ def convergence(
         logs: per method `epoch` and `mAP`; released: its epoch, or None where the log belongs to another run.
     """
     styles = {
-        name: METHOD_STYLES[name]
-        | {"markersize": 3, "linewidth": 1.2}
-        | {"label": METHODS[name] + ("" if released.get(name) else " (another run)")}
+        name: (
+            METHOD_STYLES[name]
+            | {"markersize": 3, "linewidth": 1.2}
+            | {"label": METHODS[name] + ("" if released.get(name) else " (another run)")}
+        )
         for name in logs
     }
     series = {name: (log["epoch"], log["mAP"]) for name, log in logs.items()}
     settings = {"xlabel": "epoch", "ylabel": "mAP (val)", "ylim": (0, None)}
     figure = lines([(series, settings)], styles, (1, 1), 3.6)
-    ring = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.8}
+    ring: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.8}
     for name, (epochs, values) in series.items():
         if epoch := released.get(name):
             edge = METHOD_STYLES[name]["color"]
@@ -243,7 +253,9 @@ def agreement(names: Sequence[str], iou: np.ndarray, rank: np.ndarray) -> Figure
 
 @styled
 def solved(share: Sequence[float], chance: Sequence[float]) -> Figure:
-    """Queries by how many of the methods are right on them, and what it were if they succeeded independently."""
+    """Queries by how many of the methods are right on them, and what it were if they succeeded
+    independently.
+    """
     figure, axes = subplots(size=(WIDTH, 2.7))
     place, hatched = np.arange(len(share)), {"color": "white", "edgecolor": GREY, "hatch": "////"}
     found = axes.bar(place - 0.2, share, width=0.38, color=SERIES[0], label="found")

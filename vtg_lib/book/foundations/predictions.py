@@ -1,8 +1,8 @@
-"""Views on released predictions: what papers print for them, the authors' logs, calibration, recall, agreement,
-the explorer, and the chapter in sentences.
+"""Views on released predictions: what papers print for them, the authors' logs, calibration, recall,
+agreement, the explorer, and the chapter in sentences.
 
-Words on printed rows are computed by `vtg_lib.papers.quotes`. Two methods are "apart" when the 95 % interval of
-their difference over queries excludes 0, else "within the noise of queries".
+Words on printed rows are computed by `vtg_lib.papers.quotes`. Two methods are "apart" when the 95 % interval
+of their difference over queries excludes 0, else "within the noise of queries".
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def printed_told(chapter: Foundations) -> HTML:
         )
         lines.append(f"**{word}**: {len(rows)} of {len(quoted)} quoted rows{': ' + told if told else ''}.")
     lines += [
-        f"**{quote.label}** in {quote.paper} {quote.place}, against the released "
-        f"{METHODS[(quote.file or '').rpartition('_')[0]]}: {check.word}; furthest {NAMES[check.furthest]}, ours "
-        f"{check.gap:+.2f}."
+        f"**{quote.label}** in {quote.paper} {quote.place}, against the released"
+        f" {METHODS[(quote.file or '').rpartition('_')[0]]}: {check.word}; furthest {NAMES[check.furthest]},"
+        f" ours {check.gap:+.2f}."
         for quote, check in checked(chapter, rerun=True)
     ]
     return page(lines)
@@ -105,8 +105,8 @@ def disagreement_table() -> HTML:
         for method, split, metric, cells in quotes.disagreements(quotes.quotes())
     ]
     exchanged = [
-        f"{a.paper} {a.place} prints for {a.method} on {a.split} the numbers that {b.paper} {b.place} prints on "
-        f"{b.split}."
+        f"{a.paper} {a.place} prints for {a.method} on {a.split} the numbers that {b.paper} {b.place} prints"
+        f" on {b.split}."
         for a, b in quotes.exchanged_splits(quotes.quotes())
     ]
     return page(table(rows), *([exchanged] if exchanged else []))
@@ -245,9 +245,9 @@ def recall_figure(chapter: Foundations) -> HTML:
     """Recall by length of the moment and by moments of the query."""
     methods = chapter.found["predictions"]["methods"]
     told = "; ".join(
-        f"{METHODS[name]} meets {percent(found['length']['any'][0])} of the moments up to {LENGTH_EDGES[1]:g} s and "
-        f"{percent(found['length']['any'][4])} of those of {LENGTH_EDGES[4]:g} to {LENGTH_EDGES[5]:g} s with any of "
-        "ten"
+        f"{METHODS[name]} meets {percent(found['length']['any'][0])} of the moments up to {LENGTH_EDGES[1]:g}"
+        f" s and {percent(found['length']['any'][4])} of those of {LENGTH_EDGES[4]:g} to {LENGTH_EDGES[5]:g}"
+        " s with any of ten"
         for name, found in methods.items()
     )
     numbers = next(iter(methods.values()))["count"]["n"]
@@ -323,9 +323,9 @@ def solved_figure(chapter: Foundations) -> HTML:
     """How many methods are right on a query."""
     share, chance = (chapter.found["predictions"]["solved"][name] for name in ("share", "chance"))
     alt = (
-        f"Bars of queries by the number of methods that are right: none on {percent(share[0])} (if independent "
-        f"{percent(chance[0])}), all {len(share) - 1} on {percent(share[-1])} (if independent "
-        f"{percent(chance[-1])})."
+        f"Bars of queries by the number of methods that are right: none on {percent(share[0])} (if"
+        f" independent {percent(chance[0])}), all {len(share) - 1} on {percent(share[-1])} (if independent"
+        f" {percent(chance[-1])})."
     )
     caption = f"Right: the first prediction has IoU of {RIGHT} or more. {chapter.source('predictions')}"
     return plots.show(figures.solved(share, chance), alt, caption)
@@ -355,8 +355,8 @@ def summary(chapter: Foundations) -> HTML:
         picked = {name: epoch for name, epoch in released_epochs(chapter).items() if epoch is not None}
         best = sum(curves[name][epoch] == max(curves[name].values()) for name, epoch in picked.items())
         lines.append(
-            f"{best} of {len(picked)} released val predictions that a log knows are those of its best epoch: they "
-            "are chosen on the split that they are reported on."
+            f"{best} of {len(picked)} released val predictions that a log knows are those of its best epoch:"
+            " they are chosen on the split that they are reported on."
         )
     if found:
         methods, share = found["methods"], found["solved"]["share"]
@@ -370,15 +370,19 @@ def summary(chapter: Foundations) -> HTML:
         over = sum(_bias(one["calibration"]["first"]) > 0 for one in methods.values())
         tiny = [one["length"]["any"][0] for one in methods.values()]
         lines += [
-            f"{near} of {len(half)} pairs of methods are {NOISE}: the 95 % interval of a difference over the val "
-            f"queries is ±{min(half):.2f} to ±{max(half):.2f} mAP, before any spread over seeds.",
+            (
+                f"{near} of {len(half)} pairs of methods are {NOISE}: the 95 % interval of a difference over"
+                f" the val queries is ±{min(half):.2f} to ±{max(half):.2f} mAP, before any spread over seeds."
+            ),
             *(
                 f"A perfect ranking of the same ten windows would add {low:.1f} to {high:.1f} mAP."
                 for low, high in ([(min(gains), max(gains))] if gains else [])
             ),
             f"{over} of {len(methods)} methods score their first prediction higher than its IoU, on average.",
-            f"Of the moments of at most {LENGTH_EDGES[1]:g} s, any of ten predictions meets {percent(min(tiny))} to "
-            f"{percent(max(tiny))}.",
+            (
+                f"Of the moments of at most {LENGTH_EDGES[1]:g} s, any of ten predictions meets"
+                f" {percent(min(tiny))} to {percent(max(tiny))}."
+            ),
             f"All methods are right on {percent(share[-1])} of the queries and none on {percent(share[0])}.",
         ]
     if chapter.found["evaluator"]:

@@ -86,7 +86,9 @@ def gather(root: Path | None) -> tuple[dict[str, Any], dict[str, bool]]:
     """
     found = dict.fromkeys(PARTS, {}) | released.load().get("foundations", {})
     now = dict.fromkeys(PARTS, False)
-    for name, part in PARTS.items() if root is not None else ():
+    for name, part in PARTS.items():
+        if root is None:
+            break
         try:
             found[name], now[name] = part(root), True
         except FileNotFoundError:

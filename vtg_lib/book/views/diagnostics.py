@@ -110,7 +110,7 @@ def _lines(shown: Lines, found: Records, by_epoch: bool) -> Figure:
         for label, seeds in points.items()
     }
     drawn = plots.curves(along, series, xlabel="epoch" if by_epoch else "decoder layer", ylabel=shown.ylabel)
-    drawn.axes[0].xaxis.get_major_locator().set_params(integer=True)
+    drawn.axes[0].locator_params("x", integer=True)
     return drawn
 
 

@@ -42,7 +42,7 @@ def dose(chapter: Chapter, key: str) -> HTML:
     points = response(*runs)
     if not any(points):
         return not_run(chapter, study.question, f"--dose {key}")
-    bounds = [p and (p.mean, p.low, p.high) for p in points]
+    bounds = [(p.mean, p.low, p.high) if p else None for p in points]
     figure = plots.dose_response(study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain")
     told = _gains(study.values, points)
     drawn = plots.figure_html(

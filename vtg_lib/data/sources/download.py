@@ -160,7 +160,7 @@ class _Resuming:
         except _Attempt:
             self._forget()
             raise
-        self.part.replace(output_file)
+        Path(self.part).replace(output_file)
         self._forget()
 
     def _receive(self, url: str) -> bool:
@@ -239,7 +239,7 @@ def _hub(repository: str, target: Path, known: str | None, progress: bool) -> st
 
     part = target.with_name(target.name + ".part")
     if not progress:
-        huggingface_hub.utils.disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]
     try:
         huggingface_hub.snapshot_download(repository, repo_type="dataset", local_dir=part)
     except Exception as error:  # the hub's many errors all mean that this address did not work

@@ -95,9 +95,9 @@ def peak_mb(device: str) -> float:
     Linux's `VmHWM` comes before `ru_maxrss`, which in a child starts at what its parent had.
     """
     status = Path("/proc/self/status")
-    if not device.startswith("cuda") and status.exists():
-        if found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE):
-            return int(found[1]) / 2**10
+    text = "" if device.startswith("cuda") or not status.exists() else status.read_text()
+    if found := re.search(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE):
+        return int(found[1]) / 2**10
     from vtg_lib.experiments.machine import peak_memory
 
     return next(iter(peak_memory(device).values()))

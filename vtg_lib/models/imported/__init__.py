@@ -91,8 +91,8 @@ def load_imported(path: str | Path) -> nn.Module:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise CheckpointImportError(
-            f"{path}: expected the tensors of today's {name}, got others ({str(error).splitlines()[-1].strip()}). "
-            "Fix: import the public checkpoint again."
+            f"{path}: expected the tensors of today's {name}, got others"
+            f" ({str(error).splitlines()[-1].strip()}). Fix: import the public checkpoint again."
         ) from error
     return model.eval()
 

@@ -102,9 +102,9 @@ def _read_torch(path: Path) -> tuple[Any, Mapping[str, Any]]:
         if not foreign:
             raise CheckpointImportError(_damaged(path, error)) from error
         raise CheckpointImportError(
-            f"{path}: expected tensors and an argparse.Namespace, got also {', '.join(foreign)}, whose code this library does "
-            "not run. Fix: where you trust the file, save its state dict alone, "
-            '`torch.save({"model": torch.load(FILE, weights_only=False)["model"]}, "clean.ckpt")`.'
+            f"{path}: expected tensors and an argparse.Namespace, got also {', '.join(foreign)}, whose code"
+            " this library does not run. Fix: where you trust the file, save its state dict alone,"
+            ' `torch.save({"model": torch.load(FILE, weights_only=False)["model"]}, "clean.ckpt")`.'
         ) from error
     except Exception as error:  # torch raises several unrelated types for a damaged file
         raise CheckpointImportError(_damaged(path, error)) from error
@@ -121,8 +121,8 @@ def _foreign_classes(path: Path) -> list[str]:
 def _damaged(path: Path, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no reason given"
     return (
-        f"{path}: expected a whole checkpoint, got a file that cannot be read ({type(error).__name__}: {reason}). "
-        "Fix: it is probably truncated; download it again and compare its size with the source."
+        f"{path}: expected a whole checkpoint, got a file that cannot be read ({type(error).__name__}:"
+        f" {reason}). Fix: it is probably truncated; download it again and compare its size with the source."
     )
 
 

@@ -83,7 +83,8 @@ def rules_of(model: str) -> Rules:
     models.entry(model)
     if model not in importable():
         raise ValueError(
-            f"--model {model}: no public checkpoint of it can be imported; those of {', '.join(importable())} can"
+            f"--model {model}: no public checkpoint of it can be imported; those of"
+            f" {', '.join(importable())} can"
         )
     found: Rules = importlib.import_module(f"{__package__}.{model}").RULES
     return found
@@ -188,7 +189,8 @@ def shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     """
     if name not in tensors:
         raise CheckpointImportError(
-            f"expected a tensor {name!r}, got {_some(sorted(tensors))}. Fix: {_other_model('', split_packed(tensors))}"
+            f"expected a tensor {name!r}, got {_some(sorted(tensors))}. Fix:"
+            f" {_other_model('', split_packed(tensors))}"
         )
     return tuple(tensors[name].shape)
 
@@ -207,6 +209,6 @@ def refuse(options: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     for name, value in expected.items():
         if options.get(name, value) != value:
             raise CheckpointImportError(
-                f"stored option {name}: expected {value!r}, got {options[name]!r}. Fix: this library has no such variant; "
-                "only checkpoints trained with the former can be imported"
+                f"stored option {name}: expected {value!r}, got {options[name]!r}. Fix: this library has no"
+                " such variant; only checkpoints trained with the former can be imported"
             )

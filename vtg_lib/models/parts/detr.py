@@ -53,7 +53,9 @@ class Detr(Projected):
     class_head: nn.Module
 
     def forward(self, batch: Batch, trace: bool = False) -> Output:
-        """See `Batch` and `Output`; extras: at least the decoder's `states [S, B, Q, D]` and `memory [B, T, D]`."""
+        """See `Batch` and `Output`; extras: at least the decoder's `states [S, B, Q, D]` and
+        `memory [B, T, D]`.
+        """
         raise NotImplementedError
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -61,8 +63,8 @@ class Detr(Projected):
         raise NotImplementedError
 
     def read(self, states: Tensor, references: Tensor | None) -> dict[str, Tensor]:
-        """What the decoder's states `[..., Q, D]` say: `spans [..., Q, 2]`, from the references if there are any;
-        `logits [..., Q, 2]`, class 0 = foreground.
+        """What the decoder's states `[..., Q, D]` say: `spans [..., Q, 2]`, from the references if there are
+        any; `logits [..., Q, 2]`, class 0 = foreground.
         """
         spans = self.span_head(states).float()
         if references is not None:
@@ -83,5 +85,7 @@ class Detr(Projected):
 
 
 def with_mismatched(video: Sequence[Tensor], text: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors `[2 B, ...]` of the videos and of their texts: first each with its own, then with the next one's."""
+    """Tensors `[2 B, ...]` of the videos and of their texts: first each with its own, then with the next
+    one's.
+    """
     return [torch.cat((x, x)) for x in video] + [torch.cat((x, x.roll(-1, 0))) for x in text]
