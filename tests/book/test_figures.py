@@ -27,7 +27,7 @@ def figures():
     yield "timeline", plots.timeline(SAMPLE)
     yield (
         "slope",
-        plots.slope_chart(["x", "y"], [1, 2], [3, 3], [0.1, np.nan], metric="mAP", evidence="sim"),
+        plots.slope_chart(["x", "y"], [1, 2], [3, 3], metric="mAP", ours_sd=[0.1, None], evidence="sim"),
     )
     yield (
         "curves",
@@ -90,9 +90,9 @@ def test_curves_show_mean_and_spread_over_seeds():
 
 
 def test_slope_chart_keeps_the_order_of_both_sides():
-    axes = plots.slope_chart(["x", "y"], [10, 20], [5, 1], [0.5, np.nan], metric="mAP", evidence="sim").axes[
-        0
-    ]
+    axes = plots.slope_chart(
+        ["x", "y"], [10, 20], [5, 1], metric="mAP", ours_sd=[0.5, None], evidence="sim"
+    ).axes[0]
     x, y = (line.get_ydata() for line in axes.lines[:2])
     assert x[0] < y[0] and x[1] > y[1]
     assert {text.get_text() for text in axes.texts} == {"x  10.0", "y  20.0", "5.0 ± 0.5  x", "1.0  y"}
