@@ -170,7 +170,8 @@ class AnchorDecoder(nn.Module):
         batch, _, width = memory.shape
         reference = self.anchors.sigmoid().expand(batch, -1, -1)
         x = memory.new_zeros(batch, len(self.anchors), width)
-        states, references, attention, related = [], [], [], list[Related]()
+        related: list[Related] = []
+        states, references, attention = [], [], []
         for index, layer in enumerate(self.layers):
             references.append(reference)
             reference = reference.detach() if index else reference
