@@ -174,7 +174,8 @@ class BoundaryDecoder(nn.Module):
         references = self.first_references().float().expand(count, -1, -1)
         states = self.states.to(memory.dtype).expand(count, -1, -1)
         anchor_state, start_state, end_state = states.chunk(3, -1)
-        found, related = list[Tensor](), list[Related]()
+        found: list[Tensor] = []
+        related: list[Related] = []
         refined, used, attention = [], [], []
         layers = zip(self.layers, self.start_layers, self.end_layers, strict=True)
         moves = zip(self.refine_anchor, self.refine_start, self.refine_end, strict=True)

@@ -184,7 +184,8 @@ class Decoder(nn.Module):
         """query_position `[B, Q, D]` (content starts at zero); the rest as in `DecoderLayer`. States are
         normalised, and there are no references.
         """
-        x, related = torch.zeros_like(query_position), list[Related]()
+        related: list[Related] = []
+        x = torch.zeros_like(query_position)
         states, attention = [], []
         for index, layer in enumerate(self.layers, 1):
             bias = related[-1].bias if related else None
