@@ -158,6 +158,7 @@ def provenance(device: str) -> dict[str, Any]:
             "cuda": torch.version.cuda,
         },
         "device": device_name(device),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # these alone change the last digits
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
