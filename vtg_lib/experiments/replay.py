@@ -55,8 +55,8 @@ def due(
     """The stored runs to replay: of each model and earlier version, so many that every choice that a spec can
     make occurs, among them or among those that today's code has replayed already.
 
-    Runs of another processor, number of threads or version of torch are left out: these alone change the last
-    digits.
+    Runs of another processor, set of instructions, number of threads or version of torch are left out: these
+    alone change the last digits.
 
     Args:
         models: names; default all.
@@ -71,6 +71,7 @@ def due(
         comparable = (
             known["device"] == _one_thread(here["device"])
             and known["versions"]["torch"] == here["versions"]["torch"]
+            and known.get("instructions") in (None, here["instructions"])  # None: of an earlier version
         )
         wanted = models is None or model in models
         if wanted and comparable and digest is not None and digest != (now := model_digest(model)):
