@@ -1,6 +1,7 @@
 """Sources are clean, the book renders their executed copies, and what is missing or broken is said."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -79,7 +80,17 @@ def test_executed_chapters_are_whole_and_say_where_they_come_from(path):
     assert str(ROOT) not in text and not re.search(r"/(home|root|Users)/\w", text), (
         "a path of the machine it ran on"
     )
+    assert not re.search(r'data_root = \\?"/', text), "a folder of the machine it ran on"
     assert path.stat().st_size < 8_000_000
+
+
+def test_the_data_root_reaches_a_chapter_but_not_its_parameters(tmp_path, monkeypatch):
+    monkeypatch.setenv("VTG_DATA_ROOT", "elsewhere")
+    monkeypatch.setattr(book.contents, "write", lambda: None)
+    given = []
+    monkeypatch.setattr(book, "build", lambda chapter, parameters: given.append(parameters))
+    assert book.main(["build", "--profile", "smoke", "--data-root", str(tmp_path)]) == 0
+    assert given == [{"profile": "smoke", "device": "auto"}] and os.environ["VTG_DATA_ROOT"] == str(tmp_path)
 
 
 def test_contents_list_every_chapter():

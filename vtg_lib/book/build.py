@@ -274,8 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif name == "build":
             chapter = options.pop("chapter")
             given = {key: value for key, value in options.items() if value}
-            if "data_root" in given:
-                given["data_root"] = str(Path(given["data_root"]).resolve())
+            if "data_root" in given:  # a parameter would stand in the committed chapter
+                os.environ["VTG_DATA_ROOT"] = str(Path(given.pop("data_root")).resolve())
             print(f"open {build(chapter, given)}")
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
