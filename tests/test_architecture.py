@@ -67,7 +67,8 @@ def test_the_map_shows_every_room_and_the_imports():
     from vtg_lib.book import map as drawn
 
     assert [{name for name, _ in level} for level in drawn.LEVELS] == list(LEVELS)
-    assert all(f">{room}<" in drawn.svg() for room in ROOMS) and "models imports layers" in drawn.svg()
+    picture = drawn.svg()
+    assert all(f">{room}<" in picture for room in ROOMS) and "models imports layers" in picture
 
 
 def test_imports_run_downward():
