@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import zlib
 from collections.abc import Mapping
@@ -41,8 +40,8 @@ def load_data(
             with downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to
             join, and `text`); any field of `TimelineConfig` and `RenderConfig`, and for `sim` of
             `WorldConfig`, with `dataset` for a world like that data set; `seed` of the world (0); `limit`:
-            rows kept of each real split; `train_scene_action`: the scene-action correlation in train, where
-            it differs from val's.
+            rows kept of each real split. Before a knob of what happens in the videos, `train_` and `test_`
+            set it for that split alone.
         root: see `vtg_lib.files.data_root`.
 
     Raises:
@@ -62,11 +61,9 @@ def load_data(
     parts = {}
     real = {} if kind == "sim" else real_rows(spec["dataset"], root, spec.get("limit"))
     for number, split in enumerate(SPLITS[: 3 if world.test else 2] if kind == "sim" else real):
-        own = timeline
-        if split == "train" and "train_scene_action" in spec:
-            own = dataclasses.replace(timeline, scene_action=spec["train_scene_action"])
+        here, own, _ = configs(spec, split)
         if kind == "sim":
-            parts[split] = (*generate(world, own, vocabulary, split, seed), CLIP_LENGTH)
+            parts[split] = (*generate(here, own, vocabulary, split, seed), CLIP_LENGTH)
         else:
             clip_length = REAL[spec["dataset"]]
             made = from_annotations(real[split], vocabulary, clip_length, own, seed * len(SPLITS) + number)

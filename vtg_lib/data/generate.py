@@ -1,20 +1,31 @@
 """Generated annotations (`sim`): queries of a small grammar over generated timelines, in the QVHighlights
-layout.
+layout. Every seed is a world of its own: the vectors of its words, its videos and its queries.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from vtg_lib.data.timeline import FIRST_WORD, Event, Timeline, TimelineConfig, Vocabulary, complete
+from vtg_lib.data.timeline import Event, Timeline, TimelineConfig, Vocabulary, complete, content_stem
 
+WORLD_VERSION = "world v2"
 SPLITS = ("train", "val", "test")
 CLIP_LENGTH = 2.0  # seconds, as in QVHighlights
 # Windows per query in QVHighlights train (67 % one, 17 % two, 6 % three, the rest four or five)
 MOMENTS_PER_QUERY = (0.67, 0.17, 0.08, 0.05, 0.03)
+WORDS = {
+    "subject": ["woman", "man", "child", "dog", "cat", "chef", "robot", "girl", "boy", "monkey"],
+    "action": ["lifts", "opens", "throws", "paints", "kicks", "holds", "turns", "shakes", "drops", "hides"],
+    "object": ["ball", "box", "door", "chair", "bottle", "book", "guitar", "lamp", "phone", "basket"],
+    "attribute": ["red", "blue", "small", "heavy", "green", "wooden"],
+}
+PATTERNS = ("a {s} {v} the {a} {o}", "the {a} {o} that a {s} {v}", "a {s} with a {a} {o} {v} it")
+# Of `WorldConfig`, what may differ between training and test: all but sizes and words.
+STATISTICS = ("moments", "window_median", "window_sigma", "window_between", "centre_bias", "irrelevant_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,25 +35,33 @@ class WorldConfig:
     Attributes:
         train, val, test: queries (one a video); without test there is no such split. clips: per video, of 2
             seconds.
-        subjects, actions, objects, attributes: words of each kind.
+        subjects, actions, objects, attributes: words of each kind, the first of `WORDS`.
         moments: probabilities of 1, 2, … moments per query.
         saliency: whether annotators voted on the clips of the moments, as in QVHighlights but not in
             Charades-STA and TACoS.
         window_median: seconds; window_sigma: of the logarithm. QVHighlights has 16 s and 0.95 in videos of
             150 s.
+        window_between: share of the variance of log length that lies between videos, whose scenes tell it;
+            the whole variance stays.
+        centre_bias: probability that the moments of a video lie in its middle, not anywhere.
+        irrelevant_share: share of clips that show no moment, at the same number of relevant clips: by the
+            length of the video, at most four times `clips`; 0 keeps `clips`.
     """
 
     train: int = 4096
     val: int = 512
     test: int = 0
     clips: int = 32
-    subjects: int = 6
-    actions: int = 6
-    objects: int = 6
-    attributes: int = 3
+    subjects: int = 7
+    actions: int = 7
+    objects: int = 7
+    attributes: int = 4
     moments: tuple[float, ...] = MOMENTS_PER_QUERY
     window_median: float = 10.0
     window_sigma: float = 0.8
+    window_between: float = 0.0
+    centre_bias: float = 0.0
+    irrelevant_share: float = 0.0
     saliency: bool = True
 
     def __post_init__(self) -> None:
@@ -54,6 +73,14 @@ class WorldConfig:
             raise ValueError("world: expected at least one query and word of each kind, and 4 clips")
         if abs(sum(self.moments) - 1) > 1e-6 or min(self.moments) < 0:
             raise ValueError(f"world: expected moment probabilities that sum to 1, got {self.moments}")
+        for name in ("window_between", "centre_bias", "irrelevant_share"):
+            if not 0 <= (share := getattr(self, name)) <= 1 or (name, share) == ("irrelevant_share", 1):
+                raise ValueError(f"{name}: expected a share in [0, 1], got {share}")
+        for kind, words in WORDS.items():
+            if (count := getattr(self, f"{kind}s")) > len(words):
+                raise ValueError(
+                    f"{kind}s: expected at most the {len(words)} words that there are, got {count}"
+                )
 
 
 def generate(
@@ -63,43 +90,76 @@ def generate(
 
     The splits share words and grammar; their videos are independent draws.
     """
-    kinds = [
-        [vocabulary.add(f"{kind}{number}") for number in range(getattr(config, f"{kind}s"))]
-        for kind in ("subject", "action", "object", "attribute")
-    ]
+    kinds = {kind: words[: getattr(config, f"{kind}s")] for kind, words in WORDS.items()}
+    ids = {
+        kind: [vocabulary.add(content_stem(word) or word, moves=kind == "action") for word in words]
+        for kind, words in kinds.items()
+    }
     part = SPLITS.index(split)
-    draw = np.random.default_rng([seed, 21, part, 1])
+    draw = np.random.default_rng([seed, 21, part, 2])
     others = [
-        tuple(int(c) for c in words) for words in np.stack([draw.choice(kind, 256) for kind in kinds], 1)
+        tuple(int(c) for c in words)
+        for words in np.stack([draw.choice(kind, 256) for kind in ids.values()], 1)
     ]
+    lengths = _scene_lengths(timeline.scenes, seed)
     rows, timelines = [], []
     for number in range(getattr(config, split)):
-        rng = np.random.default_rng([seed, 22, part, number, 1])
-        concepts = tuple(int(rng.choice(kind)) for kind in kinds)
-        duration = config.clips * CLIP_LENGTH
-        windows = _windows(config, duration, rng)
+        rng = np.random.default_rng([seed, 22, part, number, 2])
+        chosen = {kind: int(rng.integers(len(words))) for kind, words in kinds.items()}
+        concepts = tuple(ids[kind][word] for kind, word in chosen.items())
+        scene = int(rng.integers(timeline.scenes)) if config.window_between else None
+        clips, sizes = _sizes(config, 0.0 if scene is None else lengths[scene], rng)
+        duration, windows = clips * CLIP_LENGTH, _windows(config, clips, sizes, rng)
         events = [_event(start, end, concepts, rng) for start, end in windows]
         vid = f"{split}{number}"
-        row = _annotation(vid, number, _sentence(concepts, vocabulary, rng), duration, events, timeline, rng)
+        sentence = PATTERNS[rng.integers(len(PATTERNS))].format(
+            **dict(zip("svoa", (kinds[kind][word] for kind, word in chosen.items()), strict=True))
+        )
+        row = _annotation(vid, number, sentence, duration, events, timeline, rng)
         if not config.saliency:
             del row["saliency_scores"]
         rows.append(row)
-        timelines.append(complete(vid, duration, [(concepts, events)], others, CLIP_LENGTH, timeline, rng))
+        queries = [(concepts, events)]
+        timelines.append(complete(vid, duration, queries, others, CLIP_LENGTH, timeline, rng, scene))
     return rows, timelines, np.arange(len(rows))
 
 
-def _windows(config: WorldConfig, duration: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Windows on the clip grid that neither overlap nor touch."""
+def _scene_lengths(scenes: int, seed: int) -> np.ndarray:
+    """`[scenes]` of mean 0 and variance 1: what a scene adds to the log length of its video's moments, in
+    standard deviations. Quantiles of a normal distribution, so that the variance is the same in every world.
+    """
+    quantiles = np.array([NormalDist().inv_cdf((scene + 0.5) / scenes) for scene in range(scenes)])
+    scale = quantiles.std() or 1.0
+    return np.random.default_rng([seed, 23, 2]).permutation(quantiles / scale)
+
+
+def _sizes(config: WorldConfig, offset: float, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+    """Clips of a video, and of each of its moments, which fit into it with a clip between any two."""
     count = int(rng.choice(len(config.moments), p=config.moments)) + 1
-    lengths = np.exp(rng.normal(np.log(config.window_median), config.window_sigma, count))
-    clips = np.clip(np.round(lengths / CLIP_LENGTH), 1, config.clips).astype(int)
-    while len(clips) > 1 and clips.sum() + len(clips) - 1 > config.clips:
-        clips = clips[:-1]
-    free = config.clips - int(clips.sum()) - (len(clips) - 1)
-    gaps = np.sort(rng.integers(0, free + 1, len(clips)))
-    starts = gaps + np.concatenate([[0], np.cumsum(clips[:-1] + 1)])
+    own, shared = np.sqrt(1 - config.window_between), np.sqrt(config.window_between)
+    spread = own * rng.standard_normal(count) + shared * offset
+    lengths = config.window_median * np.exp(config.window_sigma * spread)
+    sizes = np.clip(np.round(lengths / CLIP_LENGTH), 1, config.clips).astype(int)
+    while len(sizes) > 1 and sizes.sum() + len(sizes) - 1 > config.clips:
+        sizes = sizes[:-1]
+    clips = config.clips
+    if config.irrelevant_share:
+        wanted = max(sizes.sum() + len(sizes) - 1, round(sizes.sum() / (1 - config.irrelevant_share)), 4)
+        clips = int(min(wanted, 4 * config.clips))
+    return clips, sizes
+
+
+def _windows(
+    config: WorldConfig, clips: int, sizes: np.ndarray, rng: np.random.Generator
+) -> list[tuple[float, float]]:
+    """Windows on the clip grid that neither overlap nor touch."""
+    free = clips - int(sizes.sum()) - (len(sizes) - 1)
+    gaps = np.sort(rng.integers(0, free + 1, len(sizes)))
+    if config.centre_bias and rng.random() < config.centre_bias:
+        gaps[:] = free // 2
+    starts = gaps + np.concatenate([[0], np.cumsum(sizes[:-1] + 1)])
     return [
-        (float(s * CLIP_LENGTH), float((s + n) * CLIP_LENGTH)) for s, n in zip(starts, clips, strict=True)
+        (float(s * CLIP_LENGTH), float((s + n) * CLIP_LENGTH)) for s, n in zip(starts, sizes, strict=True)
     ]
 
 
@@ -109,16 +169,6 @@ def _event(start: float, end: float, concepts: tuple[int, ...], rng: np.random.G
     drift = 0.25 * rng.standard_normal(clips).cumsum() / np.sqrt(np.arange(1, clips + 1))
     salience = np.clip(rng.normal(0.75, 0.15) + drift, 0.25, 1.0)
     return Event(start, end, concepts, salience, int(rng.integers(1 << 30)))
-
-
-def _sentence(concepts: tuple[int, ...], vocabulary: Vocabulary, rng: np.random.Generator) -> str:
-    subject, action, thing, attribute = (vocabulary.words[c - FIRST_WORD] for c in concepts)
-    patterns = (
-        "a {a} {s} {v} the {o}",
-        "the {s} with a {a} {o} {v} it",
-        "{s} {v} and then the {a} {o} is there",
-    )
-    return patterns[rng.integers(len(patterns))].format(s=subject, v=action, o=thing, a=attribute)
 
 
 def _annotation(

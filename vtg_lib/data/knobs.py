@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vtg_lib.data.generate import WorldConfig
+from vtg_lib.data.generate import STATISTICS, WorldConfig
 from vtg_lib.data.render import RenderConfig
 from vtg_lib.data.timeline import TimelineConfig
 
@@ -22,6 +22,7 @@ PLAIN, LIKE = (
     "qvhighlights",
     "sim like ",
 )  # what a generated world resembles by itself, and the names of the others
+APART = ("train", "test")  # splits that may have a knob of the timeline to themselves: train_NAME, test_NAME
 _KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
 
 
@@ -44,7 +45,8 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         **{name: value for config in configs for name, value in _KNOBS[config].items()},
         **WORLDS[kind],
     }
-    optional: dict[str, Any] = {"train_scene_action": 0.0}
+    apart = (*_KNOBS[TimelineConfig], *(STATISTICS if kind == "sim" else ()))
+    optional: dict[str, Any] = {f"{split}_{name}": knobs[name] for split in APART for name in apart}
     if kind == "rendered":
         knobs["dataset"], optional["limit"] = "qvhighlights", 0
     elif spec.get("dataset", PLAIN) == PLAIN:
@@ -90,9 +92,11 @@ def cast_like(name: str, default: Any, value: Any) -> Any:
     raise ValueError(f"{name}: expected {type(default).__name__}, got {value!r}")
 
 
-def configs(spec: Mapping[str, Any]) -> list[Any]:
-    """`WorldConfig`, `TimelineConfig` and `RenderConfig` of a resolved spec."""
+def configs(spec: Mapping[str, Any], split: str = "val") -> list[Any]:
+    """`WorldConfig`, `TimelineConfig` and `RenderConfig` of a resolved spec, for one split."""
     return [
-        config(**{name: spec.get(name, default) for name, default in knobs.items()})
+        config(
+            **{name: spec.get(f"{split}_{name}", spec.get(name, default)) for name, default in knobs.items()}
+        )
         for config, knobs in _KNOBS.items()
     ]

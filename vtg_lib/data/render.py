@@ -120,7 +120,7 @@ class Embeddings:
             np.stack([_unit(g.standard_normal(config.motion_dim)) for g in motion]), dtype=torch.float32
         )
         self.frequency = torch.tensor([g.uniform(0.6, 2.4) for g in motion], dtype=torch.float32)
-        # Scenes stand still; of the words, verbs of the grammar and a third of real words move.
+        # Scenes stand still; of the words, those that are known as actions, and a third of the unknown.
         moves = [False] * scenes + [self._moves(word) for word in vocabulary.words]
         self.moves = torch.tensor(moves)
         self.scenes = scenes
@@ -144,9 +144,7 @@ class Embeddings:
         return _unit(math.sqrt(1 - share) * own + math.sqrt(share) * self.pooler)
 
     def _moves(self, word: str) -> bool:
-        if word.startswith(("subject", "object", "attribute")):
-            return False
-        return word.startswith("action") or zlib.crc32(word.encode()) % 3 == 0
+        return self.vocabulary.moves.get(word, zlib.crc32(word.encode()) % 3 == 0)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
@@ -285,12 +283,11 @@ class Renderer:
         """`[v, C, D]`: a word looks a little different in every event; scenes always look the same."""
         c, base = self.config, self.embeddings.semantic[shown.row]
         share = c.moment_similarity
-        own = [
-            np.random.default_rng([self.seed, 8, i, 1]).standard_normal(base.shape[-1])
-            for ids in shown.instance
-            for i in ids
-        ]
-        instance = _l2(torch.tensor(np.stack(own), dtype=torch.float32).view_as(base))
+        ids = list(dict.fromkeys(i for row in shown.instance for i in row))  # an event's words share one
+        own = [np.random.default_rng([self.seed, 8, i, 1]).standard_normal(base.shape[-1]) for i in ids]
+        place = {i: number for number, i in enumerate(ids)}
+        which = torch.tensor([[place[i] for i in row] for row in shown.instance])
+        instance = _l2(torch.tensor(np.stack(own), dtype=torch.float32))[which]
         word = math.sqrt(share) * base + math.sqrt(1 - share) * instance
         return torch.where(shown.scene[..., None], c.scene_strength * base, word)
 

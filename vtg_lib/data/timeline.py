@@ -67,8 +67,9 @@ class TimelineConfig:
             half of the concepts of a query of this video.
         scene_seconds: mean length of a scene.
         scenes: number of scene concepts.
-        scene_action: probability that an event's scene is the one its action is tied to (the spurious
-            correlation). The action is a generated query's verb, and the second content word of a real one.
+        scene_action: probability that an annotated event's scene is the one its action is tied to (the
+            spurious correlation). The action is a generated query's verb, and the second content word of a
+            real one. scene_reach: seconds round the event over which that scene extends.
         annotator_noise: standard deviation, in points of 0..4, between annotators of generated saliency.
     """
 
@@ -78,6 +79,7 @@ class TimelineConfig:
     scene_seconds: float = 25.0
     scenes: int = 24
     scene_action: float = 0.0
+    scene_reach: float = 0.0
     annotator_noise: float = 0.7
 
     def __post_init__(self) -> None:
@@ -87,9 +89,11 @@ class TimelineConfig:
         if (
             self.scenes < 1
             or min(self.scene_seconds, self.background_seconds) <= 0
-            or self.annotator_noise < 0
+            or min(self.annotator_noise, self.scene_reach) < 0
         ):
-            raise ValueError("timeline: expected scenes >= 1, lengths > 0 seconds and no negative noise")
+            raise ValueError(
+                "timeline: expected scenes >= 1, lengths > 0 seconds, no negative noise or reach"
+            )
 
 
 class Vocabulary:
@@ -97,13 +101,16 @@ class Vocabulary:
 
     def __init__(self) -> None:
         self.words: list[str] = []
+        self.moves: dict[str, bool] = {}  # words of which it is known whether they are actions
         self._ids: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.words)
 
-    def add(self, word: str) -> int:
-        """The concept id of `word`, new or known."""
+    def add(self, word: str, moves: bool | None = None) -> int:
+        """The concept id of `word`, new or known. moves: whether it is an action, where that is known."""
+        if moves is not None:
+            self.moves[word] = moves
         if word not in self._ids:
             self._ids[word] = FIRST_WORD + len(self.words)
             self.words.append(word)
@@ -139,6 +146,7 @@ def complete(
     clip_length: float,
     config: TimelineConfig,
     rng: np.random.Generator,
+    scene: int | None = None,
 ) -> Timeline:
     """Adds scenes and background events to the annotated events of a video.
 
@@ -147,22 +155,39 @@ def complete(
         queries: per query its concepts and its events.
         others: concepts of the split's queries, which background events draw from.
         config: knobs; rng: the video's own generator.
+        scene: one that the video begins with and comes back to; None for none.
     """
     events = [event for _, own in queries for event in own]
-    scenes, start = [], 0.0
+    scenes: list[Event] = []
+    start = 0.0
     while start < duration:
         end = min(duration, start + max(2 * clip_length, rng.exponential(config.scene_seconds)))
-        scenes.append(Event(start, end, (int(rng.integers(config.scenes)),)))
+        drawn = int(rng.integers(config.scenes))
+        scenes.append(Event(start, end, (drawn if scene is None or len(scenes) % 2 else scene,)))
         start = end
-    for concepts, own in queries:  # an event that pulls its own scene in
-        scenes.extend(
-            Event(event.start, event.end, (concepts[min(1, len(concepts) - 1)] % config.scenes,))
-            for event in own
-            if concepts and rng.random() < config.scene_action
-        )
+    for concepts, own in queries:
+        for event in own:
+            if concepts and rng.random() < config.scene_action:
+                tied = concepts[min(1, len(concepts) - 1)] % config.scenes
+                first, last = event.start - config.scene_reach, event.end + config.scene_reach
+                scenes = _put(scenes, Event(max(0.0, first), min(duration, last), (tied,)))
     if config.background_events:
         events += _background(duration, list(events), queries, others, clip_length, config, rng)
     return Timeline(vid, duration, events, scenes)
+
+
+def _put(scenes: Sequence[Event], scene: Event) -> list[Event]:
+    """`scenes`, which tile a video, with `scene` in the place of what was there."""
+    pieces = [
+        Event(start, end, old.concepts)
+        for old in scenes
+        for start, end in (
+            (old.start, min(old.end, scene.start)),
+            (max(old.start, scene.end), old.end),
+        )
+        if start < end
+    ]
+    return sorted([*pieces, scene], key=lambda piece: piece.start)
 
 
 def _background(

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from vtg_lib.data.forms import check
+from vtg_lib.data.forms import check, unknown
+from vtg_lib.data.hooks import HOOKS
 
 
 def _whole(value: Any) -> Any:
@@ -39,32 +40,48 @@ class TrainConfig:
     weight_decay: NotNegative = 1e-4
     warmup_steps: Annotated[Integer, Field(ge=0)] = 0  # linear from 0; used when positive
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the same, as a share of all steps
-    schedule: Literal["step", "cosine", "constant"] = "step"
+    warmup_epochs: NotNegative = 0.0  # the same, in epochs
+    warmup_from: NotNegative = 0.0  # the rate that the warm-up starts from
+    schedule: Literal["step", "cosine", "linear", "constant"] = "step"
     step_epochs: Annotated[Integer, Field(ge=0)] = 0  # "step": times step_gamma after every so many; 0 never
+    milestones: tuple[Count, ...] = ()  # "step": times step_gamma after each of these epochs
     step_gamma: Annotated[float, Field(allow_inf_nan=False)] = 0.1
+    decay_from: NotNegative = 0.0  # "linear": the epoch after which the rate falls to 0 at the end
     clip_norm: NotNegative = 0.1  # largest L2 norm of the whole gradient; 0 does not clip
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of forward; losses stay float32
     compile: bool = False
     eval_every: Count = 1  # epochs
     select: str = "MR-full-mAP"  # a key of the evaluator's "brief" result
+    hook: str = ""  # what is done to every training batch, a key of `vtg_lib.data.hooks.HOOKS`
 
     def __post_init__(self) -> None:
         for name, kind in _types().items():  # 1 and 1.0 must not hash differently
             object.__setattr__(self, name, check(kind, getattr(self, name), f"train.{name}"))
-        if self.warmup_steps and self.warmup_ratio:
-            raise ValueError("give train.warmup_steps or train.warmup_ratio, not both")
+        if sum(map(bool, (self.warmup_steps, self.warmup_ratio, self.warmup_epochs))) > 1:
+            raise ValueError("give one of train.warmup_steps, train.warmup_ratio and train.warmup_epochs")
+        if self.step_epochs and self.milestones:
+            raise ValueError("give train.step_epochs or train.milestones, not both")
+        if self.hook and self.hook not in HOOKS:
+            raise ValueError(f"train.hook: {unknown(self.hook, HOOKS)}")
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of update `step` (from 0)."""
         total = self.epochs * steps_per_epoch
-        warmup = self.warmup_steps or round(self.warmup_ratio * total)
+        warmup = self.warmup_steps or round(self.warmup_ratio * total + self.warmup_epochs * steps_per_epoch)
         if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        if self.schedule == "step" and self.step_epochs:
-            return self.learning_rate * self.step_gamma ** (step // steps_per_epoch // self.step_epochs)
+            return self.warmup_from + (self.learning_rate - self.warmup_from) * (step + 1) / warmup
+        if self.schedule == "step":
+            epoch = step // steps_per_epoch
+            drops = (
+                epoch // self.step_epochs if self.step_epochs else sum(m <= epoch for m in self.milestones)
+            )
+            return self.learning_rate * self.step_gamma**drops
         if self.schedule == "cosine":
             angle = math.pi * (step - warmup) / max(1, total - warmup)
             return self.learning_rate * 0.5 * (1 + math.cos(angle))
+        if self.schedule == "linear":
+            start = self.decay_from * steps_per_epoch
+            return self.learning_rate * (1 - max(0.0, step - start) / max(1.0, total - start))
         return self.learning_rate
 
 

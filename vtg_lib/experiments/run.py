@@ -16,17 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.experiments.checkpoint import (
-    discard_checkpoint,
-    discard_stale,
-    load_checkpoint,
-    save_checkpoint,
-)
+from vtg_lib.experiments.checkpoint import discard_checkpoint, discard_stale
 from vtg_lib.experiments.machine import CPU, Machine
 from vtg_lib.experiments.provenance import model_digest, provenance
 from vtg_lib.experiments.spec import RunSpec, canonical, check_features
 from vtg_lib.experiments.store import Store
-from vtg_lib.files import cache_root, locked
+from vtg_lib.experiments.weights import kept, pack, start_from, unpack, weights_path
+from vtg_lib.files import atomic_write, cache_root, locked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +40,8 @@ class RunResult:
     """A finished run, one line of the store.
 
     metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of
-    the last one, "test" where the data has a test split (scored once, with the selected epoch). curves:
+    the last one, "test" where the data has a test split (scored once, with the selected epoch), "swapped" of
+    the selected epoch on val with every sentence at another video: what is found without reading. curves:
     {column: [a value per kept epoch]}. diagnostics: {name: {"before": …, "after": …}}, and for those that
     are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see
     `vtg_lib.experiments.provenance`.
@@ -56,6 +53,9 @@ class RunResult:
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     diagnostics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    weights: bytes | None = (
+        None  # selected weights, as `vtg_lib.experiments.weights` packs them; kept beside the line
+    )
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RunResult:
@@ -63,18 +63,22 @@ class RunResult:
         return cls(**{f.name: value[f.name] for f in dataclasses.fields(cls) if f.name in value})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """One line of a store: plain JSON values."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "weights"}
 
 
 def find(store: Store, spec: RunSpec) -> RunResult | None:
-    """The stored result of `spec`, if it has all the diagnostics that the spec asks for.
+    """The stored result of `spec`, if it has the diagnostics and the weights that the spec asks for.
 
     A line written before a config gained a field counts as having that field's default: new fields must
     default to what was done before.
     """
-    record = store.get(spec.hash) or store.get_alias(spec.hash, _current_hash)
+    record = store.get(spec.hash)
+    if record is None or _current_hash(record) != spec.hash:  # a default has changed since
+        record = store.get_alias(spec.hash, _current_hash)
     if record is None or not set(spec.diagnostics) <= set(record.get("diagnostics", {})):
+        return None
+    if spec.keep and not weights_path(store, record["hash"]).exists():
         return None
     return RunResult.from_dict(record)
 
@@ -113,13 +117,11 @@ def run(
     store: Store | None = None,
     machine: Machine = CPU,
     *,
-    keep_weights: bool = False,
     append: bool = True,
 ) -> RunResult:
     """The result of `spec`: from the store if it is there, else trained (and stored).
 
     Args:
-        keep_weights: leave the selected weights in the run's folder, for `trained_model`.
         append: False only looks into the store, and leaves the last checkpoint to callers that store the
             result themselves.
 
@@ -134,12 +136,19 @@ def run(
         # whoever held the lock may have finished this very run
         if store is not None and not machine.rerun and (found := find(store, spec)) is not None:
             return found
-        result = _train(spec, folder, machine, keep_weights)
+        result = _train(spec, folder, machine, store)
         if append:
             if store is not None:
-                store.append(result.to_dict())
+                store_result(store, result)
             discard_checkpoint(folder)
     return result
+
+
+def store_result(store: Store, result: RunResult) -> None:
+    """Add a line, and before it the weights that belong to it: a line says that all of it is there."""
+    if result.weights is not None:
+        atomic_write(weights_path(store, result.hash), result.weights)
+    store.append(result.to_dict())
 
 
 def run_folder(spec: RunSpec, machine: Machine) -> Path:
@@ -148,27 +157,26 @@ def run_folder(spec: RunSpec, machine: Machine) -> Path:
     return root / "runs" / f"{spec.hash}-{machine.device.split(':')[0]}"
 
 
-def trained_model(spec: RunSpec, machine: Machine = CPU) -> nn.Module:
-    """The spec's model with its selected weights, on the machine's device.
-
-    Where the cache has no weights that today's code trained, they are trained first; no store gets a line for
-    it.
+def trained_model(spec: RunSpec, store: Store | None = None, machine: Machine = CPU) -> nn.Module:
+    """The spec's model with its selected weights, on the machine's device: those that the store kept, or
+    those in the cache if today's code trained them; else it is trained, and the cache keeps them.
     """
-
-    path = run_folder(spec, machine) / "weights.pt"
-    digest = model_digest(spec.model)
-    state = load_checkpoint(path)
-    if state is None or state.get("source_digest") != digest:
-        run(spec, None, machine, keep_weights=True)
-        state = load_checkpoint(path)
-        assert state is not None
+    digest, path = model_digest(spec.model), run_folder(spec, machine) / "weights.safetensors"
+    packed = kept(store, spec.hash) if store is not None else None
+    if packed is None and path.exists() and unpack(path.read_bytes())[1].get("source_digest") == digest:
+        packed = path.read_bytes()
+    if packed is None:
+        packed = run(dataclasses.replace(spec, keep=True), None, machine).weights
+        assert packed is not None
+        atomic_write(path, packed)
     model = build_model(spec)
-    model.load_state_dict(state["model"])
+    model.load_state_dict(unpack(packed)[0])
     return model.to(machine.device).eval()
 
 
-def _train(spec: RunSpec, folder: Path, machine: Machine, keep_weights: bool) -> RunResult:
+def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -> RunResult:
     from vtg_lib import models
+    from vtg_lib.data.views import swapped_text
     from vtg_lib.experiments.training import train
     from vtg_lib.models.inference import evaluate_model
 
@@ -176,6 +184,8 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, keep_weights: bool) ->
     splits = load_data(spec, machine.data_root)
     model = build_model(spec)
     check_features(spec, splits["train"])
+    if spec.init:
+        start_from(model, spec.init, store)
     diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
     _diagnose(diagnostics, "before", model.to(machine.device), splits["val"])
     digest = model_digest(spec.model)
@@ -198,11 +208,10 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, keep_weights: bool) ->
         for name, found in row.get("observed", {}).items():
             diagnostics[name].setdefault("by_epoch", {})[str(row["epoch"])] = found
     metrics = {"val": outcome.best, "last": outcome.last}
+    precision = spec.train.precision
+    metrics["swapped"] = evaluate_model(model, swapped_text(splits["val"]), precision=precision)
     if "test" in splits:
-        metrics["test"] = evaluate_model(model, splits["test"], precision=spec.train.precision)
-    if keep_weights:
-        weights = {name: value.cpu() for name, value in model.state_dict().items()}
-        save_checkpoint(folder / "weights.pt", {"source_digest": digest, "model": weights})
+        metrics["test"] = evaluate_model(model, splits["test"], precision=precision)
     return RunResult(
         hash=spec.hash,
         spec=spec.resolved,
@@ -226,6 +235,7 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, keep_weights: bool) ->
             "data_fingerprint": {name: split.fingerprint for name, split in splits.items()},
             "render_version": spec.resolved["renderer"],
         },
+        weights=pack(model, {"hash": spec.hash, "source_digest": digest}) if spec.keep else None,
     )
 
 

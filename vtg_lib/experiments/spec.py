@@ -1,7 +1,8 @@
 """What to train, as a value.
 
-A spec is hashed over its *resolved* form, with every default spelled out, so that the order of keys and
-defaults that somebody wrote down make no difference.
+A spec is hashed over its *resolved* form without what equals its model's and its data's defaults, so that
+neither the order of keys, nor defaults that somebody wrote down, nor fields that are added later make a
+difference. Stores keep every value spelled out, and a run whose defaults have changed since is not found.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ class RunSpec:
     """Everything that decides the outcome of a run.
 
     model: a name of `vtg_lib.models.MODELS`. config: overrides of that model's `Config`. data: what
-    `vtg_lib.data.load_data` takes. diagnostics: names of `vtg_lib.diagnostics.DIAGNOSTICS`, computed before
-    and after training; they only look at the model, so they are no part of the hash.
+    `vtg_lib.data.load_data` takes; the seed of a generated world is the run's, unless it is given. init: what
+    the weights start from, the hash of the run that made them or a file of weights; "" for random numbers.
+
+    No part of the hash are diagnostics: names of `vtg_lib.diagnostics.DIAGNOSTICS`, computed before and after
+    training; and keep: whether the store keeps the selected weights.
     """
 
     model: str
@@ -35,7 +39,9 @@ class RunSpec:
     data: Mapping[str, Any] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: Integer = 0
+    init: str = ""
     diagnostics: tuple[str, ...] = ()
+    keep: bool = False
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RunSpec:
@@ -47,44 +53,55 @@ class RunSpec:
         value = dict(value)
         renderer = value.pop("renderer", None)
         spec = check(cls, value, "run spec")
-        if renderer is not None and renderer != (now := _resolve_data(spec.data)["renderer"]):
-            raise ValueError(f"run spec: made for {renderer!r}, but the renderer is now {now!r}")
+        if renderer is not None and renderer != (now := spec.resolved["renderer"]):
+            raise ValueError(f"run spec: made for {renderer!r}, but today's is {now!r}")
         return spec
 
     @functools.cached_property
     def resolved(self) -> dict[str, Any]:
         """The spec as plain JSON values with every default spelled out; what is hashed and stored."""
         from vtg_lib import models
+        from vtg_lib.data.generate import WORLD_VERSION
+        from vtg_lib.data.knobs import resolve
+        from vtg_lib.data.render import RENDER_VERSION
 
+        generated = self.data.get("kind", "sim") == "sim"
+        data = resolve({"seed": self.seed, **self.data} if generated else self.data)
+        versions = {"sim": WORLD_VERSION, "rendered": RENDER_VERSION, "official": None}
         spec = {
             "model": self.model,
             "config": dataclasses.asdict(models.resolve(self.model, self.config)),
-            **_resolve_data(self.data),
+            "data": data,
+            "renderer": versions[data["kind"]],
             "train": dataclasses.asdict(self.train),
             "seed": self.seed,
+            "init": self.init,
         }
         return dict(json.loads(canonical(spec)))
 
     @functools.cached_property
-    def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of the resolved spec."""
-        return hashlib.sha256(canonical(self.resolved).encode()).hexdigest()[:12]
+    def _chosen(self) -> dict[str, Any]:
+        """`resolved` without what equals the defaults."""
+        kind = self.resolved["data"]["kind"]
+        plain = RunSpec(model=self.model, data={"kind": kind}, seed=self.seed).resolved
+        chosen = {"renderer": self.resolved["renderer"], "kind": kind, "model": self.model, "seed": self.seed}
+        for part, value in self.resolved.items():
+            if isinstance(value, dict):
+                default = plain[part]
+                chosen[part] = {k: v for k, v in value.items() if k not in default or v != default[k]}
+            elif value != plain[part]:
+                chosen[part] = value
+        return chosen
 
-    @property
+    @functools.cached_property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of what the spec chooses."""
+        return hashlib.sha256(canonical(self._chosen).encode()).hexdigest()[:12]
+
+    @functools.cached_property
     def cost_key(self) -> str:
         """Equal for runs that should take equally long: everything but the seed."""
-        return canonical({**self.resolved, "seed": None})
-
-
-def _resolve_data(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """{"data": the knobs with their defaults spelled out, "renderer": its version, or None for official
-    features}.
-    """
-    from vtg_lib.data.knobs import resolve
-    from vtg_lib.data.render import RENDER_VERSION
-
-    resolved = resolve(spec)
-    return {"data": resolved, "renderer": None if resolved["kind"] == "official" else RENDER_VERSION}
+        return canonical({**self._chosen, "seed": None})
 
 
 def canonical(value: Any) -> str:

@@ -27,7 +27,7 @@ from vtg_lib.experiments.checkpoint import discard_checkpoint
 from vtg_lib.experiments.machine import CPU, Machine
 from vtg_lib.experiments.pool import process_pool
 from vtg_lib.experiments.provenance import device_name
-from vtg_lib.experiments.run import PausedError, RunResult, find, run, run_folder
+from vtg_lib.experiments.run import PausedError, RunResult, find, run, run_folder, store_result
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
 from vtg_lib.files import locked
@@ -199,7 +199,7 @@ class _Loop:
     def through(self, executor: Executor, workers: int, bar: tqdm[Any]) -> None:
         """Keep `workers` runs under way until nothing is left to begin, or the executor breaks."""
         quiet = dataclasses.replace(self.machine, progress=False)
-        running: dict[Future[dict[str, Any]], RunSpec] = {}
+        running: dict[Future[RunResult], RunSpec] = {}
         broken = False
         try:
             while True:
@@ -226,23 +226,23 @@ class _Loop:
             for future in running:
                 future.cancel()
 
-    def _settle(self, spec: RunSpec, outcome: Callable[[], dict[str, Any]], bar: tqdm[Any]) -> None:
+    def _settle(self, spec: RunSpec, outcome: Callable[[], RunResult], bar: tqdm[Any]) -> None:
         """Store what `outcome()` returns, or note how it failed."""
         try:
-            record = outcome()
+            result = outcome()
         except PausedError:
             self.report.paused.append(spec.hash)
         except Exception as error:  # whatever one run does must not cost the others
             self.report.failed[spec.hash] = "".join(traceback.format_exception(error))
             tqdm.write(f"run {spec.hash} failed: {type(error).__name__}: {error}", file=sys.stderr)
         else:
-            result, folder = RunResult.from_dict(record), run_folder(spec, self.machine)
+            folder = run_folder(spec, self.machine)
             with locked(folder):
                 if self.stored(spec):  # another sweep was faster
                     self.report.stored.append(spec.hash)
                 else:
                     if self.store is not None:
-                        self.store.append(record)
+                        store_result(self.store, result)
                     self.report.done.append(result)
                 discard_checkpoint(folder)
             self.estimate.add(spec, result.provenance.get("wall_s", 0.0))
@@ -250,9 +250,9 @@ class _Loop:
         bar.set_postfix(failed=len(self.report.failed), refresh=False)
 
 
-def _execute(spec: RunSpec, path: Path | None, machine: Machine) -> dict[str, Any]:
+def _execute(spec: RunSpec, path: Path | None, machine: Machine) -> RunResult:
     """Train one run, in whatever process, unless the store at `path` got it; the checkpoint stays until it is
     stored.
     """
     store = None if path is None else Store(path)
-    return run(spec, store, machine, append=False).to_dict()
+    return run(spec, store, machine, append=False)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from vtg_lib.data.hooks import HOOKS
 from vtg_lib.experiments.checkpoint import load_checkpoint, save_checkpoint
 from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.machine import CPU, Machine, peak_memory
@@ -150,6 +151,8 @@ class _Trainer:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.order = torch.Generator().manual_seed(seed)
+        self.hook = HOOKS[config.hook] if config.hook else None
+        self.hooked = torch.Generator().manual_seed(seed + 1)
         self.steps_per_epoch = math.ceil(len(data_train) / config.batch_size)
         self.checkpoint = folder / "checkpoint.pt" if folder is not None else None
         self.outcome = TrainOutcome()
@@ -244,6 +247,8 @@ class _Trainer:
         detached.
         """
         batch = self.data_train.batch(index).to(self.device)
+        if self.hook is not None:
+            batch = self.hook(batch, self.hooked)
         output = forward(self.network, batch, self.config.precision)
         losses = self.model.loss(output, batch)
         terms = torch.stack(list(losses.values()))
@@ -317,7 +322,12 @@ class _Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": {"global": torch.get_rng_state(), "cuda": cuda, "order": self.order.get_state()},
+            "random": {
+                "global": torch.get_rng_state(),
+                "cuda": cuda,
+                "order": self.order.get_state(),
+                "hook": self.hooked.get_state(),
+            },
             "best_value": self.best_value,
             "best_state": self.best_state,
             "outcome": outcome,
@@ -338,6 +348,7 @@ class _Trainer:
             setattr(self.outcome, name, value)
         self.outcome.resumed_from = self.epoch
         self.order.set_state(state["random"]["order"])
+        self.hooked.set_state(state["random"]["hook"])
         torch.set_rng_state(state["random"]["global"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)

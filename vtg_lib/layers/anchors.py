@@ -52,7 +52,8 @@ class ConditionalAttention(nn.Module):
                 be read.
             start: `[B, Q, D]`, added to the content query of the first decoder layer, with the memory's
                 positions to the content key (split attention only).
-            bias: `[B, Q, S]`, added to the logits of every head; in place of a mask.
+            bias: `[B, Q, S]` or `[B, H, Q, S]`, added to the logits of every head or of each; in place of a
+                mask.
 
         Returns:
             `[B, Q, D]` and, if asked for, the weights `[B, H, Q, S]`.
@@ -102,7 +103,7 @@ class AnchorDecoderLayer(nn.Module):
 
         Args:
             x, position, sine: `[B, Q, D]`; memory, memory_position: `[B, T, D]`; mask: `[B, T]`.
-            bias: `[B, Q, Q]` of the self-attention's logits.
+            bias: `[B, Q, Q]` or `[B, H, Q, Q]`, of the self-attention's logits.
 
         Returns:
             `[B, Q, D]` and, if asked for, the attention to the clips `[B, H, Q, T]`.
@@ -124,8 +125,7 @@ class AnchorDecoder(nn.Module):
         queries: Q anchors; layers, width, heads, hidden, dropout: as usual.
 
     Attributes:
-        relate: see `Relate`; it gets the normalised state, and the reference `[B, Q, 2]` that the layer
-            started from.
+        relate: see `Relate`; it gets the state before the last norm, and the refined reference `[B, Q, 2]`.
     """
 
     relate: Relate | None
@@ -160,8 +160,16 @@ class AnchorDecoder(nn.Module):
         nn.init.zeros_(last.bias)
         nn.init.normal_(self.anchors)
 
-    def forward(self, memory: Tensor, memory_position: Tensor, mask: Tensor, trace: bool = False) -> Decoded:
-        """memory, memory_position `[B, T, D]`; mask `[B, T]`.
+    def forward(
+        self,
+        memory: Tensor,
+        memory_position: Tensor,
+        mask: Tensor,
+        trace: bool = False,
+        content: Tensor | None = None,
+    ) -> Decoded:
+        """memory, memory_position `[B, T, D]`; mask `[B, T]`; content `[B, D]`, what every query starts with,
+        zero if None.
 
         Returns:
             Normalised states, and the references `[S, B, Q, 2]` that each layer started from, which are in
@@ -170,6 +178,7 @@ class AnchorDecoder(nn.Module):
         batch, _, width = memory.shape
         reference = self.anchors.sigmoid().expand(batch, -1, -1)
         x = memory.new_zeros(batch, len(self.anchors), width)
+        x = x if content is None else x + content[:, None]
         related: list[Related] = []
         states, references, attention = [], [], []
         for index, layer in enumerate(self.layers):
@@ -186,9 +195,9 @@ class AnchorDecoder(nn.Module):
             states.append(x)
             attention.append(weights)
             if index < len(self.layers) - 1:
-                if self.relate is not None:
-                    related.append(self.relate(self.norm(x), reference))
                 reference = (self.refine(x) + inverse_sigmoid(reference)).sigmoid()
+                if self.relate is not None:
+                    related.append(self.relate(index, x, reference.detach()))
         used = torch.stack(references)
         traced = {"references": used} | decoder_trace(attention, related) if trace else {}
         return Decoded(self.norm(torch.stack(states)), used, traced)

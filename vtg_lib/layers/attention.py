@@ -26,22 +26,24 @@ def attend(
     Args:
         query: `[B, H, N, D]`; key: `[B, H, S, D]`; value: `[B, H, S, Dv]`; key_mask: `[B, S]`, True on real
             keys.
-        dropout: on the attention weights. bias: `[B, N, S]`, added to the logits of every head; in place of a
-            key_mask.
+        dropout: on the attention weights. bias: `[B, N, S]` or `[B, H, N, S]`, added to the logits of
+            every head or of each; in place of a key_mask.
 
     Returns:
         `[B, H, N, Dv]` and, if asked for, the weights `[B, H, N, S]` before dropout.
     """
     assert key_mask is None or bias is None
+    if bias is not None and bias.dim() == 3:
+        bias = bias[:, None]
     if not need_weights and (dropout == 0 or query.device.type != "cpu"):
         mask = None if key_mask is None else key_mask[:, None, None, :]
-        mask = mask if bias is None else bias[:, None].to(query.dtype)
+        mask = mask if bias is None else bias.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout), None
     logits = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
     if key_mask is not None:
         logits += key_bias(key_mask, logits.dtype)[:, None, None]
     if bias is not None:
-        logits = logits + bias[:, None]
+        logits = logits + bias
     weights = logits.softmax(-1)
     return drop(weights, dropout).to(value.dtype) @ value, weights
 

@@ -208,7 +208,7 @@ class BoundaryDecoder(nn.Module):
             refined.append(torch.cat((anchor, distances), -1))
             references = torch.cat((old[..., :1].sigmoid(), distances), -1).detach()
             if self.relate is not None and len(found) < len(self.layers):
-                related.append(self.relate(found[-1], refined[-1]))
+                related.append(self.relate(len(found) - 1, found[-1], refined[-1]))
         traced = {"references": torch.stack(used)} | decoder_trace(attention, related) if trace else {}
         return Decoded(torch.stack(found), torch.stack(refined), traced), features
 

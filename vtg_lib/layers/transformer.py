@@ -17,15 +17,16 @@ class Related(NamedTuple):
     """How the queries of a decoder are related between two layers.
 
     Attributes:
-        bias: `[B, Q, Q]` of the next layer's self-attention; trace: what diagnostics read of it.
+        bias: `[B, Q, Q]`, or `[B, H, Q, Q]` by head, of the next layer's self-attention; trace: what
+            diagnostics read of it.
     """
 
     bias: Tensor
     trace: Mapping[str, Tensor] = {}
 
 
-# From the state `[B, Q, D]` after a layer and the reference that belongs to it, if there are references.
-Relate = Callable[[Tensor, Tensor | None], Related]
+# From the number of a layer, the state `[B, Q, D]` after it and what it refined the reference to, if any.
+Relate = Callable[[int, Tensor, Tensor | None], Related]
 
 
 class Decoded(NamedTuple):
@@ -144,7 +145,7 @@ class DecoderLayer(nn.Module):
 
         Args:
             x, query_position: `[B, Q, D]`; memory, memory_position: `[B, T, D]`; mask: `[B, T]`.
-            bias: `[B, Q, Q]` of the self-attention's logits.
+            bias: `[B, Q, Q]` or `[B, H, Q, Q]`, of the self-attention's logits.
 
         Returns:
             `[B, Q, D]` and, if asked for, the attention to the memory `[B, H, Q, T]`.
@@ -162,7 +163,7 @@ class Decoder(nn.Module):
     """A stack of `DecoderLayer`.
 
     Attributes:
-        relate: see `Relate`; it gets the normalised state, and no reference.
+        relate: see `Relate`; it gets the state before the last norm, and no reference.
     """
 
     relate: Relate | None
@@ -187,13 +188,13 @@ class Decoder(nn.Module):
         related: list[Related] = []
         x = torch.zeros_like(query_position)
         states, attention = [], []
-        for index, layer in enumerate(self.layers, 1):
+        for index, layer in enumerate(self.layers):
             bias = related[-1].bias if related else None
             x, weights = layer(x, query_position, memory, memory_position, mask, bias, trace)
             states.append(x)
             attention.append(weights)
-            if self.relate is not None and index < len(self.layers):
-                related.append(self.relate(self.norm(x), None))
+            if self.relate is not None and index < len(self.layers) - 1:
+                related.append(self.relate(index, x, None))
         return Decoded(
             self.norm(torch.stack(states)), None, decoder_trace(attention, related) if trace else {}
         )

@@ -30,19 +30,30 @@ def clips_inside(target: Tensor, mask: Tensor) -> Tensor:
     return (middle[:, None] >= start) & (middle[:, None] <= end) & mask[:, None]
 
 
-def bridging_loss(similarity: Tensor, matches: Matches, target: Tensor, mask: Tensor) -> Tensor:
-    """-sum_j z_j I_j / (sum_j z_j (1 - I_j) + sum_j I_j), I_j: clip j is in the moment that the query was
-    matched to.
+def clip_overlap(similarity: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """sum_j z_j I_j / (sum_j z_j (1 - I_j) + sum_j I_j), I_j: clip j is in the moment; the soft IoU of the
+    clips that a query resembles and those of a moment.
 
     Args:
-        similarity: `[S, B, Q, T]` of `clip_similarity`; matches: of S layers; target: `[B, M, 2]` (center,
-            width); mask: `[B, T]`.
+        similarity: `[S, B, Q, T]` of `clip_similarity`; target: `[B, M, 2]` (center, width); mask: `[B, T]`.
+
+    Returns:
+        `[S, B, M, Q]`, in 0..1.
+    """
+    inside = clips_inside(target, mask).float()  # [B, M, T]
+    z = similarity * mask[:, None]
+    hit = inside @ z.transpose(-1, -2)  # [S, B, M, Q]
+    return hit / (z.sum(-1)[..., None, :] + inside.sum(-1)[..., None] - hit).clamp(min=1e-6)
+
+
+def bridging_loss(overlap: Tensor, matches: Matches, target: Tensor, mask: Tensor) -> Tensor:
+    """Minus `clip_overlap` of matched queries.
+
+    Args:
+        overlap: `[S, B, M, Q]`; matches: of S layers; target, mask: as in `clip_overlap`.
 
     Returns:
         `[S]`, in -1..0: the mean over matched pairs whose moment has a clip.
     """
-    inside = clips_inside(target, mask)
-    z = matches.gather(similarity) * mask[:, None]  # [S, B, M, T]
-    hit, size = (z * inside).sum(-1), inside.sum(-1)
-    ratio = hit / ((z * ~inside).sum(-1) + size).clamp(min=1e-6)
-    return -masked_mean(ratio, matches.valid & (size > 0), (-1, -2))
+    own = overlap.gather(-1, matches.query[..., None]).squeeze(-1)
+    return -masked_mean(own, matches.valid & clips_inside(target, mask).any(-1), (-1, -2))

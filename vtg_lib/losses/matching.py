@@ -97,7 +97,14 @@ def hungarian(cost: Tensor, target_mask: Tensor) -> Matches:
 
 
 @torch.no_grad()
-def match(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, cost: MatchCost) -> Matches:
+def match(
+    spans: Tensor,
+    scores: Tensor,
+    target: Tensor,
+    target_mask: Tensor,
+    cost: MatchCost,
+    further: Tensor | None = None,
+) -> Matches:
     """Matches predictions to moments, all layers and samples at once.
 
     The cost of query q for moment m is `l1 |b_q - b_m|_1 - giou gIoU(b_q, b_m) - score p_q` (DETR, Eq. 1, for
@@ -108,6 +115,7 @@ def match(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, co
         scores: `[..., B, Q]` foreground probability.
         target: `[B, M, 2]` (center, width); target_mask: `[B, M]` real moments.
         cost: the weights.
+        further: `[..., B, M, Q]`, added to the cost.
 
     Returns:
         `Matches` with `query` and `valid` `[..., B, M]` and `positive [..., B, Q]`, each layer matched on its
@@ -118,4 +126,5 @@ def match(spans: Tensor, scores: Tensor, target: Tensor, target_mask: Tensor, co
     """
     first, second = spans.float().unsqueeze(-3), target.unsqueeze(-2)
     total = cost.l1 * (first - second).abs().sum(-1) - cost.score * scores.float().unsqueeze(-2)
-    return hungarian(total - cost.giou * generalised_iou(cw_to_se(first), cw_to_se(second)), target_mask)
+    total = total - cost.giou * generalised_iou(cw_to_se(first), cw_to_se(second))
+    return hungarian(total if further is None else total + further, target_mask)

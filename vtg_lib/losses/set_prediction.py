@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vtg_lib.data.batches import Batch
 from vtg_lib.losses import masked_mean
-from vtg_lib.losses.matching import MatchCost, match
+from vtg_lib.losses.matching import MatchCost, Matches, match
 from vtg_lib.spans import cw_to_se, generalised_iou, iou
 
 WEIGHTS = {"l1": 10.0, "giou": 1.0, "label": 4.0}  # Moment-DETR's, which its descendants kept
@@ -89,18 +89,22 @@ def set_losses(
     layers: Mapping[str, Tensor],
     batch: Batch,
     label: Callable[[Tensor, Tensor], Tensor] = loss_label,
+    matches: Matches | None = None,
 ) -> dict[str, Tensor]:
     """DETR's set prediction losses, summed over decoder layers.
 
     Args:
         layers: `spans [S, B, Q, 2]` (center, width) and `logits [S, B, Q, 2]`, class 0 = foreground.
         label: of logits and matched queries `[S, B, Q]` -> `[S]`.
+        matches: of the S layers; default by `MatchCost`.
 
     Returns:
         `l1`, `giou` and `label`, scalars, weighted by `WEIGHTS`.
     """
     spans, logits = layers["spans"], layers["logits"]
-    matches = match(spans, logits.float().softmax(-1)[..., 0], batch.spans, batch.span_mask, MatchCost())
+    if matches is None:
+        score = logits.float().softmax(-1)[..., 0]
+        matches = match(spans, score, batch.spans, batch.span_mask, MatchCost())
     predicted = matches.gather(spans.float())
     target = batch.spans.expand_as(predicted)
     losses = {

@@ -267,7 +267,11 @@ class CGDETR(Detr):
         Weighted.
         """
         c, extras, mask = self.config, output.extras, batch.video_mask
-        losses = {} if c.highlights_only else set_losses(output.layers, batch)
+        losses = (
+            {}
+            if c.highlights_only
+            else set_losses(output.layers, batch, matches=output.extras.get("matches"))
+        )
         pairs = saliency_pairs(batch.saliency, mask)
         if "attention" not in extras:
             return losses | {

@@ -67,7 +67,7 @@ class MomentDETR(Detr):
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction losses of every decoder layer and the saliency hinge loss (Eq. 5), weighted."""
-        losses = set_losses(output.layers, batch)
+        losses = set_losses(output.layers, batch, matches=output.extras.get("matches"))
         positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
         hinge = hinge_saliency(output.saliency, positive, negative, self.config.saliency_margin)
         return losses | {"saliency": self.config.weight_saliency * hinge}

@@ -44,7 +44,7 @@ class QDDETR(QueryEncoder):
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction and saliency losses, weighted."""
-        losses = set_losses(output.layers, batch)
+        losses = set_losses(output.layers, batch, matches=output.extras.get("matches"))
         return losses | {"saliency": self.config.weight_saliency * self.saliency_loss(output, batch)}
 
 

@@ -137,7 +137,8 @@ class TRDETR(Detr):
         for layer in self.cross_encoder:
             x = layer(x, position, batch.text_mask, words)
         memory, first_saliency = self.weigh_clips(x, position, batch.video_mask)
-        decoded = self.decoder(memory, position, batch.video_mask, trace)
+        content = self.query_content(words, batch.text_mask)
+        decoded = self.decoder(memory, position, batch.video_mask, trace, content)
         output = self.output(decoded, memory, first_saliency, clips=clips, words=words)
         if trace:
             output.trace["first_saliency"] = first_saliency
@@ -146,6 +147,10 @@ class TRDETR(Detr):
         similarity = (clips.float() @ moment[..., None]).to(memory.dtype)
         output.saliency = self.saliency(memory * similarity + memory)
         return output
+
+    def query_content(self, words: Tensor, mask: Tensor) -> Tensor | None:
+        """What the decoder's queries start with `[B, D]`, from the words `[B, L, D]`; None for zeros."""
+        return None
 
     def weigh_clips(self, x: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """From highlights to moments: the clips come back into the memory by their saliency, and are encoded
@@ -179,7 +184,11 @@ class TRDETR(Detr):
         alignment. Weighted.
         """
         c, mask = self.config, batch.video_mask
-        losses = {} if c.highlights_only else set_losses(output.layers, batch, loss_label)
+        losses = (
+            {}
+            if c.highlights_only
+            else set_losses(output.layers, batch, loss_label, output.extras.get("matches"))
+        )
         target, relevant, pairs = batch.saliency, batch.saliency > 0, saliency_pairs
         if c.highlights_only:
             target, relevant, pairs = VOTE_SCALE * target, above_median(target, mask) > 0, extreme_pair
