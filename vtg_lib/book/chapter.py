@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vtg_lib.data.batches import GroundingData
+    from vtg_lib.experiments.replay import Replay
     from vtg_lib.experiments.run import RunResult
     from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers import Profile
+    from vtg_lib.papers.claims import Judged
     from vtg_lib.papers.evidence import TableResults
 
 PAPER_SIZE = ("rendered", "official")  # profiles that train at the paper's size, which takes a GPU
@@ -60,6 +62,8 @@ class Chapter:
         self.missing: list[str] = []
         self.profile = self._possible(parameters.profile)
         self._trained: dict[str, tuple[nn.Module, RunResult]] = {}  # by hash of the spec
+        self.trained_here: list[str] = []
+        self.replayed: list[str] = []  # in part
         self._scratch: Path | None = None
         self._used: dict[str, str] = {}
 
@@ -141,27 +145,45 @@ class Chapter:
         return row_spec(chosen.row(label), size, row_datasets(chosen, size)[0], seed)
 
     def train(self, specs: Mapping[str, RunSpec]) -> dict[str, tuple[nn.Module, RunResult]]:
-        """The trained model of each spec and its result.
+        """The trained model of each spec and its result, from the run store and the weights that it keeps.
 
-        At profiles `smoke` and `quick` they are trained here and now (once per chapter), in a folder that is
-        thrown away; at the others they come from the run store and the cache of weights where they are there.
-        On a CPU at `quick` and above, each runs in a process of its own with one thread, which is the fastest
-        way for models this small.
+        What is lacking there is trained here and now, and so is everything at profile `smoke`; at `smoke` and
+        `quick` in a folder that is thrown away. On a CPU each runs in a process of its own with one thread,
+        which is the fastest way for models this small.
         """
+        from vtg_lib.experiments.run import find, trained_model
+
+        wanted = {spec.hash: dataclasses.replace(spec, keep=True, diagnostics=()) for spec in specs.values()}
+        wanted = {key: spec for key, spec in wanted.items() if key not in self._trained}
+        if self.profile != "smoke" and not self.parameters.rerun:
+            for key, spec in list(wanted.items()):
+                if (found := find(self.store, spec)) is not None:
+                    self._trained[key] = trained_model(spec, self.store), found
+                    del wanted[key]
         store, machine = self._where()
-        lacking = [spec for spec in specs.values() if spec.hash not in self._trained]
-        workers = min(len(lacking), usable_cores())
+        workers = min(len(wanted), usable_cores())
         if self.profile != "smoke" and machine.device == "cpu" and workers > 1:
             with process_pool(workers) as pool:
-                jobs = [pool.submit(_train, spec, store.path, machine) for spec in lacking]
+                jobs = [pool.submit(_train, spec, store.path, machine) for spec in wanted.values()]
                 results = [job.result() for job in jobs]
         else:
-            results = [_train(spec, store.path, machine) for spec in lacking]
-        from vtg_lib.experiments.run import trained_model
-
-        for spec, result in zip(lacking, results, strict=True):
-            self._trained[spec.hash] = trained_model(spec, machine), result
+            results = [_train(spec, store.path, machine) for spec in wanted.values()]
+        for spec, result in zip(wanted.values(), results, strict=True):
+            self._trained[spec.hash] = trained_model(spec, store, machine), result
+            self.trained_here.append(spec.hash)
         return {name: self._trained[spec.hash] for name, spec in specs.items()}
+
+    def again(self, spec: RunSpec) -> Replay | None:
+        """A stored run trained once more up to its first evaluation, and compared; None where it is not
+        stored, was trained in this chapter, or the profile is not `quick`.
+        """
+        from vtg_lib.experiments.replay import replay
+
+        record = self.store.get(spec.hash)
+        if self.profile != "quick" or record is None or spec.hash in self.trained_here:
+            return None
+        self.replayed.append(spec.hash)
+        return replay(record, self._where()[1])
 
     def untrained(self, spec: RunSpec) -> nn.Module:
         """The model of `spec` as it is before training."""
@@ -251,6 +273,13 @@ class Chapter:
         released = released_scores(self.paper, self.parameters.data_root)
         return compare(self.paper, self.store, released=released)
 
+    @functools.cached_property
+    def judged(self) -> list[Judged]:
+        """The paper's claims, and what the run store says of them."""
+        from vtg_lib.papers.claims import judge_claims
+
+        return judge_claims(self.paper, self.store)
+
     def provenance(self) -> dict[str, Any]:
         """Code version, spec hashes, data and feature fingerprints, seeds, device, versions, start and
         duration.
@@ -272,7 +301,8 @@ class Chapter:
             "device": known["device"],
             "started": self.started.isoformat(timespec="seconds"),
             "duration_s": round((datetime.datetime.now(datetime.UTC) - self.started).total_seconds(), 1),
-            "live_specs": sorted(self._trained),
+            "live_specs": sorted(self.trained_here),
+            "replayed_specs": sorted(self.replayed),
             "store_specs": sorted({record["hash"] for record in self.store}),
             "data": dict(self._used),
         }
@@ -289,10 +319,8 @@ def _annotated(root: Path | None) -> set[str]:
 
 
 def _train(spec: RunSpec, store: Path, machine: Machine) -> RunResult:
-    """Train one run unless the store has it, and make sure that its weights are in the cache."""
-    from vtg_lib.experiments.run import run, trained_model
+    """Train one run unless the store has it."""
+    from vtg_lib.experiments.run import run
     from vtg_lib.experiments.store import Store
 
-    result = run(spec, Store(store), machine, keep_weights=True)
-    trained_model(spec, machine)
-    return result
+    return run(spec, Store(store), machine)

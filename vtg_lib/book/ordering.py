@@ -19,14 +19,14 @@ from vtg_lib.evaluation.statistics import Summary
 from vtg_lib.experiments.store import Store
 from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.papers.evidence import TableResults, compare
-from vtg_lib.papers.verdict import NOISE, ONE_SEED, REVERSED, SAME, Verdict, verdict
+from vtg_lib.papers.verdict import CONTRADICTS, DECIDED, SUPPORTS, UNDECIDED, Verdict, verdict
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
     from vtg_lib.book.chapter import Chapter
 
-JUDGED = (SAME, NOISE, ONE_SEED, REVERSED)
+JUDGED = (*DECIDED, UNDECIDED)
 PAPER, TABLE, COLUMN, KIND = "sdst", "tab1", "val mAP", "sim"
 OURS, NAME = "Ours†", "SDST†"  # what the paper calls its own method, and what it is called here
 COMMAND = f"`vtg sweep --paper {PAPER} --profile sim --seeds 3 --tables {TABLE}` trains them."
@@ -93,11 +93,11 @@ def summary(order: Order) -> str:
     if not order.pairs:
         return "Not run yet: no two methods have runs."
     words = Counter(judged.word for *_, judged in order.pairs)
-    total, told = len(order.pairs), {NOISE: "are within noise", ONE_SEED: "have one seed only"}
-    parts = [f"{words[SAME]} of {total} pairs of methods stand as printed (95 % interval over paired seeds)"]
-    parts += [f"{words[word]} {text}" for word, text in told.items() if words[word]]
-    swapped = "; ".join(f"{b} above {a}" for a, b, judged in order.pairs if judged.word == REVERSED)
-    parts.append(f"{words[REVERSED]} are reversed" + (f" ({swapped})" if swapped else ""))
+    total = len(order.pairs)
+    parts = [f"{words[SUPPORTS]} of {total} pairs of methods stand as printed (p < 0.05 over paired seeds)"]
+    parts += [f"{number} {word}" for word, number in words.items() if word not in (SUPPORTS, CONTRADICTS)]
+    swapped = "; ".join(f"{b} above {a}" for a, b, judged in order.pairs if judged.word == CONTRADICTS)
+    parts.append(f"{words[CONTRADICTS]} stand the other way round" + (f" ({swapped})" if swapped else ""))
     return f"{'; '.join(parts)}. Kendall's τ of the two orders: {order.tau:.2f}."
 
 

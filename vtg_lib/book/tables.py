@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GROUP = ""  # the one key of a row that is a heading within a table
 SENTENCE = 18  # characters from which on a cell of a data frame wraps
-SIGNS = {"same direction": "✓", "reversed": "✗", "within noise": "≈", "one seed": "·"}
+SIGNS = {"supports": "✓", "contradicts": "✗", "smaller than printed": "<", "cannot tell": "≈"}
 
 
 def code(text: str) -> Markup:
@@ -237,12 +237,18 @@ def _lines(results: TableResults, row: RowResults, names: Sequence[str]) -> list
     return [
         {
             "cells": [("" if line else _paper(row, name), *_ours(row, evidence, name)) for name in names],
-            "seeds": evidence.n if evidence is not None and evidence.kind in row.runs else "",
+            "seeds": _seeds(evidence) if evidence is not None and evidence.kind in row.runs else "",
             "kind": without if evidence is None else evidence.kind,
             "verdict": _verdict(results, row, evidence),
         }
         for line, evidence in enumerate(kinds)
     ]
+
+
+def _seeds(evidence: Evidence) -> str:
+    """How many, and how many of them learned to read where not all did."""
+    hits, number = min((evidence.rate(name) for name in evidence.values), default=(0, 0))
+    return str(evidence.n) if hits == number else f"{hits} of {number} learned"
 
 
 def _paper(row: RowResults, name: str) -> str:

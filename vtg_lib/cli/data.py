@@ -104,6 +104,35 @@ def tables(
     return Reply(value=found, text="\n\n".join(_table_text(table) for table in found))
 
 
+def claims(
+    *,
+    paper: Annotated[str | None, typer.Option(metavar="KEY", help="key of one paper; default all")] = None,
+    store: PaperStore = None,
+) -> Reply:
+    """`vtg claims`."""
+    from vtg_lib.papers import load_paper, paper_keys
+    from vtg_lib.papers.claims import to_json
+
+    found = []
+    for loaded in map(load_paper, [paper] if paper else paper_keys()):
+        found += to_json(loaded, store_of(store, loaded))
+    decided = sum(one["verdict"] not in ("cannot tell", "not run") for one in found)
+    lines = [_claim_text(one) for one in found]
+    return Reply(value=found, text="\n".join([*lines, f"{decided} of {len(found)} claims are decided"]))
+
+
+def _claim_text(one: Mapping[str, Any]) -> str:
+    found = f"{one['claim']}: {one['verdict']}"
+    if one["difference"] is None:
+        return found
+    interval = "" if one["low"] is None else f" ({one['low']:+.2f} to {one['high']:+.2f})"
+    printed = "" if one["paper_difference"] is None else f", printed {one['paper_difference']:+.2f}"
+    learned = "learned: " + " and ".join(f"{hits} of {number}" for hits, number in one["learned"])
+    needed = "" if one["needed_seeds"] is None else f"; {one['needed_seeds']} seeds would decide"
+    seeds = f"{one['seeds']} seeds" if one["seeds"] != 1 else "1 seed"
+    return f"{found}. {one['column']} {one['difference']:+.2f}{interval}, {seeds}{printed}; {learned}{needed}"
+
+
 def _table_text(table: Mapping[str, Any]) -> str:
     lines = [f"{table['paper']} {table['table']}: {table['caption']}"]
     width = max((len(row["label"]) for row in table["rows"]), default=0)

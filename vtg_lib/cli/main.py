@@ -126,6 +126,7 @@ for _group, _name, _body, _help in (
     (app, "eval", data.evaluate, "score a submission by the QVHighlights protocol"),
     (app, "models", data.models, "the methods, with their parameters and the published counts"),
     (app, "tables", data.tables, "every table of a paper beside our best numbers"),
+    (app, "claims", data.claims, "what our runs say of a paper's causal claims"),
     (data_app, "list", data.data_list, "what there is, its size and licence, and what is here"),
     (data_app, "fetch", data.data_fetch, "download sets, verified before they are unpacked"),
     (data_app, "verify", data.data_verify, "hash what is here"),

@@ -83,13 +83,14 @@ def run(
         value["seed"] = seed
     chosen = RunSpec.from_dict(value)
     machine = machine_of(device, data_root, checkpoints, rerun)
-    keep = predictions is not None
-    result = runs.run(chosen, Store(store) if store else None, machine, keep_weights=keep)
+    chosen = dataclasses.replace(chosen, keep=predictions is not None)
+    kept = Store(store) if store else None
+    result = runs.run(chosen, kept, machine)
     if predictions is not None:
         from vtg_lib.evaluation.submission import write_submission
         from vtg_lib.models.inference import predict
 
-        module = runs.trained_model(chosen, machine)
+        module = runs.trained_model(chosen, kept, machine)
         write_submission(predictions, predict(module, runs.load_data(chosen, data_root)["val"]))
     lines = [
         f"run {result.hash}: {chosen.model}, seed {chosen.seed}, best epoch {result.provenance['best_epoch']}"
@@ -137,6 +138,9 @@ def sweep(
             metavar="KEYS", help="dose-response studies by key, or `all`; with --tables in addition to them"
         ),
     ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="only what the paper's claims are judged by")
+    ] = False,
     time_budget: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="begin nothing that will not fit")
     ] = None,
@@ -173,8 +177,13 @@ def sweep(
     if unknown := sorted(set(wanted or ()) - set(MODELS)):
         raise ValueError(f"--models: unknown {', '.join(unknown)}; there are {', '.join(MODELS)}")
     specs = []
-    if tables or not dose:
-        specs = [planned.spec for planned in plan(loaded, profile, chosen, names(tables), wanted)]
+    if claims:
+        from vtg_lib.papers.claims import claim_specs
+
+        found = claim_specs(loaded, loaded.profile(profile), chosen)
+        specs = [spec for spec in found if wanted is None or spec.model in wanted]
+    if tables or not (dose or claims):
+        specs += [planned.spec for planned in plan(loaded, profile, chosen, names(tables), wanted)]
     if dose:
         from vtg_lib.papers.dose import dose_specs
 

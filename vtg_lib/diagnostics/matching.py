@@ -47,8 +47,15 @@ def _rows(record: Record) -> dict[str, dict[str, float]]:
     }
 
 
+def _kept(record: Record) -> float | None:
+    """Percent of moments that keep their query, mean over pairs of layers."""
+    share = known_mean(record["kept"]["all"])
+    return None if share is None else 100 * share
+
+
 VIEW = View(
     title="Matching from layer to layer",
+    number=_kept,
     table=Table(by="moments", rows=_rows, spread={"all pairs": "sd"}, digits=1),
     figure=Flow(
         shares=lambda record: {label: record[part]["all"] for part, label in PARTS.items()},

@@ -72,6 +72,7 @@ def _panels(records: Mapping[str, Record]) -> list[list[Panel]]:
 
 VIEW = View(
     title="Cosine similarity of query pairs",
+    number=lambda record: record["auc"][-1],
     figure=Histograms(
         panels=_panels,
         edges=COSINE_BINS.tolist(),

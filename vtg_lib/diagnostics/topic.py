@@ -110,9 +110,13 @@ class Histograms(Figure):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What pages show of a diagnostic; `title` names it in text alternatives and where nothing was run."""
+    """What pages show of a diagnostic; `title` names it in text alternatives and where nothing was run.
+
+    number: the one number of a record that a claim can be about; None where there is none.
+    """
 
     title: str
+    number: Callable[[Record], float | None] | None = None
     table: Table | None = None
     figure: Lines | Flow | Histograms | None = None
     by_epoch: Lines | None = None

@@ -27,6 +27,7 @@ from vtg_lib.files import atomic_write, cache_root, locked
 if TYPE_CHECKING:
     from torch import nn
 
+WEIGHTS = "weights.safetensors"  # in the folder of a run that no store was given
 CURVE_POINTS = 32  # epochs that a stored curve keeps
 CURVE_METRICS = ("MR-full-mAP", "MR-full-R1@0.5", "MR-full-R1@0.7", "HL-min-VeryGood-mAP")
 
@@ -137,6 +138,8 @@ def run(
         if store is not None and not machine.rerun and (found := find(store, spec)) is not None:
             return found
         result = _train(spec, folder, machine, store)
+        if result.weights is not None and store is None:
+            atomic_write(folder / WEIGHTS, result.weights)
         if append:
             if store is not None:
                 store_result(store, result)
@@ -161,14 +164,14 @@ def trained_model(spec: RunSpec, store: Store | None = None, machine: Machine = 
     """The spec's model with its selected weights, on the machine's device: those that the store kept, or
     those in the cache if today's code trained them; else it is trained, and the cache keeps them.
     """
-    digest, path = model_digest(spec.model), run_folder(spec, machine) / "weights.safetensors"
+    path = run_folder(spec, machine) / WEIGHTS
     packed = kept(store, spec.hash) if store is not None else None
-    if packed is None and path.exists() and unpack(path.read_bytes())[1].get("source_digest") == digest:
+    if packed is None and path.exists():
         packed = path.read_bytes()
+        packed = packed if unpack(packed)[1].get("source_digest") == model_digest(spec.model) else None
     if packed is None:
         packed = run(dataclasses.replace(spec, keep=True), None, machine).weights
         assert packed is not None
-        atomic_write(path, packed)
     model = build_model(spec)
     model.load_state_dict(unpack(packed)[0])
     return model.to(machine.device).eval()

@@ -25,15 +25,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation import statistics as stats
+from vtg_lib.evaluation.moderation import Prior, fit_prior
 from vtg_lib.evaluation.released import released_score
 from vtg_lib.papers.plan import row_datasets, row_spec
 from vtg_lib.papers.schema import EVIDENCE, Column, Paper, Row, Table
-from vtg_lib.papers.verdict import Verdict, verdict
+from vtg_lib.papers.verdict import Verdict, has_learned, paired, verdict
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.store import Store
 
 RELEASED, COUNTED = "released", "counted"
+TUNING = 1000  # worlds from here on are for tuning; no table reads them
 
 _released_score = functools.cache(released_score)  # the files do not change while a page is built
 RunIndex = Mapping[str, Mapping[int, Mapping[str, Any]]]  # cost key -> seed -> record of the store
@@ -42,12 +44,13 @@ RunIndex = Mapping[str, Mapping[int, Mapping[str, Any]]]  # cost key -> seed -> 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """What decides whether a run may be compared with another: its type of device, its model, its version of
-    the code.
+    the code, and whether it has learned to read.
     """
 
     device: str | None = None
     model: str | None = None
     digest: str | None = None
+    learned: bool = True
 
     def other_code(self, other: Origin) -> bool:
         """Whether two runs of one model are known to come from different versions of its code."""
@@ -73,8 +76,17 @@ class Evidence:
         return self.origins.get(column, {}).get(seed, Origin())
 
     def summary(self, column: str) -> stats.Summary:
-        """Mean, sample sd and n over seeds in `column`."""
-        return stats.summarise(list(self.values.get(column, {}).values()))
+        """Mean, sample sd and n over seeds in `column`, of runs that have learned to read; of all if none
+        has.
+        """
+        values = self.values.get(column, {})
+        learned = [value for seed, value in values.items() if self.origin(column, seed).learned]
+        return stats.summarise(learned or list(values.values()))
+
+    def rate(self, column: str) -> tuple[int, int]:
+        """How many runs in `column` have learned to read, of how many."""
+        seeds = self.values.get(column, {})
+        return sum(self.origin(column, seed).learned for seed in seeds), len(seeds)
 
     @property
     def n(self) -> int:
@@ -180,6 +192,8 @@ def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[
         for dataset in row_datasets(table, profile):
             columns = [c for c in table.columns if c.dataset == dataset and c.metric is not None]
             for seed, record in runs.get(row_spec(row, profile, dataset, 0).cost_key, {}).items():
+                if seed >= TUNING:
+                    continue
                 for column in columns:
                     value = _metric(record["metrics"], column)
                     if value is not None:
@@ -200,7 +214,12 @@ def origin_of(record: Mapping[str, Any]) -> Origin:
     device, digest = known.get("device"), known.get("source_digest")
     if device is not None:  # `provenance.device_name` counts the threads of a CPU only
         device = "cpu" if device.endswith("thread(s)") else "cuda"
-    return Origin(device=device, model=record["spec"]["model"], digest=digest and same_code().of(digest))
+    return Origin(
+        device=device,
+        model=record["spec"]["model"],
+        digest=digest and same_code().of(digest),
+        learned=has_learned(record),
+    )
 
 
 def _metric(metrics: Mapping[str, Mapping[str, float]], column: Column) -> float | None:
@@ -279,25 +298,60 @@ def compare(
         released: see `released_scores`; default none.
     """
     runs, compared = index_runs(store), {}
+    every = {table.id: _rows(paper, table, runs, released or {}) for table in paper.tables}
+    spread = priors(paper, every)
     for table in paper.tables if tables is None else [paper.table(table_id) for table_id in tables]:
-        rows = [
-            RowResults(
-                row=row,
-                runs=_run_evidence(paper, table, row, runs),
-                released=_released_evidence(table, row, released or {}),
-                counted=_counted_evidence(table, row),
-            )
-            for row in table.rows
-        ]
+        rows = every[table.id]
         lacking = tuple(r.row.label for r in rows if _runnable(r.row) and not r.runs)
         reference = next((r for r in rows if r.row.label == table.reference), None)
         if reference is not None:
-            names = [c.name for c in table.columns if c.metric is not None]
-            rows = [replace(r, verdicts={name: verdict(r, reference, name) for name in names}) for r in rows]
+            columns = [c for c in table.columns if c.metric is not None]
+            known = {c.name: spread[c.metric] for c in columns if c.metric in spread}
+            rows = [
+                replace(r, verdicts={c.name: verdict(r, reference, c.name, known) for c in columns})
+                for r in rows
+            ]
         compared[table.id] = TableResults(
             paper=paper.key, table=table, rows=tuple(rows), lacking=lacking, profile=_cheapest(paper, table)
         )
     return compared
+
+
+def _rows(
+    paper: Paper, table: Table, runs: RunIndex, released: Mapping[str, Mapping[str, float]]
+) -> list[RowResults]:
+    return [
+        RowResults(
+            row=row,
+            runs=_run_evidence(paper, table, row, runs),
+            released=_released_evidence(table, row, released),
+            counted=_counted_evidence(table, row),
+        )
+        for row in table.rows
+    ]
+
+
+def priors(paper: Paper, rows: Mapping[str, Sequence[RowResults]]) -> dict[str, Prior]:
+    """metric -> what variances of differences between rows of the paper's tables are drawn from."""
+    found: dict[str, dict[tuple[float, ...], list[float]]] = {}
+    for table in paper.tables:
+        reference = next((r for r in rows[table.id] if r.row.label == table.reference), None)
+        if reference is None:
+            continue
+        for row in (row for row in rows[table.id] if row is not reference):
+            for column in table.columns:
+                pair = paired(row, reference, column.name) if column.metric else None
+                if pair is not None and column.metric is not None:
+                    _, ours, others, seeds = pair
+                    gaps = [
+                        ours.values[column.name][s] - others.values[column.name][s]
+                        for s in seeds
+                        if ours.origin(column.name, s).learned and others.origin(column.name, s).learned
+                    ]
+                    found.setdefault(column.metric, {})[tuple(gaps)] = (
+                        gaps  # a pair in two tables counts once
+                    )
+    return {metric: fit_prior(gaps.values()) for metric, gaps in found.items()}
 
 
 def _cheapest(paper: Paper, table: Table) -> str | None:

@@ -23,6 +23,8 @@ Kind = Literal["official", "rendered", "sim"]
 Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
 Split = Literal["val", "test"]
 Direction = Literal["grows", "falls"]
+Expected = Literal["more", "less"]
+RowName = tuple[str, str]  # (table, label)
 Text = Annotated[str, StringConstraints(min_length=1)]
 EVIDENCE: tuple[str, ...] = get_args(Kind)  # kinds that runs can be, best first
 DATASETS: tuple[str, ...] = get_args(Dataset)
@@ -303,6 +305,59 @@ class Dose:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """Two rows of the paper's tables that differ in a claimed cause alone."""
+
+    treated: RowName
+    control: RowName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim(Contrast):
+    """A causal claim of the paper, and the pair of rows that tests it.
+
+    Attributes:
+        key: its name; claim: a sentence; place: where the paper makes it.
+        treated, control: (table, row label).
+        column: of the treated row's table, whose number is compared; or measure: the name of a diagnostic of
+            `vtg_lib.diagnostics`, whose one number is.
+        effect: what the paper prints as the difference; default that of the rows' printed numbers, if there
+            are.
+        expect: the sign that the claim says; default that of the effect, else "more".
+        than: another pair, whose difference this one is to exceed: what is compared is the difference of
+            both.
+        knob, high, low: a knob of the generated world; what is compared is the difference at `high` less
+            that at `low`, what the two are set to.
+    """
+
+    key: Text
+    claim: Text
+    place: Text
+    column: str | None = None
+    measure: str | None = None
+    effect: FiniteFloat | None = None
+    expect: Expected | None = None
+    than: Contrast | None = None
+    knob: str | None = None
+    high: Any = None
+    low: Any = None
+
+    def __post_init__(self) -> None:
+        if (self.column is None) == (self.measure is None):
+            raise ValueError(
+                f"claim {self.key!r}: expected a column or a measure, got {self.column!r} and "
+                f"{self.measure!r}"
+            )
+        if self.than is not None and self.knob is not None:
+            raise ValueError(f"claim {self.key!r}: expected a further pair or a knob, got both")
+
+    @property
+    def pairs(self) -> list[tuple[int, Contrast]]:
+        """The pairs of rows whose differences it adds up, with the sign of each."""
+        return [(1, self), *([(-1, self.than)] if self.than is not None else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deviation:
     """A choice that the paper leaves open: where, what its text says, what was chosen, and why."""
 
@@ -340,6 +395,7 @@ class Paper:
     tables: tuple[Table, ...] = ()
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     doses: tuple[Dose, ...] = ()
+    claims: tuple[Claim, ...] = ()
     statements: tuple[Statement, ...] = ()
     rank_tests: RankTests | None = None
     deviations: tuple[Deviation, ...] = ()
@@ -356,6 +412,18 @@ class Paper:
                     raise ValueError(
                         f"doses, {dose.key}, field {side!r}: there is no row {label!r} in table {table_id!r}"
                     )
+        if len({claim.key for claim in self.claims}) < len(self.claims):
+            raise ValueError(f"claims: expected different keys, got {[claim.key for claim in self.claims]}")
+        for claim in self.claims:
+            for _, pair in claim.pairs:
+                for side, (table_id, label) in (("treated", pair.treated), ("control", pair.control)):
+                    if label not in labels.get(table_id, ()):
+                        raise ValueError(
+                            f"claims, {claim.key}, field {side!r}: there is no row {label!r} in table "
+                            f"{table_id!r}"
+                        )
+            if claim.column is not None:
+                self.table(claim.treated[0]).column(claim.column)
         for number, deviation in enumerate(self.deviations, 1):
             if deviation.number != number:
                 raise ValueError(f"deviations: expected the number {number}, got {deviation.number}")

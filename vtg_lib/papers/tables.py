@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib.evaluation import statistics as stats
 from vtg_lib.papers.evidence import Evidence, RowResults, TableResults, compare
 from vtg_lib.papers.schema import Paper
-from vtg_lib.papers.verdict import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
+from vtg_lib.papers.verdict import DECIDED, JUDGED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def agreement(results: TableResults, column: str | None = None) -> dict[str, Any]:
     """How far ours agrees with the paper in one column (default the table's primary one).
 
-    `decided` rows have the verdict "same direction" or "reversed", `same` of them the former; `spearman` and
+    A count for every word that judges; `decided`, how many rows have one of `DECIDED`; `spearman` and
     `kendall` compare the order of the `ranked` rows that both have, ours by the mean over seeds of the
     reference row's evidence.
     """
@@ -45,9 +45,8 @@ def agreement(results: TableResults, column: str | None = None) -> dict[str, Any
         "table": results.table.id,
         "column": column,
         "evidence": kind,
-        **{word: words.count(word) for word in (SAME, REVERSED, NOISE, ONE_SEED, NOT_RUN)},
+        **{word: words.count(word) for word in JUDGED},
         "decided": sum(word in DECIDED for word in words),
-        "same": words.count(SAME),
         "spearman": rho,
         "kendall": tau,
         "ranked": ranked,

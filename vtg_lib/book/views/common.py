@@ -1,6 +1,6 @@
 """What chapters display: tables, charts, source code, summaries. Each returns an object that notebooks show.
 
-Words that judge (same direction, reversed, within noise) come from `vtg_lib.papers.verdict`; nothing here
+Words that judge (supports, contradicts, cannot tell, …) come from `vtg_lib.papers.verdict`; nothing here
 decides anything.
 """
 
@@ -167,7 +167,7 @@ def summary(chapter: Chapter) -> Markdown:
     """What agreed and what did not: computed verdicts on every table's primary column."""
     from IPython.display import Markdown
 
-    from vtg_lib.papers.verdict import DECIDED, NOISE, NOT_RUN, ONE_SEED, REVERSED, SAME
+    from vtg_lib.papers.verdict import JUDGED, NOT_RUN
 
     judged: dict[str, list[str]] = {}
     for results in chapter.compared.values():
@@ -178,14 +178,15 @@ def summary(chapter: Chapter) -> Markdown:
                 continue
             text = f"{results.table.title}, {result.row.label}"
             gap = verdict.difference
-            if verdict.word in (*DECIDED, NOISE) and gap is not None:
+            if gap is not None:
                 text += (
-                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}, "
-                    f"95 % {gap.low:+.2f} to {gap.high:+.2f}, {verdict.evidence})"
+                    f" ({column}: paper {verdict.paper_difference:+.2f}, ours {gap.mean:+.2f}"
+                    + ("" if gap.low != gap.low else f", 95 % {gap.low:+.2f} to {gap.high:+.2f}")
+                    + f", {verdict.evidence})"
                 )
             judged.setdefault(verdict.word, []).append(text)
     lines = []
-    for word in (SAME, REVERSED, NOISE, ONE_SEED, NOT_RUN):
+    for word in JUDGED:
         rows = judged.get(word, [])
         lines.append(f"- **{word}**: {len(rows)} rows")
         if word != NOT_RUN:
@@ -212,7 +213,7 @@ def deviations(chapter: Chapter) -> Markdown:
 
 
 def headline(results: Mapping[str, RunResult]) -> HTML:
-    """The runs trained in this chapter, one row each: metrics on validation, parameters, seconds."""
+    """The runs of a comparison, one row each: metrics on validation, parameters, seconds."""
     import pandas as pd
 
     from vtg_lib.papers.columns import METRICS
