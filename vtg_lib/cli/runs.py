@@ -231,6 +231,45 @@ def sweep(
     return Reply(value=value, text="\n".join([*failures, report.summary()]), code=int(bool(report.failed)))
 
 
+def search(
+    *,
+    paper: PaperKey,
+    models: Annotated[str, typer.Option(metavar="NAMES", help="comma-separated")],
+    profile: str = "sim",
+    rates: Annotated[
+        str | None, typer.Option(metavar="RATES", help="comma-separated; default: those of the book")
+    ] = None,
+    worlds: Annotated[int, typer.Option(help="tuning worlds, from 1000")] = 2,
+    time_budget: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="begin nothing that will not fit")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
+    store: PaperStore = None,
+) -> Reply:
+    """`vtg search`: exit code 1 if a run failed."""
+    from vtg_lib.experiments.provenance import usable_cores
+    from vtg_lib.experiments.store import Store
+    from vtg_lib.experiments.sweep import sweep as sweep_specs
+    from vtg_lib.papers import load_paper
+    from vtg_lib.papers import search as searching
+
+    loaded, runs = load_paper(paper), Store(store or searching.SEARCH)
+    tried = [float(rate) for rate in rates.split(",")] if rates else searching.RATES
+    where = [searching.TUNING + world for world in range(worlds)]
+    specs = searching.search_specs(loaded, profile, models.split(","), tried, where)
+    at_once = workers or usable_cores()
+    report = sweep_specs(specs, runs, machine_of(), workers=at_once, time_budget=time_budget)
+    found = searching.trials(loaded, profile, runs)
+    best = searching.chosen(found)
+    value = [dataclasses.asdict(one) | {"chosen": best[one.model] == one.rate} for one in found]
+    lines = [
+        f"{one.model:12} {one.rate:8g} mAP {one.mean:6.2f} over {len(one.scores)} worlds, "
+        f"{one.learned} learned{'  chosen' if best[one.model] == one.rate else ''}"
+        for one in found
+    ]
+    return Reply(value=value, text="\n".join([*lines, report.summary()]), code=int(bool(report.failed)))
+
+
 def replay(
     *,
     paper: PaperKey,

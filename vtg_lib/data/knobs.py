@@ -58,7 +58,8 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         }
     if unknown := sorted(set(spec) - set(knobs) - set(optional)):
         raise ValueError(
-            f"data: kind {kind!r} has no knobs {unknown}; it has {sorted({**knobs, **optional})}"
+            f"data: kind {kind!r} has no knobs {unknown}; it has {sorted(knobs)}, and train_ or test_ "
+            f"before {sorted(apart)}"
         )
     cast = {
         name: cast_like(f"data.{name}", {**knobs, **optional}[name], value) for name, value in spec.items()

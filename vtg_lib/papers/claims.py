@@ -117,6 +117,8 @@ def _spec(paper: Paper, profile: Profile, claim: Claim, side: _Side, seed: int) 
         return None
     spec = row_spec(table.row(side.label), profile, dataset, seed)
     if claim.knob is not None:
+        if spec.data.get("kind", "sim") != "sim":  # only generated worlds have knobs
+            return None
         spec = dataclasses.replace(spec, data={**spec.data, claim.knob: side.setting})
     names = () if claim.measure is None else (claim.measure,)
     return dataclasses.replace(spec, diagnostics=tuple(dict.fromkeys((*spec.diagnostics, *names))))
