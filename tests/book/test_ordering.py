@@ -7,7 +7,7 @@ import pytest
 from vtg_lib.book import ordering
 from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.papers.evidence import compare
-from vtg_lib.papers.verdict import NOISE, ONE_SEED, REVERSED, SAME
+from vtg_lib.papers.verdict import CONTRADICTS, SMALLER, SUPPORTS, UNDECIDED
 
 PAPER = load_paper("sdst")
 COLUMN = "val mAP"
@@ -32,21 +32,21 @@ def made(scores: dict[str, list[float]]) -> ordering.Order:
     return ordering.order(compare(PAPER, runs(scores), ["tab1"])["tab1"], COLUMN, "sim")
 
 
-def test_a_kept_order_a_reversed_pair_and_noise():
+def test_a_kept_order_a_pair_the_other_way_round_and_noise():
     result = made(
         {"Moment-DETR": [20.0, 20.1, 20.2], "QD-DETR": [10.0, 10.2, 10.1], "Ours†": [20.1, 20.0, 20.3]}
     )
     assert [place.label for place in result.places] == sorted(PRINTED, key=PRINTED.get, reverse=True)
     verdicts = {(better, worse): judged.word for better, worse, judged in result.pairs}
-    assert verdicts[("Ours†", "QD-DETR")] == SAME
-    assert verdicts[("QD-DETR", "Moment-DETR")] == REVERSED
-    assert verdicts[("Ours†", "Moment-DETR")] == NOISE
+    assert verdicts[("Ours†", "QD-DETR")] == SUPPORTS
+    assert verdicts[("QD-DETR", "Moment-DETR")] == CONTRADICTS
+    assert verdicts[("Ours†", "Moment-DETR")] == SMALLER
     assert [place.rank for place in result.places] == [1, 3, 2]
     assert result.tau == pytest.approx(1 / 3)
     text = ordering.summary(result)
     assert (
         text.startswith("1 of 3 pairs")
-        and "1 are within noise" in text
+        and "1 smaller than printed" in text
         and "Moment-DETR above QD-DETR" in text
     )
     assert [place.ours.n for place in result.places] == [3, 3, 3]
@@ -54,7 +54,7 @@ def test_a_kept_order_a_reversed_pair_and_noise():
 
 def test_one_seed_is_said_and_nothing_to_compare_too():
     result = made({"Moment-DETR": [20.0], "QD-DETR": [30.0]})
-    assert [judged.word for *_, judged in result.pairs] == [ONE_SEED] and result.tau == 1
-    assert "1 have one seed only" in ordering.summary(result)
+    assert [judged.word for *_, judged in result.pairs] == [UNDECIDED] and result.tau == 1
+    assert "1 cannot tell" in ordering.summary(result)
     alone = made({"QD-DETR": [30.0, 31.0]})
     assert math.isnan(alone.tau) and ordering.summary(alone).startswith("Not run yet")

@@ -19,7 +19,6 @@ from tiny import at
 from vtg_lib import models
 from vtg_lib.experiments import provenance
 from vtg_lib.experiments import run as runs
-from vtg_lib.experiments.checkpoint import load_checkpoint
 from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.run import (
     PausedError,
@@ -32,6 +31,7 @@ from vtg_lib.experiments.run import (
 )
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
+from vtg_lib.experiments.weights import kept, unpack
 from vtg_lib.models import MODELS, initialisation
 from vtg_lib.models.config import ModelEntry
 from vtg_lib.papers import load_paper, paper_keys, row_spec
@@ -162,7 +162,7 @@ def test_bad_specs_are_refused(value: dict, message: str):
 def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
     store = Store(tmp_path / "s.jsonl")
     result = run(tiny_model, store, at(tmp_path))
-    assert set(result.metrics) == {"val", "last"} and "MR-full-mAP" in result.metrics["val"]
+    assert set(result.metrics) == {"val", "last", "swapped"} and "MR-full-mAP" in result.metrics["val"]
     assert result.curves["epoch"] == [1, 2] and "loss/span" in result.curves
     origin = result.provenance
     assert {
@@ -235,31 +235,66 @@ def test_a_line_written_before_a_config_gained_a_field_still_counts(tmp_path: Pa
 
 
 def test_weights_are_kept_on_request(tmp_path: Path, tiny_model: RunSpec):
-    store = Store(tmp_path / "s.jsonl")
+    store, wanted = Store(tmp_path / "s.jsonl"), dataclasses.replace(tiny_model, keep=True)
     run(tiny_model, store, at(tmp_path))
-    model = trained_model(tiny_model, at(tmp_path))
-    assert (run_folder(tiny_model, at(tmp_path)) / "weights.pt").exists()
+    assert kept(store, tiny_model.hash) is None and find(store, wanted) is None  # a line without weights
+    run(wanted, store, at(tmp_path))
+    assert find(store, wanted) is not None and len(store.path.read_text().splitlines()) == 2
+    state, facts = unpack(kept(store, tiny_model.hash))
+    assert facts["hash"] == tiny_model.hash and all(v.dtype == torch.float32 for v in state.values())
+    model = trained_model(tiny_model, store, at(tmp_path / "other"))
+    assert not (tmp_path / "other" / "runs").exists()  # nothing was trained
+    torch.testing.assert_close(model.clip.weight, state["clip.weight"])
     assert not torch.equal(model.clip.weight, build_model(tiny_model).clip.weight)
-    assert len(store.path.read_text().splitlines()) == 1
 
 
 def test_weights_of_other_code_are_trained_again(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
-    weights = run_folder(tiny_model, at(tmp_path)) / "weights.pt"
-    trained_model(tiny_model, at(tmp_path))
+    weights = run_folder(tiny_model, at(tmp_path)) / "weights.safetensors"
+    trained_model(tiny_model, machine=at(tmp_path))
     first = weights.read_bytes()
-    trained_model(tiny_model, at(tmp_path))
+    trained_model(tiny_model, machine=at(tmp_path))
     assert weights.read_bytes() == first
     monkeypatch.setattr(runs, "model_digest", lambda module: "changed")
-    trained_model(tiny_model, at(tmp_path))
-    assert load_checkpoint(weights)["source_digest"] == "changed"
+    trained_model(tiny_model, machine=at(tmp_path))
+    assert unpack(weights.read_bytes())[1]["source_digest"] == "changed"
     monkeypatch.setattr(runs, "_train", None)  # training again would fail
-    trained_model(tiny_model, at(tmp_path))
+    trained_model(tiny_model, machine=at(tmp_path))
 
 
 def test_weights_survive_a_run_that_does_not_keep_its_own(tmp_path: Path, tiny_model: RunSpec):
-    run(tiny_model, None, at(tmp_path), keep_weights=True)
+    run(dataclasses.replace(tiny_model, keep=True), None, at(tmp_path))
     run(tiny_model, None, at(tmp_path))
-    assert [path.name for path in run_folder(tiny_model, at(tmp_path)).iterdir()] == ["weights.pt"]
+    left = [path.name for path in run_folder(tiny_model, at(tmp_path)).iterdir()]
+    assert left == ["weights.safetensors"]
+
+
+def test_a_run_may_start_from_the_weights_of_another(tmp_path: Path, tiny_model: RunSpec):
+    store = Store(tmp_path / "s.jsonl")
+    first = run(dataclasses.replace(tiny_model, keep=True), store, at(tmp_path))
+    later = dataclasses.replace(tiny_model, init=first.hash)
+    assert later.hash != tiny_model.hash and RunSpec.from_dict(later.resolved).hash == later.hash
+    went_on = run(later, store, at(tmp_path))
+    assert went_on.curves["loss"][0] < first.curves["loss"][0]
+    file = tmp_path / "some.safetensors"
+    file.write_bytes(kept(store, first.hash))
+    copied = run(dataclasses.replace(tiny_model, init=str(file)), store, at(tmp_path))
+    assert copied.curves["loss"] == went_on.curves["loss"]
+    with pytest.raises(
+        ValueError, match="expected a file, or the hash of a run whose weights the store keeps"
+    ):
+        run(dataclasses.replace(tiny_model, init="0123456789ab"), store, at(tmp_path))
+    other = dataclasses.replace(tiny_model, config={**tiny_model.config, "width": 8}, init=first.hash)
+    with pytest.raises(ValueError, match="weights of another model: missing .* of another shape"):
+        run(other, store, at(tmp_path))
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ValueError, match="expected a whole safetensors file"):
+        run(dataclasses.replace(tiny_model, init=str(file), seed=9), store, at(tmp_path))
+
+
+def test_every_run_says_what_it_finds_without_reading(tmp_path: Path, tiny_model: RunSpec):
+    result = run(tiny_model, None, at(tmp_path))
+    assert set(result.metrics["swapped"]) >= {"MR-full-mAP"}
+    assert result.metrics["swapped"] != result.metrics["val"]
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from vtg_lib.papers import evidence, load_paper, row_spec, tables
 from vtg_lib.papers.columns import METRICS, column
 from vtg_lib.papers.evidence import COUNTED, Evidence, RowResults, compare, index_runs, released_scores
 from vtg_lib.papers.verdict import (
+    CONTRADICTS,
     NO_DIFFERENCE,
-    NOISE,
     NOT_PRINTED,
     NOT_RUN,
-    ONE_SEED,
-    REVERSED,
-    SAME,
+    SMALLER,
+    SUPPORTS,
+    UNDECIDED,
     verdict,
 )
 
@@ -95,16 +95,16 @@ def test_verdicts():
         store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[50.5, 50.5, 52.5])
     )
     assert got == {
-        "Stand. CA": SAME,
-        "Def. CA": REVERSED,
-        "Def. CA + PureInit": NOISE,
+        "Stand. CA": SUPPORTS,
+        "Def. CA": CONTRADICTS,
+        "Def. CA + PureInit": SMALLER,
         "Def. CA + MixedInit": NOT_RUN,
         "Ours": "reference",
     }
 
 
-def test_one_seed_has_no_verdict():
-    assert words(store(ours=[50, 51], cross=[40]))["Stand. CA"] == ONE_SEED
+def test_one_seed_cannot_tell():
+    assert words(store(ours=[50, 51], cross=[40]))["Stand. CA"] == UNDECIDED
     assert words(store(cross=[40, 41, 42]))["Stand. CA"] == NOT_RUN  # nothing to compare with
 
 
@@ -269,7 +269,7 @@ def test_agreement():
         SDST, store(ours=[50, 51, 52], cross=[40, 42, 41], deformable=[55, 56.5, 57], pure=[49, 51, 51])
     )
     got = tables.agreement(compared["tab5"])
-    assert (got["decided"], got["same"], got[REVERSED], got[NOISE], got["ranked"]) == (2, 1, 1, 1, 4)
+    assert (got["decided"], got[SUPPORTS], got[CONTRADICTS], got[SMALLER], got["ranked"]) == (3, 1, 1, 1, 4)
     # paper: cross < pure < deformable < ours; ours: cross < pure < ours < deformable
     assert got["spearman"] == pytest.approx(0.8) and got["kendall"] == pytest.approx(4 / 6)
     assert set(tables.agreement_table(compared)["table"]) >= {"tab1", "tab5", "tabN"}
@@ -316,7 +316,7 @@ def test_html():
     compared = compare(SDST, records)
     page = render(compared["tab5"])
     assert page == render(compare(SDST, records)["tab5"])  # the same bytes every time
-    assert "same direction" in page and "[sim]" not in page and ">sim<" in page and ">not run<" in page
+    assert "supports" in page and "[sim]" not in page and ">sim<" in page and ">not run<" in page
     assert '51.00 <span class="sd">± 1.00</span>' in page and "overflow-x:auto" in page
     for table, results in compared.items():
         page = render(results)

@@ -252,10 +252,11 @@ def search(
     from vtg_lib.experiments.sweep import sweep as sweep_specs
     from vtg_lib.papers import load_paper
     from vtg_lib.papers import search as searching
+    from vtg_lib.papers.evidence import TUNING
 
     loaded, runs = load_paper(paper), Store(store or searching.SEARCH)
     tried = [float(rate) for rate in rates.split(",")] if rates else searching.RATES
-    where = [searching.TUNING + world for world in range(worlds)]
+    where = [TUNING + world for world in range(worlds)]
     specs = searching.search_specs(loaded, profile, models.split(","), tried, where)
     at_once = workers or usable_cores()
     report = sweep_specs(specs, runs, machine_of(), workers=at_once, time_budget=time_budget)

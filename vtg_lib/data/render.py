@@ -102,14 +102,16 @@ class RenderConfig:
 
 class Embeddings:
     """Vectors of words and scenes. A word's vector depends on the word and the seed alone, not on who asks
-    first.
+    first; but the words of a generated world are orthogonal as far as there are channels, so that no world is
+    harder than another because two of its words happen to look alike.
     """
 
     def __init__(self, config: RenderConfig, vocabulary: Vocabulary, scenes: int, seed: int) -> None:
         self.config, self.vocabulary, self.seed = config, vocabulary, seed
         dim = config.semantic_dim
         self.pooler = _unit(np.random.default_rng([seed, 1, 1]).standard_normal(dim))
-        words = [self._word(word, dim) for word in vocabulary.words]
+        apart = self._orthogonal(dim) if vocabulary.moves and len(vocabulary) < dim else {}
+        words = [self._word(word, dim, apart.get(word)) for word in vocabulary.words]
         scene = [_unit(np.random.default_rng([seed, 2, n, 1]).standard_normal(dim)) for n in range(scenes)]
         self.semantic = torch.tensor(np.stack(scene + words), dtype=torch.float32)
         motion = [np.random.default_rng([seed, 3, n, 1]) for n in range(scenes)]
@@ -138,9 +140,17 @@ class Embeddings:
     def function_word(self, word: str) -> np.ndarray:
         return 0.5 * self._word("function " + word, self.config.semantic_dim)
 
-    def _word(self, word: str, dim: int) -> np.ndarray:
+    def _orthogonal(self, dim: int) -> dict[str, np.ndarray]:
+        """A unit vector for each word, at right angles to the others and to the pooler."""
+        rng = np.random.default_rng([self.seed, 12, 2])
+        columns = np.column_stack([self.pooler, rng.standard_normal((dim, len(self.vocabulary)))])
+        return dict(zip(self.vocabulary.words, np.linalg.qr(columns)[0].T[1:], strict=True))
+
+    def _word(self, word: str, dim: int, own: np.ndarray | None = None) -> np.ndarray:
         share = self.config.pooler_share
-        own = _unit(np.random.default_rng([self.seed, 5, zlib.crc32(word.encode()), 1]).standard_normal(dim))
+        if own is None:
+            rng = np.random.default_rng([self.seed, 5, zlib.crc32(word.encode()), 1])
+            own = _unit(rng.standard_normal(dim))
         return _unit(math.sqrt(1 - share) * own + math.sqrt(share) * self.pooler)
 
     def _moves(self, word: str) -> bool:

@@ -212,7 +212,7 @@ def _reader(paper: Paper, claim: Claim) -> Read:
             raise ValueError(f"claim {claim.key!r}: diagnostic {name!r} has no single number")
 
         def measured(record: Record) -> float | None:
-            after = record["diagnostics"].get(name, {}).get("after")
+            after = record.get("diagnostics", {}).get(name, {}).get("after")
             return number(after) if after else None
 
         return measured
