@@ -61,7 +61,7 @@ def test_ranges_admit_what_we_promise():
     ranges = {Requirement(text).name: Requirement(text).specifier for text in PROJECT["dependencies"]}
     assert set(ranges) == {
         *("torch", "numpy", "scipy", "pandas", "pyyaml", "tqdm"),
-        *("pydantic", "filelock", "typer"),  # pure Python, but for pydantic-core
+        *("pydantic", "filelock", "typer", "safetensors"),
     }
     assert ranges["torch"].contains("2.11.0") and ranges["torch"].contains("2.13.0")
     python = SpecifierSet(PROJECT["requires-python"])

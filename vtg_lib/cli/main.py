@@ -134,6 +134,7 @@ for _group, _name, _body, _help in (
     (app, "render", data.render, "write a rendered data set to disk, in the layout of public features"),
     (app, "run", runs.run, "train one run, or show it if it is stored"),
     (app, "sweep", runs.sweep, "train what a paper's tables lack; resumable"),
+    (app, "rule", runs.rule, "whether the runs of a paper's profile sim have learned"),
     (app, "search", runs.search, "try learning rates on worlds that no table reads"),
     (app, "replay", runs.replay, "does today's code still make the numbers of stored runs? (on a CPU)"),
     (app, "import-checkpoint", checkpoints.import_checkpoint, "convert a published checkpoint"),

@@ -231,6 +231,37 @@ def sweep(
     return Reply(value=value, text="\n".join([*failures, report.summary()]), code=int(bool(report.failed)))
 
 
+def rule(
+    *,
+    paper: PaperKey,
+    double: Annotated[
+        str | None, typer.Option(metavar="SEEDS", help="first train these seeds twice as long")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
+    store: PaperStore = None,
+) -> Reply:
+    """`vtg rule`: exit code 1 if a part of the rule is broken or unknown."""
+    from vtg_lib.experiments.provenance import usable_cores
+    from vtg_lib.experiments.sweep import sweep as sweep_specs
+    from vtg_lib.papers import load_paper
+    from vtg_lib.papers.rule import check_rule, yardstick
+
+    loaded = load_paper(paper)
+    runs = store_of(store, loaded)
+    if double is not None:
+        specs = [yardstick(loaded, seed, 2) for seed in seeds_of(double)]
+        sweep_specs(specs, runs, machine_of(), workers=workers or usable_cores())
+    found = check_rule(loaded, runs)
+    words = {True: "kept", False: "broken", None: "not known"}
+    lines = [
+        f"{found.row}: {found.learned} of {found.seeds} learned, mAP {found.mean:.2f} ± {found.sd:.2f}; "
+        f"twice the training {found.moved:+.2f} ({found.doubled} seeds); {found.seconds:.0f} s a run"
+    ]
+    lines += [f"{words[kept]}: {part}" for part, kept in found.parts.items()]
+    value = dataclasses.asdict(found) | {"parts": found.parts}
+    return Reply(value=value, text="\n".join(lines), code=int(not all(found.parts.values())))
+
+
 def search(
     *,
     paper: PaperKey,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation.moderation import Prior, fit_prior, holm, moderated, same_rate
 from vtg_lib.papers.evidence import TUNING, Origin, RunIndex, index_runs, origin_of
-from vtg_lib.papers.plan import row_spec
+from vtg_lib.papers.plan import merged, plan, row_spec
 from vtg_lib.papers.schema import Claim, Contrast, Paper, Profile
 from vtg_lib.papers.verdict import DECIDED, Rate, Verdict, judge
 
@@ -72,18 +72,19 @@ def all_claims(paper: Paper) -> list[Claim]:
 
 
 def claim_specs(paper: Paper, profile: Profile, seeds: Iterable[int]) -> list[RunSpec]:
-    """The runs that the claims are judged by, first seed first, each once, with the diagnostics that they
-    need.
+    """The runs that the claims are judged by, first seed first, each once, with what they and the rows of the
+    paper's tables want of them.
     """
+    seeds = list(seeds)
+    tables = {planned.spec.hash: planned.spec for planned in plan(paper, profile.name, seeds)}
     found: dict[str, RunSpec] = {}
     for seed in seeds:
         for claim in all_claims(paper):
             for _, side in _terms(claim):
                 spec = _spec(paper, profile, claim, side, seed)
                 if spec is not None:
-                    before = found.get(spec.hash, spec)
-                    names = tuple(dict.fromkeys((*before.diagnostics, *spec.diagnostics)))
-                    found[spec.hash] = dataclasses.replace(spec, diagnostics=names)
+                    before = found.get(spec.hash, tables.get(spec.hash, spec))
+                    found[spec.hash] = merged(before, spec)
     return list(found.values())
 
 
@@ -119,7 +120,8 @@ def _spec(paper: Paper, profile: Profile, claim: Claim, side: _Side, seed: int) 
     if claim.knob is not None:
         if spec.data.get("kind", "sim") != "sim":  # only generated worlds have knobs
             return None
-        spec = dataclasses.replace(spec, data={**spec.data, claim.knob: side.setting})
+        data = {**spec.data, claim.knob: side.setting}
+        spec = dataclasses.replace(spec, data=data, diagnostics=(), keep=False)
     names = () if claim.measure is None else (claim.measure,)
     return dataclasses.replace(spec, diagnostics=tuple(dict.fromkeys((*spec.diagnostics, *names))))
 

@@ -58,7 +58,8 @@ def _pair(dose: Dose, paper: Paper, profile: str, setting: Any, seed: int) -> li
     """The runs of the treated and of the control row with the knob set."""
     rows = [paper.table(table).row(label) for table, label in (dose.treated, dose.control)]
     bases = [row_spec(row, paper.profile(profile), DATASET, seed) for row in rows]
-    return [dataclasses.replace(base, data={**base.data, dose.knob: setting}) for base in bases]
+    plain = [dataclasses.replace(base, diagnostics=(), keep=False) for base in bases]
+    return [dataclasses.replace(base, data={**base.data, dose.knob: setting}) for base in plain]
 
 
 def response(
@@ -75,7 +76,7 @@ def response(
         treated, control = {}, {}
         for seed in sorted(seed for seed in set(seeds) if seed < TUNING):
             specs = _pair(dose, paper, profile, setting, seed)
-            pair = [find(store, dataclasses.replace(spec, diagnostics=(), keep=False)) for spec in specs]
+            pair = [find(store, spec) for spec in specs]
             origins = [origin_of(run.to_dict()) for run in pair if run is not None]
             alike = len(origins) == 2 and origins[0].device == origins[1].device
             if alike and all(origin.learned for origin in origins):

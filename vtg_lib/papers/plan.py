@@ -40,7 +40,8 @@ def row_datasets(table: Table, profile: Profile) -> list[str]:
 
 
 def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
-    """The run of one row: the model's defaults, the profile's overrides, then the row's own.
+    """The run of one row: the model's defaults, the profile's overrides, then the row's own. Of rows that
+    have diagnostics the store keeps the first seed's weights, for pages to look into.
 
     Raises:
         ValueError: the row names no model, the profile does not produce `dataset` or the features the row
@@ -67,6 +68,7 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
             "train": dict(overrides.train),
             "seed": seed,
             "diagnostics": row.diagnostics,
+            "keep": bool(row.diagnostics) and seed == 0,
         }
     )
 
@@ -113,8 +115,13 @@ def plan(
 def _merge(before: Planned | None, spec: RunSpec, ref: RowRef) -> Planned:
     if before is None:
         return Planned(spec=spec, refs=(ref,))
-    diagnostics = tuple(dict.fromkeys((*before.spec.diagnostics, *spec.diagnostics)))
-    return Planned(spec=dataclasses.replace(before.spec, diagnostics=diagnostics), refs=(*before.refs, ref))
+    return Planned(spec=merged(before.spec, spec), refs=(*before.refs, ref))
+
+
+def merged(first: RunSpec, second: RunSpec) -> RunSpec:
+    """One run asked for twice: with the diagnostics of both, and its weights kept if either wants them."""
+    names = tuple(dict.fromkeys((*first.diagnostics, *second.diagnostics)))
+    return dataclasses.replace(first, diagnostics=names, keep=first.keep or second.keep)
 
 
 def specs(

@@ -377,6 +377,8 @@ class Paper:
         short: what the chapter is called in a list; question: what it asks, as a sentence.
         method: short name of the method; None for the chapter that collects tables of several papers.
         model: what is run for a row that names no model.
+        yardstick: (table, row label) of the row that the length of the profile `sim` is set by
+            (`vtg_lib.papers.rule`).
         tables: in the order of the chapter; profiles: the sizes at which they are run, by name.
         include, order: files with more of all this, and ids of the tables, as the YAML has them.
     """
@@ -390,6 +392,7 @@ class Paper:
     venue: Text
     code: str | None = None
     model: str | None = None
+    yardstick: RowName | None = None
     include: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()

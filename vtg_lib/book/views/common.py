@@ -6,12 +6,11 @@ decides anything.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import math
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from vtg_lib.book.chapter import Chapter
     from vtg_lib.experiments.run import RunResult
+    from vtg_lib.experiments.spec import RunSpec
 
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
 
@@ -39,7 +39,8 @@ def overview(chapter: Chapter) -> HTML:
     p = chapter.parameters
     where = {
         "smoke": "a few steps of everything, to prove that the code runs: its numbers mean nothing",
-        "quick": "the headline comparison is trained here; everything else comes from the run store",
+        "quick": "everything comes from the run store; one of the headline runs is trained again up to its "
+        "first evaluation",
     }.get(
         chapter.profile,
         "runs that the store lacks are trained, which can take hours and goes on where it stopped",
@@ -89,31 +90,12 @@ def source(*objects: Callable[..., Any] | type) -> Markdown:
 # paper | ours
 
 
-def table(
-    chapter: Chapter,
-    table_id: str,
-    *,
-    columns: Sequence[str] | None = None,
-    seeds: Collection[int] | None = None,
-) -> HTML:
-    """A table of the paper, paper | ours; with `seeds`, from stored runs with these: the rows that have any,
-    without notes.
-    """
+def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = None) -> HTML:
+    """A table of the paper, paper | ours."""
     from IPython.display import HTML
 
-    from vtg_lib.papers.evidence import compare
-
-    results = chapter.compared[table_id]
-    if seeds is not None:
-        (results,) = compare(
-            chapter.paper, (r for r in chapter.store if r["spec"]["seed"] in seeds), [table_id]
-        ).values()
-        caption = f"{results.table.caption} Only seeds {', '.join(map(str, sorted(seeds)))}."
-        rows = tuple(row for row in results.rows if row.runs) or results.rows
-        results = dataclasses.replace(
-            results, table=dataclasses.replace(results.table, caption=caption), rows=rows
-        )
-    return HTML(f"<div class='vtg-scroll'>{render(results, columns=columns, notes=seeds is None)}</div>")
+    shown = render(chapter.compared[table_id], columns=columns)
+    return HTML(f"<div class='vtg-scroll'>{shown}</div>")
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
@@ -229,6 +211,21 @@ def headline(results: Mapping[str, RunResult]) -> HTML:
         for name, result in results.items()
     ]
     return frame_html(pd.DataFrame(rows))
+
+
+def again(chapter: Chapter, results: Mapping[str, RunResult], spec: RunSpec) -> HTML:
+    """One of the runs trained once more up to its first evaluation, beside what the store has."""
+    from IPython.display import HTML
+
+    name = next(name for name, result in results.items() if result.hash == spec.hash)
+    found = chapter.again(spec)
+    if found is None:
+        return HTML("")
+    same = f"the same numbers in all digits ({len(results[name].curves)} of them)"
+    differs = "; ".join(f"{key}: stored {was}, now {now}" for key, (was, now) in found.differs.items())
+    told = f"{name}, trained here up to epoch {found.epoch}: "
+    made = "" if not differs else f" The stored run was made on {results[name].provenance['device']}."
+    return HTML(f"<p>{code(told + (differs or same))}.{code(made)}</p>")
 
 
 def training_curves(results: Mapping[str, RunResult], metric: str = "MR-full-mAP") -> HTML:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib.book.tables import frame_html
+from vtg_lib.book.tables import code, frame_html
 from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
 
@@ -74,3 +74,50 @@ def epochs_to_share(epochs: Sequence[float], values: Sequence[float], share: flo
     return next(
         float(epoch) for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1]
     )
+
+
+def learned(chapter: Chapter) -> HTML:
+    """Whether the runs of profile `sim` have learned: the rule that sets their length, on the paper's
+    yardstick.
+    """
+    import pandas as pd
+    from IPython.display import HTML
+
+    from vtg_lib.papers.rule import check_rule
+
+    found = check_rule(chapter.paper, chapter.store)
+    words = {True: "kept", False: "broken", None: "not known yet"}
+    rows = [{"rule": part, "": words[kept]} for part, kept in found.parts.items()]
+    told = f"{found.row}: {found.learned} of {found.seeds} runs learned to read"
+    if found.learned:
+        told += f"; mAP on test {found.mean:.1f} ± {found.sd:.1f}" if found.learned > 1 else ""
+        told += f"; {found.seconds:.0f} s a run, in the median"
+    if found.doubled:
+        told += f"; twice the training: {found.moved:+.1f} mAP ({found.doubled} seeds)"
+    return HTML(f"<p>{code(told)}.</p>{frame_html(pd.DataFrame(rows)).data}")
+
+
+def trials(chapter: Chapter) -> HTML:
+    """What was tried on tuning worlds, the same for every method, and what was chosen."""
+    import pandas as pd
+
+    from vtg_lib.experiments.store import Store
+    from vtg_lib.papers import search
+
+    path = chapter.store.path.parent / search.SEARCH.name
+    found = search.trials(chapter.paper, "sim", Store(path))
+    if not found:
+        return not_run(chapter, "The search for learning rates", "")
+    best = search.chosen(found)
+    rows = [
+        {
+            "method": one.model,
+            "learning rate": f"{one.rate:g}",
+            "validation mAP": one.mean,
+            "worlds": len(one.scores),
+            "learned": f"{one.learned} of {len(one.scores)}",
+            "chosen": "✓" if best[one.model] == one.rate else "",
+        }
+        for one in found
+    ]
+    return frame_html(pd.DataFrame(rows), digits=1)
