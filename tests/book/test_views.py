@@ -14,7 +14,6 @@ from vtg_lib.book.views import diagnostics as diagnostic_views
 from vtg_lib.book.views import dose as dose_views
 from vtg_lib.evaluation.statistics import paired_difference
 from vtg_lib.experiments.sweep import SweepReport
-from vtg_lib.papers import row_spec
 
 
 @pytest.fixture()
@@ -33,25 +32,7 @@ def test_an_empty_store_gives_every_table_and_says_not_run(chapter):
         and "--tables tab5" in views.slope(chapter, "tab5").data
     )
     assert "--dose moment_length" in dose_views.dose(chapter, "moment_length").data
-    assert "- **same direction**: 0 rows" in views.summary(chapter).data
-
-
-def test_a_table_can_be_shown_from_chosen_seeds_alone(chapter):
-    paper = chapter.paper
-    row = paper.table("tab5").row("Ours")
-    for seed in range(6):
-        spec = row_spec(row, paper.profile("sim"), "qvhighlights", seed)
-        value = {"MR-full-mAP": 40.0 + 10 * (seed >= 3)}
-        chapter.store.append({"hash": spec.hash, "spec": spec.resolved, "metrics": {"val": value}})
-    assert "45.00 " in views.table(chapter, "tab5").data
-    unseen = views.table(chapter, "tab5", seeds=[3, 4, 5]).data
-    assert (
-        "50.00 " in unseen
-        and "Only seeds 3, 4, 5." in unseen
-        and "vtg sweep" not in unseen
-        and "not run" not in unseen
-    )
-    assert "not run" in views.table(chapter, "tab5", seeds=[9]).data
+    assert "- **supports**: 0 rows" in views.summary(chapter).data
 
 
 def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path):

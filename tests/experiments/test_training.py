@@ -18,6 +18,7 @@ import torch
 from tiny import Config, TinyModel, tiny_data, without_labels
 
 from vtg_lib import files
+from vtg_lib.data.hooks import HOOKS
 from vtg_lib.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.machine import Machine
@@ -201,6 +202,28 @@ def test_schedules():
     rates = [cosine.learning_rate_at(i, 10) for i in range(40)]
     assert rates[9] == 1.0 and rates[25] == pytest.approx(0.5) and rates[39] < 0.01
     assert TrainConfig(learning_rate=0.3, schedule="constant").learning_rate_at(10**6, 10) == 0.3
+    stones = TrainConfig(learning_rate=1.0, epochs=10, milestones=(4, 8), step_gamma=0.5)
+    assert [stones.learning_rate_at(10 * e, 10) for e in (0, 3, 4, 7, 8, 9)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    linear = TrainConfig(learning_rate=1.0, epochs=10, schedule="linear", decay_from=6)
+    assert [linear.learning_rate_at(10 * e, 10) for e in (0, 6, 8)] == pytest.approx([1, 1, 0.5])
+    assert linear.learning_rate_at(99, 10) == pytest.approx(1 / 40)
+    warm = TrainConfig(learning_rate=1.0, warmup_epochs=2, warmup_from=0.2, schedule="constant")
+    assert [warm.learning_rate_at(i, 10) for i in (0, 9, 19, 20)] == pytest.approx([0.24, 0.6, 1.0, 1.0])
+
+
+def test_a_hook_changes_the_batch_and_not_the_order(monkeypatch):
+    seen: list[list[int]] = []
+
+    def spy(batch, generator):
+        seen.append(batch.index.tolist())
+        return HOOKS["permuted_text"](batch, generator)
+
+    monkeypatch.setitem(HOOKS, "spy", spy)
+    config = dataclasses.replace(CONFIG, epochs=2)
+    assert losses(fit(dataclasses.replace(config, hook="spy"))) != losses(fit(config))
+    order = torch.Generator().manual_seed(0)
+    expected = [row for _ in range(2) for row in torch.randperm(24, generator=order).tolist()]
+    assert [row for batch in seen for row in batch] == expected
 
 
 @pytest.mark.parametrize(
@@ -211,9 +234,12 @@ def test_schedules():
         ({"learning_rate": math.inf}, "train.learning_rate: expected a finite number, got inf"),
         ({"clip_norm": -1.0}, "train.clip_norm: expected greater than or equal to 0, got -1"),
         ({"warmup_ratio": 1.0}, "train.warmup_ratio: expected less than 1, got 1"),
-        ({"warmup_ratio": 0.1, "warmup_steps": 5}, "not both"),
+        ({"warmup_ratio": 0.1, "warmup_steps": 5}, "give one of train.warmup_steps, "),
         ({"precision": "fp16"}, "'float32', 'bfloat16' or 'float16', got 'fp16'"),
-        ({"schedule": "linear"}, "'step', 'cosine' or 'constant'"),
+        ({"schedule": "square"}, "'step', 'cosine', 'linear' or 'constant'"),
+        ({"step_epochs": 3, "milestones": [2]}, "not both"),
+        ({"milestones": [0]}, "train.milestones"),
+        ({"hook": "permuted"}, "did you mean 'permuted_text'"),
         ({"epochs": 1.5}, "train.epochs: expected a whole number, got 1.5"),
         ({"epochs": True}, "train.epochs: expected a whole number, got True"),
         ({"compile": "yes"}, "train.compile: expected true or false, got 'yes'"),

@@ -4,7 +4,7 @@ training logs, and the spread of generated worlds over seeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +14,10 @@ from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import frame_html
 from vtg_lib.evaluation import released as recorded
 from vtg_lib.files import RESULTS
-from vtg_lib.models import MODELS
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-    from vtg_lib.book.chapter import Chapter
 
 CALIBRATION = RESULTS / "calibration.jsonl"
 CLOSE = 6.0  # points of mAP that ours may be away from a log
@@ -105,37 +103,6 @@ def run_table(command: str) -> HTML:
             }
         )
     return _shown(rows, command)
-
-
-def spread_table(
-    chapter: Chapter, table_id: str, seeds: Iterable[int] = range(5), limit: float = 2.0
-) -> HTML:
-    """mAP over seeds at `sim`, mean and standard deviation, for every model of a table that the store has."""
-    from vtg_lib.evaluation.statistics import summarise
-    from vtg_lib.experiments.run import find
-    from vtg_lib.papers import row_spec
-
-    rows = []
-    for row in chapter.paper.table(table_id).rows:
-        if row.model is None or row.model not in MODELS:
-            continue
-        specs = [row_spec(row, chapter.paper.profile("sim"), "qvhighlights", seed) for seed in seeds]
-        found = [result for spec in specs if (result := find(chapter.store, spec)) is not None]
-        summary = summarise([result.metrics["val"]["MR-full-mAP"] for result in found])
-        small = "small enough" if summary.sd <= limit else f"above {limit:g}"
-        seconds = [result.provenance["wall_s"] for result in found]
-        rows.append(
-            {
-                "model": row.model,
-                "epochs": specs[0].train.epochs,
-                "seeds": summary.n,
-                "mAP": summary.mean,
-                "sd": summary.sd,
-                "verdict": "not run" if summary.n < 2 else small,
-                "median run (s)": np.median(seconds) if seconds else np.nan,
-            }
-        )
-    return frame_html(pd.DataFrame(rows))
 
 
 def _shown(rows: Sequence[Mapping[str, Any]], command: str) -> HTML:

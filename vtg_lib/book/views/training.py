@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,10 @@ def stored_runs(chapter: Chapter, table: str) -> dict[str, list[RunResult]]:
             continue
         dataset = row_datasets(chapter.paper.table(table), size)[0]
         runs = {
-            row.label: [find(chapter.store, row_spec(row, size, dataset, seed)) for seed in seeds]
+            row.label: [
+                find(chapter.store, dataclasses.replace(row_spec(row, size, dataset, seed), keep=False))
+                for seed in seeds
+            ]
             for row in rows
         }
         found = {label: [run for run in kept if run is not None] for label, kept in runs.items() if any(kept)}
