@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,3 +125,55 @@ def trials(chapter: Chapter) -> HTML:
         for one in found
     ]
     return frame_html(pd.DataFrame(rows), digits=1)
+
+
+def lengths(chapter: Chapter) -> HTML:
+    """mAP on validation, mean and sd over seeds, at a quarter, half and all of the training, for every row
+    that claims of the book's papers compare; and what training the yardsticks twice as long gives.
+    """
+    import pandas as pd
+
+    from vtg_lib.experiments.store import Store
+    from vtg_lib.papers import load_paper, paper_keys, row_spec
+    from vtg_lib.papers.evidence import TUNING, index_runs
+    from vtg_lib.papers.rule import DATASET, PROFILE, yardstick
+    from vtg_lib.papers.verdict import METRIC, has_learned
+
+    rows: list[dict[str, Any]] = []
+    for paper in map(load_paper, paper_keys()):
+        if paper.yardstick is None:
+            continue
+        runs = index_runs(Store(chapter.store.path.parent / f"{paper.chapter}.jsonl"))
+        twice = runs.get(yardstick(paper, 0, 2).cost_key, {})
+        named = [
+            row for claim in paper.claims for _, pair in claim.pairs for row in (pair.treated, pair.control)
+        ]
+        for table, label in dict.fromkeys([paper.yardstick, *named]):
+            spec = row_spec(paper.table(table).row(label), paper.profile(PROFILE), DATASET, 0)
+            found = {s: r for s, r in runs.get(spec.cost_key, {}).items() if s < TUNING and has_learned(r)}
+            if len(found) < 2:
+                continue
+            cells: dict[str, Any] = {"chapter": paper.short, "row": label, "seeds": len(found)}
+            for share, name in ((0.25, "a quarter"), (0.5, "half"), (1.0, "all")):
+                whole = summarise([_at(record, share) for record in found.values()])
+                cells |= {name: whole.mean, f"sd, {name}": whole.sd}
+            both = [
+                (twice[s]["metrics"]["val"][METRIC], r["metrics"]["val"][METRIC])
+                for s, r in found.items()
+                if s in twice
+            ]
+            is_it = (table, label) == paper.yardstick and both
+            cells["twice as long"] = f"{np.mean([a - b for a, b in both]):+.1f}" if is_it else ""
+            rows.append(cells)
+    return (
+        frame_html(pd.DataFrame(rows), digits=1)
+        if rows
+        else not_run(chapter, "The lengths of training", "--claims")
+    )
+
+
+def _at(record: Mapping[str, Any], share: float) -> float:
+    """The curve at the last evaluation within a share of the training."""
+    epochs = record["spec"]["train"]["epochs"]
+    curve = zip(record["curves"]["epoch"], record["curves"]["MR-full-mAP"], strict=True)
+    return [float(value) for epoch, value in curve if epoch <= share * epochs][-1]
