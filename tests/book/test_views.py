@@ -9,10 +9,14 @@ import pytest
 from vtg_lib.book import PROVENANCE
 from vtg_lib.book.chapter import Chapter
 from vtg_lib.book.parameters import Parameters
+from vtg_lib.book.views import claims as claim_views
 from vtg_lib.book.views import common as views
 from vtg_lib.book.views import diagnostics as diagnostic_views
 from vtg_lib.book.views import dose as dose_views
 from vtg_lib.evaluation.statistics import paired_difference
+from vtg_lib.experiments.machine import Machine
+from vtg_lib.experiments.run import run
+from vtg_lib.experiments.store import Store
 from vtg_lib.experiments.sweep import SweepReport
 
 
@@ -124,3 +128,31 @@ def test_frames_and_records_are_escaped():
 
 def test_source_shows_the_code_that_runs():
     assert "def headline(" in views.source(views.headline).data
+
+
+def test_quick_takes_runs_from_the_store_and_trains_a_part_of_one_again(tmp_path, monkeypatch):
+    smoke = Chapter("sdst", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    spec = dataclasses.replace(smoke.spec("tab5", "Ours"), diagnostics=(), keep=True)
+    machine = Machine(checkpoint_root=tmp_path / "cache")
+    stored = run(spec, Store(tmp_path / f"{smoke.paper.chapter}.jsonl"), machine)
+    chapter = Chapter("sdst", Parameters.parse(profile="quick", device="cpu"), results=tmp_path)
+    monkeypatch.setattr("vtg_lib.book.chapter._train", None)  # training would fail
+    ((model, result),) = chapter.train({"RDSA": spec}).values()
+    assert result.metrics == stored.metrics and not model.training
+    told = views.again(chapter, {"RDSA": result}, spec).data
+    assert "RDSA, trained here up to epoch 1: the same numbers in all digits" in told
+    assert chapter.provenance()["replayed_specs"] == [spec.hash] and not chapter.provenance()["live_specs"]
+    changed = {**stored.to_dict(), "curves": {**stored.curves, "loss": [0.5]}}
+    Store(tmp_path / f"{smoke.paper.chapter}.jsonl").append(changed)
+    later = Chapter("sdst", Parameters.parse(profile="quick", device="cpu"), results=tmp_path)
+    told = views.again(later, {"RDSA": later.train({"RDSA": spec})["RDSA"][1]}, spec).data
+    assert "loss: stored 0.5, now" in told and "The stored run was made on" in told
+    assert views.again(smoke, {"RDSA": result}, spec).data == ""
+
+
+def test_claims_are_shown_with_what_they_rest_on(chapter):
+    shown = claim_views.claims(chapter).data
+    assert shown.count("not run") == len(chapter.judged) and "RDSA is better than deformable" in shown
+    assert f"0 of {len(chapter.judged)} claims are decided" in claim_views.claims_told(chapter).data
+    told = claim_views.sentence(chapter.judged[0])
+    assert told.startswith("RDSA is better") and "<strong>not run</strong>" in told

@@ -248,12 +248,12 @@ def test_read_paper(tmp_path):
         ),
         (
             "reference: a",
-            "varied: {knob: k, unit: u, claims: {a: rises}}",
-            "t1, varied, claims, a: expected 'grows' or 'falls', got 'rises'",
+            "varied: {knob: k, unit: u, methods: a}",
+            "t1, varied, methods: expected a list, got 'a'",
         ),
         (
             "reference: a",
-            "varied: {knob: k, unit: u, claims: {a: falls}}",
+            "varied: {knob: k, unit: u, methods: [a]}",
             "p.yaml, t1: expected a label such as 'a, 4', got 'a'",
         ),
         ("caption: C", "captoin: C", "p.yaml, t1: expected field 'caption', which is missing; got"),
@@ -370,7 +370,7 @@ def test_labels_of_a_varied_table_are_the_settings_of_its_rows(tmp_path):
                     row.label,
                     name,
                 )
-    wrong = "varied: {knob: width, unit: channels, claims: {a: falls}}"
+    wrong = "varied: {knob: width, unit: channels, methods: [a]}"
     path = _write(tmp_path, "reference: a", wrong)
     rows = ("{label: a, paper: [1, 2]}", '{label: "a, 4", model: m, overrides: {config: {width: 8}}}')
     path.write_text(path.read_text().replace(*rows))

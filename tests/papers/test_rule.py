@@ -1,4 +1,4 @@
-"""The rule of how long runs train and the one budget of the search, on made-up stores; what the book chose."""
+"""The rule of how long runs train and the one budget of the search, on made-up stores; and the choices."""
 
 import math
 

@@ -17,7 +17,7 @@ with it. A top-level field that begins with `x-` only holds what others refer to
         primary: mAP          # the column that a row's verdict is about (default mAP)
         reference: Ours       # label of the row that the others are compared with
         defaults: {...}       # fields of every row that does not set them
-        varied: {knob: queries, unit: queries, claims: {TR-DETR: falls}}  # see `Varied`
+        varied: {knob: queries, unit: queries, methods: [TR-DETR]}  # see `Varied`
         notes: [...]          # reconstructions and doubts, with reasons
         rows:
           - label: Def. CA
@@ -35,6 +35,8 @@ with it. A top-level field that begins with `x-` only holds what others refer to
     profiles:
       sim: {evidence: sim, data: {...}, train: {...}, models: {...}, datasets: {...}, features: {...}}
     doses: [{key: ..., ...}]        # dose-response studies, see `Dose`
+    claims: [{key: ..., ...}]       # what the paper says causes what, see `Claim`
+    yardstick: [tab5, Ours]         # the row that the length of the profile `sim` is set by
     statements:                     # of the paper about its own numbers, see `vtg_lib.papers.statements`
       - {place: Sec. 6.2, claim: ..., printed: consistently, check: {best: {table: tab5, rows: [Ours]}}}
     rank_tests: {...}               # where ranks are printed, see `vtg_lib.papers.ranks`

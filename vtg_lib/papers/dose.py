@@ -103,7 +103,7 @@ def table_points(results: TableResults) -> tuple[str | None, dict[str, list[Poin
             continue
         for seed, value in runs.values.get(table.primary, {}).items():
             origin = runs.profile, runs.origin(table.primary, seed).device
-            found.setdefault(origin, {method: [] for method in table.varied.claims})[method].append(
+            found.setdefault(origin, {method: [] for method in table.varied.methods})[method].append(
                 (number, seed, value)
             )
     return kind, max(found.values(), key=lambda points: sum(map(len, points.values())), default={})

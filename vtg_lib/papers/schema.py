@@ -166,23 +166,23 @@ class Varied:
 
     Attributes:
         knob: the Config's field that is the number; unit: of the numbers.
-        claims: method -> how the primary column moves with the number by the paper.
+        methods: the methods.
     """
 
     knob: str
     unit: str
-    claims: Mapping[str, Direction]
+    methods: tuple[str, ...]
 
     def point(self, label: str) -> tuple[str, float]:
         """The method and the number of a row.
 
         Raises:
-            ValueError: not such a label, or a method without a claim.
+            ValueError: not such a label, or another method.
         """
         method, _, number = label.rpartition(", ")
-        if method not in self.claims or not number.replace(".", "", 1).isdigit():
+        if method not in self.methods or not number.replace(".", "", 1).isdigit():
             raise ValueError(
-                f"expected a label such as '{next(iter(self.claims), 'METHOD')}, 4', got {label!r}"
+                f"expected a label such as '{(*self.methods, 'METHOD')[0]}, 4', got {label!r}"
             )
         return method, float(number)
 
