@@ -1,6 +1,7 @@
 """Figures: small, with text alternatives, and drawn from the right numbers."""
 
 import io
+import math
 
 import matplotlib
 import numpy as np
@@ -102,6 +103,26 @@ def test_style_leaves_matplotlib_as_it_was():
     before = dict(matplotlib.rcParams)
     plots.dose_response([1], {"gain": [None]}, xlabel="v", ylabel="gain")
     assert dict(matplotlib.rcParams) == before
+
+
+def test_gaps_show_seeds_that_did_not_learn_as_hollow_dots():
+    row = plots.Gap(
+        label="a",
+        word="supports",
+        learned=[1.0, 2.0],
+        unlearned=[-9.0],
+        mean=1.5,
+        low=1.0,
+        high=2.0,
+        paper=3.0,
+    )
+    none = plots.Gap(label="b", word="not run", learned=[], unlearned=[], mean=math.nan, low=0, high=0)
+    (axes,) = plots.gaps([row, none], xlabel="mAP").axes
+    dots = [c for c in axes.collections if len(c.get_offsets())]
+    assert [len(c.get_offsets()) for c in dots] == [2, 1]
+    assert [bool(len(c.get_facecolors())) for c in dots] == [True, False]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
+    assert plots.png(plots.gaps([], xlabel="mAP"))
 
 
 def test_series_colours_differ_in_lightness_or_hue_and_have_markers():

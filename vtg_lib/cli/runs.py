@@ -306,6 +306,10 @@ def replay(
     *,
     paper: PaperKey,
     models: Models = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="N runs, whatever code made them; default: of earlier code"),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
     store: PaperStore = None,
     dry_run: DryRun = False,
@@ -313,11 +317,16 @@ def replay(
 ) -> Reply:
     """`vtg replay`: exit code 1 if a number changed."""
     from vtg_lib.experiments.provenance import REPLAYS, usable_cores
-    from vtg_lib.experiments.replay import due, replay_all
+    from vtg_lib.experiments.replay import cover, due, replay_all
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers import load_paper
 
-    records = due(store_of(store, load_paper(paper)), names(models))
+    runs, wanted = store_of(store, load_paper(paper)), names(models)
+    if sample is None:
+        records = due(runs, wanted)
+    else:
+        every = [record for record in runs if wanted is None or record["spec"]["model"] in wanted]
+        records = cover(every)[:sample]
     if dry_run:
         lines = [
             f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}"

@@ -181,9 +181,7 @@ class Varied:
         """
         method, _, number = label.rpartition(", ")
         if method not in self.methods or not number.replace(".", "", 1).isdigit():
-            raise ValueError(
-                f"expected a label such as '{(*self.methods, 'METHOD')[0]}, 4', got {label!r}"
-            )
+            raise ValueError(f"expected a label such as '{(*self.methods, 'METHOD')[0]}, 4', got {label!r}")
         return method, float(number)
 
 

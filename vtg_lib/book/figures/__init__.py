@@ -6,7 +6,7 @@ truth, orange a prediction.
 """
 
 # ruff: noqa: F401  (one namespace for those who draw)
-from vtg_lib.book.figures.charts import curves, dose_response, slope_chart
+from vtg_lib.book.figures.charts import Gap, curves, dose_response, gaps, slope_chart
 from vtg_lib.book.figures.style import (
     BLACK,
     GREY,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vtg_lib.book.figures.style import PAPER, empty, series_look, styled, subplots
+from vtg_lib.book.figures.style import OURS, PAPER, empty, series_look, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,4 +140,57 @@ def dose_response(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.legend(fontsize=8)
+    return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A difference of two rows, for `gaps`.
+
+    Attributes:
+        label, word: left and right of it.
+        learned, unlearned: one number a seed, where both runs have learned and where one has not.
+        mean, low, high: of the learned; NaN where there is none.
+        paper: what the paper prints.
+    """
+
+    label: str
+    word: str
+    learned: Sequence[float]
+    unlearned: Sequence[float]
+    mean: float
+    low: float
+    high: float
+    paper: float | None = None
+
+
+@styled
+def gaps(rows: Sequence[Gap], *, xlabel: str) -> Figure:
+    """Differences, a line each: dots are seeds (hollow: a run had not learned, and does not count), the
+    square is their mean with its interval, the grey diamond what the paper prints.
+    """
+    figure, axes = subplots(size=(7.2, 0.42 * max(len(rows), 3) + 1.0))
+    if not rows:
+        return empty(figure, axes, "not run")
+    axes.axvline(0, color=PAPER, linewidth=1)
+    for height, row in enumerate(reversed(rows)):
+        for numbers, face in ((row.learned, OURS), (row.unlearned, "none")):
+            axes.scatter(
+                numbers,
+                [height - 0.22] * len(numbers),
+                s=10,
+                facecolors=face,
+                edgecolors=OURS,
+                linewidths=0.8,
+            )
+        if not np.isnan(row.mean):
+            axes.plot([row.low, row.high], [height, height], color=OURS)
+            axes.plot([row.mean], [height], marker="s", color=OURS, markersize=5)
+        if row.paper is not None:
+            axes.plot([row.paper], [height], marker="D", color=PAPER, markersize=5)
+        axes.annotate(row.word, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), [row.label for row in reversed(rows)], fontsize=8)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(xlabel)
     return figure

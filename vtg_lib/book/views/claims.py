@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
+from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import code, frame_html
 from vtg_lib.papers.verdict import DECIDED
 
@@ -22,6 +24,31 @@ def claims(chapter: Chapter) -> HTML:
     import pandas as pd
 
     return frame_html(pd.DataFrame([_row(one) for one in chapter.judged]))
+
+
+def claims_figure(chapter: Chapter) -> HTML:
+    """The claims about mAP as differences: every seed, our mean and interval, the paper's number."""
+    rows = [
+        plots.Gap(
+            label=textwrap.fill(one.claim.claim, 44),
+            word=one.verdict.word,
+            learned=list(one.differences.values()),
+            unlearned=list(one.unlearned.values()),
+            mean=found.mean,
+            low=found.low,
+            high=found.high,
+            paper=one.verdict.paper_difference,
+        )
+        for one in chapter.judged
+        if one.claim.measure is None and (found := one.verdict.difference) is not None
+    ]
+    told = "; ".join(f"{row.label}: {row.mean:+.1f}, {row.word}" for row in rows).replace("\n", " ")
+    return plots.show(
+        plots.gaps(rows, xlabel="treated − control (mAP)"),
+        f"Claims as differences of mAP. {told or 'nothing was run yet'}",
+        "Dots: seeds; hollow where a run had not learned to read. Squares: our mean, 95 % interval. "
+        "Diamonds: the paper.",
+    )
 
 
 def claims_told(chapter: Chapter) -> HTML:
