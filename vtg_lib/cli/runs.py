@@ -308,7 +308,7 @@ def replay(
     models: Models = None,
     sample: Annotated[
         int | None,
-        typer.Option(metavar="N", help="N runs, whatever code made them; default: of earlier code"),
+        typer.Option(metavar="N", help="N runs, of whatever code; default: those of earlier code"),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
     store: PaperStore = None,
