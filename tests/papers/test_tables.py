@@ -1,14 +1,16 @@
 """Evidence, verdicts and outputs on a made-up store, where every expected number is known."""
 
+import base64
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from typer.main import get_command
 
-from vtg_lib.book.tables import render
+from vtg_lib.book.compared import render
 from vtg_lib.cli import main as cli
 from vtg_lib.evaluation import protocol
 from vtg_lib.papers import evidence, load_paper, row_spec, tables
@@ -317,7 +319,14 @@ def test_html():
     page = render(compared["tab5"])
     assert page == render(compare(SDST, records)["tab5"])  # the same bytes every time
     assert "supports" in page and "[sim]" not in page and ">sim<" in page and ">not run<" in page
-    assert '51.00 <span class="sd">± 1.00</span>' in page and "overflow-x:auto" in page
+    assert '51.00 <span class="sd">± 1.00</span>' in page and 'data-label="mAP, ours"' in page
+    spec = row_spec(SDST.table("tab5").row("Ours"), SIM, "qvhighlights", 0)
+    assert f"<code>{spec.hash}</code>" in page
+    assert "vtg run --paper sdst --profile sim --table tab5 --row &#34;Ours&#34; --seed 0" in page
+    lines = base64.b64decode(re.search('base64,([^"]+)', page).group(1)).decode().splitlines()
+    assert lines[0].startswith("row,evidence,seeds,R1@0.5 paper,R1@0.5 ours,R1@0.5 sd")
+    assert any(line.startswith("Ours,sim,3,73.68,,") and "51.0000,1.0000" in line for line in lines)
+    assert page.index("All 7 columns") > page.index("</table>")  # in view: the column that verdicts are about
     for table, results in compared.items():
         page = render(results)
         assert page.count("<tr") == page.count("</tr") and page.count("<td") == page.count("</td"), table

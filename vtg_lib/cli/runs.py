@@ -52,7 +52,10 @@ def run(
     data: Annotated[list[str] | None, pairs("e.g. kind=sim; on top of --spec or the row")] = None,
     train: Annotated[list[str] | None, pairs("e.g. epochs=20; on top of --spec or the row")] = None,
     store: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="where to look and to store; default: nowhere")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="where to look and to store; default: look into the paper's, store nowhere"
+        ),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -67,6 +70,7 @@ def run(
     from vtg_lib.experiments import run as runs
     from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
+    from vtg_lib.papers import load_paper
 
     if sum(source is not None for source in (spec, paper, model)) != 1:
         raise ValueError("give one of --spec FILE, --paper P --table T --row R, or --model M")
@@ -84,13 +88,14 @@ def run(
     chosen = RunSpec.from_dict(value)
     machine = machine_of(device, data_root, checkpoints, rerun)
     chosen = dataclasses.replace(chosen, keep=predictions is not None)
-    kept = Store(store) if store else None
-    result = runs.run(chosen, kept, machine)
+    known = Store(store) if store else None if paper is None else store_of(None, load_paper(paper))
+    result = None if rerun or known is None else runs.find(known, chosen)
+    result = result or runs.run(chosen, known if store else None, machine)
     if predictions is not None:
         from vtg_lib.evaluation.submission import write_submission
         from vtg_lib.models.inference import predict
 
-        module = runs.trained_model(chosen, kept, machine)
+        module = runs.trained_model(chosen, known, machine)
         write_submission(predictions, predict(module, runs.load_data(chosen, data_root)["val"]))
     lines = [
         f"run {result.hash}: {chosen.model}, seed {chosen.seed}, best epoch {result.provenance['best_epoch']}"

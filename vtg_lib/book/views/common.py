@@ -17,7 +17,8 @@ import numpy as np
 
 from vtg_lib.book import PROVENANCE
 from vtg_lib.book import figures as plots
-from vtg_lib.book.tables import code, frame_html, record_html, render
+from vtg_lib.book.compared import render
+from vtg_lib.book.tables import code, frame_html, record_html
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -94,8 +95,7 @@ def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = No
     """A table of the paper, paper | ours."""
     from IPython.display import HTML
 
-    shown = render(chapter.compared[table_id], columns=columns)
-    return HTML(f"<div class='vtg-scroll'>{shown}</div>")
+    return HTML(render(chapter.compared[table_id], columns=columns))
 
 
 def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
