@@ -25,11 +25,11 @@ WIDE = "min(100% - 4px, 34rem)"
 FULL = {"width": "calc(100% - 4px)", "min_width": "0"}
 _PANEL = tables.template("""<style>
 .widget-html-content:has(.vtg-x) { min-width: 0; }
-.vtg-x { font: 13px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; padding: 10px 12px;
+.vtg-x { font: 13px/1.5 system-ui, sans-serif; color: inherit; padding: 10px 12px;
 border-radius: 4px; box-sizing: border-box; max-width: 100%; overflow-x: auto; }
 .vtg-x table { display: table; border-collapse: collapse; width: 100%; min-width: 30rem;
 font-variant-numeric: tabular-nums; }
-.vtg-x th, .vtg-x td { padding: 3px 8px; text-align: left; border: 0; background: #fff; color: #1a1a1a;
+.vtg-x th, .vtg-x td { padding: 3px 8px; text-align: left; border: 0;
 white-space: nowrap; }
 .vtg-x th { border-bottom: 1px solid #999; font-weight: 600; }
 .vtg-x td.n { text-align: right; }
