@@ -79,8 +79,8 @@ _COMPARED = template("""
   command }}</code></li> {% endfor %}</ul></details>
 {% endif %}
 {% if names %}
-  <p class="vtg-csv"><a download="{{ file }}.csv" href="data:text/csv;base64,{{ csv }}">{{ table.title }} as
-  CSV</a></p>
+  <p class="vtg-csv"><a download="{{ file }}.csv" href="data:text/csv;base64,{{ csv }}">
+  {{ table.title ~ " as CSV" }}</a></p>
 {% endif %}
 {% if notes %}
   <details class="vtg-more"><summary>Notes ({{ notes|length }})</summary>
