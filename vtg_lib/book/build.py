@@ -184,9 +184,19 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
             raise BookError(
                 f"{path.name} holds a failed cell: {failed[0]}; execute it again with `make book`"
             )
+        _fold_parameters(path)
     (target / "status.md").write_text(status_page(chapters), encoding="utf-8")
     (target / "map.svg").write_text(house.svg(), encoding="utf-8")
     return target
+
+
+def _fold_parameters(path: Path) -> None:
+    """The cell that papermill adds is as little of the first screen as the one that it stands in for."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if "injected-parameters" in (tags := cell["metadata"].get("tags", [])):
+            tags.append("hide-input")
+    path.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
 
 
 def render(root: Path = ROOT, replacements: Mapping[str, Path] | None = None) -> Path:
