@@ -5,7 +5,9 @@ import pytest
 from vtg_lib.book import browser
 
 DARK = "html[data-theme=dark] body { background: #111; color: #eee } html[data-theme=dark] a { color: #8cf }"
-PAGE = "<!doctype html><html><head><title>t</title><style>%s</style></head><body><main>%s</main></body></html>"
+PAGE = (
+    "<!doctype html><html><head><title>t</title><style>%s</style></head><body><main>%s</main></body></html>"
+)
 CLEAN = '<h1 id="a">Title</h1><p>Text and <a href="#a">a link</a>, <a href="other.html">another</a>.</p>'
 FAINT, WIDE = '<p style="color: #bbb">faint</p>', '<p style="width: 3000px">wide</p>'
 DEAD = '<img src="data:image/png;base64,iVBORw0KGgo="><a href="#nowhere">x</a><a href="gone.html">y</a>'

@@ -36,7 +36,7 @@ def test_an_empty_store_gives_every_table_and_says_not_run(chapter):
         and "--tables tab5" in views.slope(chapter, "tab5").data
     )
     assert "--dose moment_length" in dose_views.dose(chapter, "moment_length").data
-    assert "- **supports**: 0 rows" in views.summary(chapter).data
+    assert "<summary>supports: 0 rows</summary>" in views.summary(chapter).data
 
 
 def test_what_is_missing_is_said_with_the_command_that_gets_it(chapter, tmp_path):
@@ -154,5 +154,7 @@ def test_claims_are_shown_with_what_they_rest_on(chapter):
     shown = claim_views.claims(chapter).data
     assert shown.count("not run") == len(chapter.judged) and "RDSA is better than deformable" in shown
     assert f"0 of {len(chapter.judged)} claims are decided" in claim_views.claims_told(chapter).data
+    ended = claim_views.conclusions(chapter).data
+    assert ended.count("<li>") == len(chapter.judged) and "<b>Not run:</b>" in ended and "none yet" in ended
     told = claim_views.sentence(chapter.judged[0])
     assert told.startswith("RDSA is better") and "<strong>not run</strong>" in told

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import code, frame_html
-from vtg_lib.papers.verdict import DECIDED
+from vtg_lib.papers.verdict import (
+    CONTRADICTS,
+    DECIDED,
+    NOT_RUN,
+    SMALLER,
+    SUPPORTS,
+    UNDECIDED,
+    UNLEARNED,
+)
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -59,6 +67,34 @@ def claims_told(chapter: Chapter) -> HTML:
     counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
     decided = sum(word in DECIDED for word in words)
     return HTML(f"<p>{code(f'{decided} of {len(words)} claims are decided: {counts}.')}</p>")
+
+
+HEADS = {
+    SUPPORTS: "Our runs support",
+    CONTRADICTS: "Our runs contradict",
+    SMALLER: "On generated worlds these are smaller than printed, if they are there at all",
+    UNLEARNED: "Too few runs learned to read to tell",
+    UNDECIDED: "Our runs cannot tell",
+    NOT_RUN: "Not run",
+}
+
+
+def conclusions(chapter: Chapter) -> HTML:
+    """The claims by verdict, in sentences, and beside them what this evidence cannot say."""
+    from IPython.display import HTML
+
+    parts = []
+    for word, head in HEADS.items():
+        told = [sentence(one) for one in chapter.judged if one.verdict.word == word]
+        if told:
+            parts.append(f"<p><b>{head}:</b></p><ul>{''.join(f'<li>{line}</li>' for line in told)}</ul>")
+    kinds = sorted({one.verdict.evidence for one in chapter.judged if one.verdict.evidence})
+    limits = (
+        f"Evidence: {', '.join(kinds) or 'none yet'}. On generated worlds a verdict is about the cause that "
+        "a claim names, with everything else equal; it says nothing of the paper's absolute numbers, "
+        "features or training at full size."
+    )
+    return HTML("".join(parts) + f"<p>{code(limits)}</p>")
 
 
 def _row(one: Judged) -> dict[str, Any]:

@@ -145,11 +145,11 @@ def table_explorer(chapter: Chapter) -> ipywidgets.VBox:
     return widgets.table_explorer(explorer_tables(chapter.compared))
 
 
-def summary(chapter: Chapter) -> Markdown:
-    """What agreed and what did not: computed verdicts on every table's primary column."""
-    from IPython.display import Markdown
+def summary(chapter: Chapter) -> HTML:
+    """What agreed and what did not: computed verdicts on every table's primary column, folded by word."""
+    from IPython.display import HTML
 
-    from vtg_lib.papers.verdict import JUDGED, NOT_RUN
+    from vtg_lib.papers.verdict import JUDGED
 
     judged: dict[str, list[str]] = {}
     for results in chapter.compared.values():
@@ -167,13 +167,13 @@ def summary(chapter: Chapter) -> Markdown:
                     + f", {verdict.evidence})"
                 )
             judged.setdefault(verdict.word, []).append(text)
-    lines = []
+    parts = []
     for word in JUDGED:
         rows = judged.get(word, [])
-        lines.append(f"- **{word}**: {len(rows)} rows")
-        if word != NOT_RUN:
-            lines += [f"  - {row}" for row in rows]
-    return Markdown("\n".join(lines))
+        inside = "".join(f"<li>{code(row)}</li>" for row in rows)
+        head = f"<summary>{word}: {len(rows)} rows</summary>"
+        parts.append(f"<details class='vtg-more'>{head}<ul>{inside}</ul></details>")
+    return HTML("".join(parts))
 
 
 def deviations(chapter: Chapter) -> Markdown:
