@@ -122,7 +122,7 @@ def claims(
 
 
 def _claim_text(one: Mapping[str, Any]) -> str:
-    found = f"{one['claim']}: {one['verdict']}"
+    found = f"{one['claim'].rstrip('.')}: {one['verdict']}"
     if one["difference"] is None:
         return found
     interval = "" if one["low"] is None else f" ({one['low']:+.2f} to {one['high']:+.2f})"

@@ -120,7 +120,7 @@ def _interval(low: float, high: float) -> str:
 def sentence(one: Judged) -> str:
     """A claim and its verdict, as HTML."""
     found, verdict = one.verdict.difference, one.verdict
-    told = f"{one.claim.claim} ({one.claim.place}): "
+    told = f"{one.claim.claim.rstrip('.')} ({one.claim.place}): "
     facts = ""
     if found is not None:
         seeds = f"{len(one.differences)} seeds" if len(one.differences) != 1 else "1 seed"
