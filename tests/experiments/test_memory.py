@@ -169,7 +169,7 @@ def test_bench_record_writes_the_line(tmp_path, monkeypatch, capsys):
     ((spec, device),) = asked
     assert (spec.model, spec.train.precision, device) == ("sdst", "bfloat16", "cpu")
     assert spec.data["clips"] == 75 and spec.train.batch_size == 32
-    assert _bench_spec("sdst", "sim").train.batch_size == 16
+    assert _bench_spec("sdst", "sim").resolved["config"]["width"] == 48
     for wrong in (["--record", "--size", "sim"], ["--record", "--only", "step"], ["--precision", "float32"]):
         assert main(["bench", *wrong]) == 1 and "--record" in capsys.readouterr().err
 
