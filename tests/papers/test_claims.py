@@ -1,6 +1,7 @@
 """Claims on made-up stores, where every expected word is known."""
 
 import json
+import statistics
 
 import pytest
 
@@ -180,3 +181,13 @@ def test_every_claim_has_runs_at_sim_and_a_control_that_differs(key):
         assert first.data == second.data
         if first.model == second.model:  # methods have learning rates of their own
             assert first.train == second.train
+
+
+def test_claims_of_four_runs_have_twice_the_variance_of_those_of_two():
+    pair, dose = claim_of("rdsa_deformable"), claim_of("moment_length")
+    wide = {seed: noise * 2**0.5 for seed, noise in enumerate(NOISE)}
+    plain = dict(enumerate(NOISE))
+    prior = claims._fit([(pair, plain), (dose, wide)])
+    assert prior.variance == pytest.approx(statistics.variance(NOISE))
+    assert claims._prior(dose, prior).variance == pytest.approx(2 * claims._prior(pair, prior).variance)
+    assert claims._prior(claim_of("collapse"), prior).freedom == 0

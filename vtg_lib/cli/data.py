@@ -112,11 +112,12 @@ def claims(
     """`vtg claims`."""
     from vtg_lib.papers import load_paper, paper_keys
     from vtg_lib.papers.claims import to_json
+    from vtg_lib.papers.verdict import DECIDED
 
     found = []
     for loaded in map(load_paper, [paper] if paper else paper_keys()):
         found += to_json(loaded, store_of(store, loaded))
-    decided = sum(one["verdict"] not in ("cannot tell", "not run") for one in found)
+    decided = sum(one["verdict"] in DECIDED for one in found)
     lines = [_claim_text(one) for one in found]
     return Reply(value=found, text="\n".join([*lines, f"{decided} of {len(found)} claims are decided"]))
 

@@ -24,9 +24,8 @@ def permuted_text(batch: Batch, generator: Generator) -> Batch:
 
     order = torch.randperm(len(batch), generator=generator).to(batch.text.device)
     shift = order.roll(1)
-    place = torch.empty_like(order).scatter_(
-        0, order, shift
-    )  # a single cycle, so that nobody keeps their own
+    # a single cycle, so that nobody keeps their own
+    place = torch.empty_like(order).scatter_(0, order, shift)
     return dataclasses.replace(batch, text=batch.text[place], text_mask=batch.text_mask[place])
 
 

@@ -54,9 +54,7 @@ class RunResult:
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     diagnostics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    weights: bytes | None = (
-        None  # selected weights, as `vtg_lib.experiments.weights` packs them; kept beside the line
-    )
+    weights: bytes | None = None  # of the selected epoch, packed; a store keeps them beside the line
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RunResult:

@@ -3,9 +3,9 @@
 A claim is a pair of rows that differ in its cause alone; or the difference of two such pairs; or the
 difference between a pair at two settings of a knob of the generated world, which is what the dose-response
 studies claim. Every seed gives one number. Verdicts are those of `vtg_lib.papers.verdict`, with Holm's
-correction over the claims of the paper, and their variances are moderated with those of the paper's tables.
-The same is asked of a quarter and of half of the training, from the curves on validation: a verdict that
-depends on how long one trains shows there.
+correction over the claims of the paper, and their variances are moderated over these claims, those of four
+runs counting as twice those of two. The same is asked of a quarter and of half of the training, from the
+curves on validation: a verdict that depends on how long one trains shows there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vtg_lib.evaluation.moderation import Prior, fit_prior, holm, moderated, sam
 from vtg_lib.papers.evidence import TUNING, Origin, RunIndex, index_runs, origin_of
 from vtg_lib.papers.plan import merged, plan, row_spec
 from vtg_lib.papers.schema import Claim, Contrast, Paper, Profile
-from vtg_lib.papers.verdict import DECIDED, Rate, Verdict, judge
+from vtg_lib.papers.verdict import Rate, Verdict, judge
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.spec import RunSpec
@@ -138,25 +138,56 @@ def judge_claims(paper: Paper, store: Store | Iterable[Record]) -> list[Judged]:
     """Every claim of the paper, judged at the first of its profiles with evidence that has pairs of it."""
     runs = index_runs(store)
     found = [(claim, *_collect(paper, runs, claim, _reader(paper, claim))) for claim in all_claims(paper)]
-    prior = fit_prior([list(good.values()) for claim, _, good, *_ in found if claim.measure is None])
+    prior = _fit((claim, good) for claim, _, good, *_ in found)
     p_values = {
         claim.key: moderated(list(good.values()), _prior(claim, prior)).p for claim, _, good, *_ in found
     }
     adjusted = holm(p_values)
+    early = {share: _early(paper, runs, [claim for claim, *_ in found], share) for share in SHARES}
     return [
-        _judged(paper, runs, claim, kind, good, bad, rates, mixed, prior, adjusted[claim.key])
+        _judged(paper, early, claim, kind, good, bad, rates, mixed, prior, adjusted[claim.key])
         for claim, kind, good, bad, rates, mixed in found
     ]
 
 
+def _fit(found: Iterable[tuple[Claim, Mapping[int, float]]]) -> Prior:
+    """The prior of a difference of two runs, from claims of two runs and of four."""
+    return fit_prior(
+        [gap / math.sqrt(_scale(claim)) for gap in good.values()]
+        for claim, good in found
+        if claim.measure is None
+    )
+
+
+def _scale(claim: Claim) -> float:
+    """How many times the variance of a difference of two runs a claim has."""
+    return len(list(_terms(claim))) / 2
+
+
 def _prior(claim: Claim, prior: Prior) -> Prior:
     """Diagnostics have other units than metrics, so they go by their own spread."""
-    return prior if claim.measure is None else Prior()
+    if claim.measure is not None:
+        return Prior()
+    return dataclasses.replace(prior, variance=prior.variance * _scale(claim))
+
+
+def _early(
+    paper: Paper, runs: RunIndex, every: Sequence[Claim], share: float
+) -> tuple[Prior, dict[str, dict[int, float]]]:
+    """The claims' differences at a share of the training, and their prior: spreads are others than at the
+    end.
+    """
+    gaps = {
+        claim.key: _collect(paper, runs, claim, _curve_reader(paper, claim, share))[1]
+        for claim in every
+        if claim.measure is None
+    }
+    return _fit((claim, gaps[claim.key]) for claim in every if claim.key in gaps), gaps
 
 
 def _judged(
     paper: Paper,
-    runs: RunIndex,
+    early: Mapping[float, tuple[Prior, Mapping[str, Mapping[int, float]]]],
     claim: Claim,
     kind: str | None,
     good: dict[int, float],
@@ -169,11 +200,11 @@ def _judged(
     effect = printed_effect(paper, claim)
     expect = claim.expect or ("less" if effect is not None and effect < 0 else "more")
     facts: dict[str, Any] = {"printed": effect, "sign": 1 if expect == "more" else -1, "learned": rates}
-    by_share = {}
-    for share in SHARES if claim.measure is None else ():
-        part = _collect(paper, runs, claim, _curve_reader(paper, claim, share))[1]
-        if part:
-            by_share[f"{share:g}"] = judge(list(part.values()), prior, **facts).word
+    by_share = {
+        f"{share:g}": judge(list(part.values()), _prior(claim, then), **facts).word
+        for share, (then, gaps) in early.items()
+        if (part := gaps.get(claim.key))
+    }
     return Judged(
         claim=claim,
         verdict=judge(
@@ -318,8 +349,3 @@ def _claim_json(paper: Paper, judged: Judged) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
-
-
-def power(judged: Sequence[Judged]) -> dict[str, int]:
-    """How many claims there are, and of how many the verdict is other than "cannot tell"."""
-    return {"claims": len(judged), "decided": sum(one.verdict.word in DECIDED for one in judged)}

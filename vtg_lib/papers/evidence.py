@@ -348,9 +348,8 @@ def priors(paper: Paper, rows: Mapping[str, Sequence[RowResults]]) -> dict[str, 
                         for s in seeds
                         if ours.origin(column.name, s).learned and others.origin(column.name, s).learned
                     ]
-                    found.setdefault(column.metric, {})[tuple(gaps)] = (
-                        gaps  # a pair in two tables counts once
-                    )
+                    # a pair in two tables counts once
+                    found.setdefault(column.metric, {})[tuple(gaps)] = gaps
     return {metric: fit_prior(gaps.values()) for metric, gaps in found.items()}
 
 
