@@ -6,7 +6,7 @@ import torch
 
 from vtg_lib.data import load_data
 from vtg_lib.data.generate import WORDS, WorldConfig
-from vtg_lib.data.hooks import HOOKS
+from vtg_lib.data.hooks import PermutedText
 from vtg_lib.data.knobs import resolve
 from vtg_lib.data.render import Embeddings, RenderConfig
 from vtg_lib.data.timeline import Event, Vocabulary, _put
@@ -144,7 +144,7 @@ def test_training_and_test_may_differ_in_what_happens():
 def test_permuted_text_gives_every_sentence_away():
     data = load_data(SMALL)["train"]
     batch = data.batch(torch.arange(16))
-    hook = HOOKS["permuted_text"]
+    hook = PermutedText().bind(data)
     one, same = (hook(batch, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(one.text, same.text) and torch.equal(one.video, batch.video)
     assert not any(torch.equal(a, b) for a, b in zip(one.text, batch.text, strict=True))

@@ -18,7 +18,7 @@ import torch
 from tiny import Config, TinyModel, tiny_data, without_labels
 
 from vtg_lib import files
-from vtg_lib.data.hooks import HOOKS
+from vtg_lib.data.hooks import HOOKS, PermutedText
 from vtg_lib.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.machine import Machine
@@ -214,11 +214,18 @@ def test_schedules():
 def test_a_hook_changes_the_batch_and_not_the_order(monkeypatch):
     seen: list[list[int]] = []
 
-    def spy(batch, generator):
-        seen.append(batch.index.tolist())
-        return HOOKS["permuted_text"](batch, generator)
+    class Spy(PermutedText):
+        def bind(self, data):
+            hook = super().bind(data)
 
-    monkeypatch.setitem(HOOKS, "spy", spy)
+            def spy(batch, generator):
+                seen.append(batch.index.tolist())
+                return hook(batch, generator)
+
+            spy.tallies = {}
+            return spy
+
+    monkeypatch.setitem(HOOKS, "spy", Spy)
     config = dataclasses.replace(CONFIG, epochs=2)
     assert losses(fit(dataclasses.replace(config, hook="spy"))) != losses(fit(config))
     order = torch.Generator().manual_seed(0)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from vtg_lib.data.forms import check, unknown
-from vtg_lib.data.hooks import HOOKS
+from vtg_lib.data.forms import check
+from vtg_lib.data.hooks import hook_options
 
 
 def _whole(value: Any) -> Any:
@@ -53,6 +54,9 @@ class TrainConfig:
     eval_every: Count = 1  # epochs
     select: str = "MR-full-mAP"  # a key of the evaluator's "brief" result
     hook: str = ""  # what is done to every training batch, a key of `vtg_lib.data.hooks.HOOKS`
+    hook_options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # those that differ from the hook's defaults
 
     def __post_init__(self) -> None:
         for name, kind in _types().items():  # 1 and 1.0 must not hash differently
@@ -61,8 +65,15 @@ class TrainConfig:
             raise ValueError("give one of train.warmup_steps, train.warmup_ratio and train.warmup_epochs")
         if self.step_epochs and self.milestones:
             raise ValueError("give train.step_epochs or train.milestones, not both")
-        if self.hook and self.hook not in HOOKS:
-            raise ValueError(f"train.hook: {unknown(self.hook, HOOKS)}")
+        if self.hook_options and not self.hook:
+            raise ValueError(
+                f"train.hook_options: expected a train.hook that they are of, got {dict(self.hook_options)}"
+            )
+        if self.hook:
+            full = hook_options(self.hook, self.hook_options)
+            object.__setattr__(
+                self, "hook_options", {name: getattr(full, name) for name in self.hook_options}
+            )
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of update `step` (from 0)."""

@@ -230,6 +230,7 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
             "session_s": round(time.time() - started, 2),
             "step_ms": round(outcome.timings["step_ms"], 3),
             **outcome.memory,
+            **({"hook": outcome.hook} if outcome.hook else {}),
             "parameters": models.count_parameters(model),
             "best_epoch": outcome.best_epoch,
             "resumed_from": outcome.resumed_from,

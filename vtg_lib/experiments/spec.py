@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.data.forms import check
+from vtg_lib.data.hooks import hook_options
 from vtg_lib.experiments.config import Integer, TrainConfig
 
 if TYPE_CHECKING:
@@ -73,11 +74,19 @@ class RunSpec:
             "config": dataclasses.asdict(models.resolve(self.model, self.config)),
             "data": data,
             "renderer": versions[data["kind"]],
-            "train": dataclasses.asdict(self.train),
+            "train": dataclasses.asdict(self.train) | {"hook_options": self._hook_options},
             "seed": self.seed,
             "init": self.init,
         }
         return dict(json.loads(canonical(spec)))
+
+    @property
+    def _hook_options(self) -> dict[str, Any]:
+        return (
+            dataclasses.asdict(hook_options(self.train.hook, self.train.hook_options))
+            if self.train.hook
+            else {}
+        )
 
     @functools.cached_property
     def _chosen(self) -> dict[str, Any]:
@@ -86,6 +95,10 @@ class RunSpec:
         plain = RunSpec(model=self.model, data={"kind": kind}, seed=self.seed).resolved
         chosen = {"renderer": self.resolved["renderer"], "kind": kind, "model": self.model, "seed": self.seed}
         for part, value in self.resolved.items():
+            if part == "train" and self.train.hook:
+                usual = dataclasses.asdict(hook_options(self.train.hook, {}))
+                options = {k: v for k, v in self._hook_options.items() if v != usual[k]}
+                value = value | {"hook_options": options}
             if isinstance(value, dict):
                 default = plain[part]
                 chosen[part] = {k: v for k, v in value.items() if k not in default or v != default[k]}

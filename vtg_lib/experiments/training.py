@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vtg_lib.data.hooks import HOOKS
+from vtg_lib.data.hooks import Hook, hook_options
 from vtg_lib.experiments.checkpoint import load_checkpoint, save_checkpoint
 from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.machine import CPU, Machine, peak_memory
@@ -46,7 +46,7 @@ class TrainOutcome:
     weighted}, gradient_norm, and, where evaluated, val (the evaluator's "brief" numbers).
     best / last: nested metrics of the selected and of the last epoch. `finished` is False after `stop_after`.
     timings: seconds in train and evaluate, summed over interruptions; step_ms, the mean of a training step.
-    memory: see `peak_memory`.
+    memory: see `peak_memory`. hook: what the hook on the batches counted, if there is one.
     """
 
     curves: list[dict[str, Any]] = field(default_factory=list)
@@ -55,6 +55,7 @@ class TrainOutcome:
     last: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
+    hook: dict[str, int] = field(default_factory=dict)
     finished: bool = False
     resumed_from: int = 0
 
@@ -151,7 +152,9 @@ class _Trainer:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.order = torch.Generator().manual_seed(seed)
-        self.hook = HOOKS[config.hook] if config.hook else None
+        self.hook: Hook | None = None
+        if config.hook:
+            self.hook = hook_options(config.hook, config.hook_options).bind(data_train)
         self.hooked = torch.Generator().manual_seed(seed + 1)
         self.steps_per_epoch = math.ceil(len(data_train) / config.batch_size)
         self.checkpoint = folder / "checkpoint.pt" if folder is not None else None
@@ -197,6 +200,7 @@ class _Trainer:
         step_s = self.seconds["train_s"] / max(1, self.epoch * self.steps_per_epoch)
         outcome.timings = {**self.seconds, "step_ms": 1e3 * step_s}
         outcome.memory = peak_memory(self.machine.device)
+        outcome.hook = self._tallies()
         return outcome
 
     def _train_epoch(self, bar: tqdm) -> dict[str, Any]:
@@ -261,6 +265,11 @@ class _Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return list(losses), torch.cat([terms.detach(), norm.detach().reshape(1)])
+
+    def _tallies(self) -> dict[str, int]:
+        return (
+            {name: int(count) for name, count in self.hook.tallies.items()} if self.hook is not None else {}
+        )
 
     def _check(self, block: Tensor, names: list[str], first: int) -> None:
         """Refuse losses or gradients that are not finite; `block` is [steps, terms + 1], `first` its first
@@ -332,6 +341,7 @@ class _Trainer:
             "best_state": self.best_state,
             "outcome": outcome,
             "seconds": self.seconds,
+            "tallies": self._tallies(),
         }
         save_checkpoint(path, state)
 
@@ -347,6 +357,8 @@ class _Trainer:
         for name, value in state["outcome"].items():
             setattr(self.outcome, name, value)
         self.outcome.resumed_from = self.epoch
+        if self.hook is not None:
+            self.hook.tallies |= {name: torch.tensor(count) for name, count in state["tallies"].items()}
         self.order.set_state(state["random"]["order"])
         self.hooked.set_state(state["random"]["hook"])
         torch.set_rng_state(state["random"]["global"])

@@ -90,21 +90,24 @@ def set_losses(
     batch: Batch,
     label: Callable[[Tensor, Tensor], Tensor] = loss_label,
     matches: Matches | None = None,
+    weights: Mapping[str, float] = WEIGHTS,
+    cost: MatchCost | None = None,
 ) -> dict[str, Tensor]:
     """DETR's set prediction losses, summed over decoder layers.
 
     Args:
         layers: `spans [S, B, Q, 2]` (center, width) and `logits [S, B, Q, 2]`, class 0 = foreground.
         label: of logits and matched queries `[S, B, Q]` -> `[S]`.
-        matches: of the S layers; default by `MatchCost`.
+        matches: of the S layers; default by `cost`, which is `MatchCost()` by default.
+        weights: of the three losses.
 
     Returns:
-        `l1`, `giou` and `label`, scalars, weighted by `WEIGHTS`.
+        `l1`, `giou` and `label`, scalars, weighted.
     """
     spans, logits = layers["spans"], layers["logits"]
     if matches is None:
         score = logits.float().softmax(-1)[..., 0]
-        matches = match(spans, score, batch.spans, batch.span_mask, MatchCost())
+        matches = match(spans, score, batch.spans, batch.span_mask, cost or MatchCost())
     predicted = matches.gather(spans.float())
     target = batch.spans.expand_as(predicted)
     losses = {
@@ -112,4 +115,4 @@ def set_losses(
         "giou": loss_giou(cw_to_se(predicted), cw_to_se(target), matches.valid),
         "label": label(logits, matches.positive),
     }
-    return {name: WEIGHTS[name] * loss.sum() for name, loss in losses.items()}
+    return {name: weights[name] * loss.sum() for name, loss in losses.items()}

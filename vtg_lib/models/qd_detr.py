@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vtg_lib.data.batches import Batch, Output
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.projections import MLP
+from vtg_lib.losses.matching import MatchCost
 from vtg_lib.losses.set_prediction import set_losses
 from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
@@ -19,7 +20,19 @@ from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config(QueryEncoderConfig):
-    """QD-DETR's sizes and loss weights, see `QueryEncoderConfig`."""
+    """QD-DETR's sizes, see `QueryEncoderConfig`, and weights.
+
+    Attributes:
+        weight_l1, weight_giou, weight_class: of the set losses; cost_l1, cost_giou, cost_class: in the
+            matching.
+    """
+
+    weight_l1: float = 10.0
+    weight_giou: float = 1.0
+    weight_class: float = 4.0
+    cost_l1: float = 10.0
+    cost_giou: float = 1.0
+    cost_class: float = 4.0
 
 
 class QDDETR(QueryEncoder):
@@ -44,8 +57,15 @@ class QDDETR(QueryEncoder):
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction and saliency losses, weighted."""
-        losses = set_losses(output.layers, batch, matches=output.extras.get("matches"))
-        return losses | {"saliency": self.config.weight_saliency * self.saliency_loss(output, batch)}
+        c = self.config
+        losses = set_losses(
+            output.layers,
+            batch,
+            matches=output.extras.get("matches"),
+            weights={"l1": c.weight_l1, "giou": c.weight_giou, "label": c.weight_class},
+            cost=MatchCost(score=c.cost_class, l1=c.cost_l1, giou=c.cost_giou),
+        )
+        return losses | {"saliency": c.weight_saliency * self.saliency_loss(output, batch)}
 
 
 ENTRY = ModelEntry(QDDETR, Config, published_parameters=7.6)

@@ -80,8 +80,7 @@ class QueryEncoder(Detr):
         local, positions, mask, text, text_mask = (
             with_mismatched(*inputs) if self.training else [*inputs[0], *inputs[1]]
         )
-        for layer in self.cross_encoder:
-            local = layer(local, positions, text_mask, text)
+        local = self.read_words(local, positions, mask, text, text_mask)
         memory = torch.cat((self.global_token.to(local.dtype).expand(len(local), 1, -1), local), 1)
         positions = torch.cat((self.global_position.to(local.dtype).expand(len(local), 1, -1), positions), 1)
         mask = F.pad(mask, (1, 0), value=True)
@@ -93,6 +92,14 @@ class QueryEncoder(Detr):
         )
         negatives = {"negative_saliency": saliency[count:]} if self.training else {}
         return Encoded(memory[:count], local[:count], position, saliency[:count], negatives)
+
+    def read_words(
+        self, clips: Tensor, positions: Tensor, mask: Tensor, text: Tensor, text_mask: Tensor
+    ) -> Tensor:
+        """Clips, positions `[B, T, D]`; mask `[B, T]`; words `[B, L, D]`, text_mask `[B, L]` -> clips."""
+        for layer in self.cross_encoder:
+            clips = layer(clips, positions, text_mask, text)
+        return clips
 
     def saliency_loss(self, output: Output, batch: Batch) -> Tensor:
         """Hinge, rank-contrastive (QD-DETR, Eq. 6) and negative-pair loss (Eq. 4), not yet weighted."""
