@@ -47,19 +47,20 @@ def masked(data: GroundingData, fill: Fill = "noise", margin: float = 0.0, seed:
 
     Args:
         fill: what stands in their place: `zeros`; the video's `mean` clip; clips of an `other` video;
-            `noise`, uniform between the lowest and the highest value of that video's level.
+            `noise`, uniform between the lowest and the highest value of that video's level, then as long as
+            the clip that was there (the authors' code makes it before it normalises features).
         margin: seconds hidden on both sides of a moment.
         seed: of the noise.
 
     Raises:
         ValueError: unknown fill, or rows without moments.
     """
-    return _hidden(data, _moments(data, margin), fill, seed, "masked")
+    return _hidden(data, moment_clips(data, margin), fill, seed, "masked")
 
 
 def decoy(data: GroundingData, fill: Fill = "noise", margin: float = 0.0, seed: int = 0) -> GroundingData:
     """As `masked`, but as many clips that belong to no moment, if the video has so many: one block, drawn."""
-    shown = _moments(data, margin)
+    shown = moment_clips(data, margin)
     length = data.video_length[data.video_index]
     free = (torch.arange(shown.shape[1]) < length[:, None]) & ~shown
     wanted = torch.minimum(shown.sum(1), free.sum(1))
@@ -68,6 +69,19 @@ def decoy(data: GroundingData, fill: Fill = "noise", margin: float = 0.0, seed: 
     first = (draw * (free.sum(1) - wanted + 1)).long()
     hidden = free & (place >= first[:, None]) & (place < (first + wanted)[:, None])
     return _hidden(data, hidden, fill, seed, "decoy")
+
+
+def dynamic_context(data: GroundingData) -> GroundingData:
+    """Videos whose clips before the first and after the last moment are those of another video, at their
+    places: what a moment stands in changes, the moment does not (TD-DETR, Sec. S4.2). Where that video is
+    shorter, it begins again.
+
+    Raises:
+        ValueError: rows without moments, or about one video only.
+    """
+    shown = moment_clips(data, 0.0)
+    context = (shown.cumsum(1) == 0) | (shown.flip(1).cumsum(1).flip(1) == 0)
+    return _hidden(data, context, "other", 0, "dynamic context")
 
 
 def _others(data: GroundingData) -> Tensor:
@@ -83,7 +97,7 @@ def _others(data: GroundingData) -> Tensor:
     return torch.tensor(found)
 
 
-def _moments(data: GroundingData, margin: float) -> Tensor:
+def moment_clips(data: GroundingData, margin: float) -> Tensor:
     """`[N, T]`, clips that touch a moment of the row, or lie less than `margin` seconds away from one."""
     if not bool((data.span_count > 0).all()):
         raise ValueError("masked view: expected moments in every row; the split has rows without")
@@ -107,12 +121,16 @@ def _hidden(data: GroundingData, hidden: Tensor, fill: Fill, seed: int, name: st
     elif fill == "mean":
         new = (video * real).sum(-2, keepdim=True) / real.sum(-2, keepdim=True)
     elif fill == "other":
-        new = video[_others(data)]
+        other, length = _others(data), data.video_length[data.video_index]
+        place = torch.arange(video.shape[-2]) % length[other][:, None]  # [N, T]
+        place = (place if video.dim() == 3 else place[:, None].expand(-1, video.shape[1], -1))[..., None]
+        new = video[other].gather(-2, place.expand_as(video))
     else:
         low = video.masked_fill(~real, torch.inf).amin((-1, -2), keepdim=True)
         high = video.masked_fill(~real, -torch.inf).amax((-1, -2), keepdim=True)
         noise = torch.rand(video.shape, generator=torch.Generator().manual_seed(seed))
         new = low + (high - low) * noise
+        new = new * (video.norm(dim=-1, keepdim=True) / new.norm(dim=-1, keepdim=True).clamp(min=1e-6))
     return dataclasses.replace(
         data,
         video=torch.where(mask[..., None], new, video).to(data.video.dtype),
