@@ -225,7 +225,7 @@ def test_read_paper(tmp_path):
         (
             "label: b",
             "label: b, overrides: {train: {epochs: 1}}",
-            "overrides: expected config and data; got train",
+            "overrides: expected config, data, and of train hook",
         ),
         (
             "label: b",

@@ -21,7 +21,7 @@ import typer
 from typer.main import get_command
 
 from vtg_lib import __version__
-from vtg_lib.cli import checkpoints, data, runs
+from vtg_lib.cli import checkpoints, data, diagnose, runs
 from vtg_lib.cli.options import Command, Group, Json, Reply, Traceback
 
 app = typer.Typer(
@@ -137,6 +137,7 @@ for _group, _name, _body, _help in (
     (app, "rule", runs.rule, "whether the runs of a paper's profile sim have learned"),
     (app, "search", runs.search, "try learning rates on worlds that no table reads"),
     (app, "replay", runs.replay, "does today's code still make the numbers of stored runs? (on a CPU)"),
+    (app, "diagnose", diagnose.diagnose, "look into the runs whose weights are kept"),
     (app, "import-checkpoint", checkpoints.import_checkpoint, "convert a published checkpoint"),
     (app, "predict", checkpoints.predict, "write and score what an imported checkpoint predicts"),
     (app, "bench", runs.bench, "measure this machine: evaluator, loading, training steps, inference"),

@@ -106,6 +106,9 @@ class Profile(Layer):
         return self.of(model).then(layer.of(model))
 
 
+HOOKED = {"hook", "hook_options"}  # what is done to batches is part of a method, how long it trains is not
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """A row of a table.
@@ -145,8 +148,11 @@ class Row:
                 "field 'released': expected split -> prediction file if source is released, else nothing; "
                 f"got {dict(self.released)} and source {self.source}"
             )
-        if self.overrides.train:
-            raise ValueError("overrides: expected config and data; got train, which only a profile sets")
+        if others := sorted(set(self.overrides.train) - HOOKED):
+            raise ValueError(
+                f"overrides: expected config, data, and of train {', '.join(sorted(HOOKED))}; got train's "
+                f"{', '.join(others)}, which only a profile sets"
+            )
 
     @property
     def planned(self) -> bool:
