@@ -21,7 +21,7 @@ def measure(model, data):
 def test_the_topics_of_stored_runs():
     lines = [line for path in RESULTS.glob("0*.jsonl") for line in path.read_text().splitlines()]
     stored = {name for line in lines for name in json.loads(line).get("diagnostics", {})}
-    assert stored == set(diagnostics.DIAGNOSTICS) == set(diagnostics.VIEWS)
+    assert stored <= set(diagnostics.DIAGNOSTICS) == set(diagnostics.VIEWS)
     assert diagnostics.OBSERVED == ("matching",)
 
 

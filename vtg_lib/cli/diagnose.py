@@ -22,8 +22,8 @@ def diagnose(
     """`vtg diagnose`: measures runs whose weights the book keeps, so nothing is trained."""
     from vtg_lib.data.forms import unknown
     from vtg_lib.diagnostics import DIAGNOSTICS, VIEWS
-    from vtg_lib.experiments.run import load_data, trained_model
     from vtg_lib.experiments.machine import Machine
+    from vtg_lib.experiments.run import load_data, trained_model
     from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
     from vtg_lib.experiments.weights import weights_path
