@@ -16,7 +16,7 @@ from torch import Tensor
 from vtg_lib.data.batches import GroundingData
 
 Fill = Literal["zeros", "mean", "other", "noise"]
-FILLS: tuple[str, ...] = get_args(Fill)
+FILLS: tuple[Fill, ...] = get_args(Fill)
 
 
 def swapped_text(data: GroundingData) -> GroundingData:

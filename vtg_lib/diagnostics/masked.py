@@ -19,7 +19,7 @@ from vtg_lib.models.inference import predict, score
 from vtg_lib.spans import iou
 
 MARGIN = 3.0  # seconds hidden on both sides, as in xyangzhou/TD-DETR @ a0ce6d3
-AUTHORS = "noise"  # the fill of the authors' evaluation
+AUTHORS: views.Fill = "noise"  # the fill of the authors' evaluation
 STAYS = 0.5  # IoU with the answer to the whole video
 EDGE = 2.0  # seconds between the answer and the mask within which it is at the mask's edge
 KEPT = 10  # windows that the prior answers with
