@@ -52,7 +52,7 @@ def claims_figure(chapter: Chapter) -> HTML:
     ]
     told = "; ".join(f"{row.label}: {row.mean:+.1f}, {row.word}" for row in rows).replace("\n", " ")
     return plots.show(
-        plots.gaps(rows, xlabel="treated − control (mAP)"),
+        plots.gaps(rows, xlabel="treated − control (points of mAP)"),
         f"Claims as differences of mAP. {told or 'nothing was run yet'}",
         "Dots: seeds; hollow where a run had not learned to read. Squares: our mean, 95 % interval. "
         "Diamonds: the paper.",
