@@ -482,3 +482,29 @@ def test_bench_splits_the_steps_of_several_models(
     assert [row["predict_ms_per_query"] > 0 for row in found["inference"]] == [True, True]
     text = bench.describe(found).splitlines()
     assert sum(line.split()[:1] == ["qd_detr"] for line in text) == 3  # two precisions, and inference
+
+
+def test_diagnose_looks_into_kept_weights_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    from vtg_lib import files
+    from vtg_lib.experiments.config import TrainConfig
+    from vtg_lib.experiments.run import run
+    from vtg_lib.experiments.spec import RunSpec
+
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    sizes = {"video_dim": 12, "text_dim": 8, "width": 8, "heads": 1, "hidden": 8, "queries": 2}
+    world = {"train": 16, "val": 8, "clips": 8, "semantic_dim": 8, "motion_dim": 4}
+    train = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-3)
+    spec = RunSpec(model="qd_detr", config=sizes, data=world, train=train, keep=True)
+    stored = run(spec, Store(tmp_path / "01_a.jsonl"))
+    monkeypatch.setattr("vtg_lib.experiments.training.train", None)  # training would fail
+    assert main(["diagnose", "masked", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["hash"]) == ("qd_detr", spec.hash)
+    rounded = found["masked"]["standard"]["map"]  # of weights in half precision
+    assert rounded == pytest.approx(stored.metrics["val"]["MR-full-mAP"], abs=1)
+    assert main(["diagnose", "masked", "--model", "tr_detr"]) == 1
+    assert "expected stored runs of tr_detr with weights, found none" in capsys.readouterr().err
+    assert main(["diagnose", "maksed"]) == 1
+    assert "did you mean 'masked'" in capsys.readouterr().err
+    assert main(["diagnose", "list"]) == 0
+    assert "masked" in capsys.readouterr().out

@@ -7,7 +7,8 @@ import torch
 
 from vtg_lib.data import load_data
 from vtg_lib.data.hooks import Synthesis, hook_options
-from vtg_lib.data.synthesis import Synthesizer, assemble, drawn, gap, hull, pair_similarity, similarity
+from vtg_lib.data.partners import pair_similarity, similarity
+from vtg_lib.data.synthesis import Synthesizer, assemble, drawn, gap, hull
 from vtg_lib.spans import cw_to_se
 
 WORLD = {"train": 48, "val": 8, "clips": 24, "semantic_dim": 16, "motion_dim": 8}
@@ -153,6 +154,9 @@ def test_what_cannot_be_made_stays_and_is_counted():
     batch = DATA.batch(torch.arange(24))
     synthesizer = Synthesizer(Synthesis(originals=0.0), DATA)
     one = DATA.batch(torch.tensor([3]))
+    exchanged = Synthesizer(Synthesis(originals=0.0, layout="exchanged"), DATA)
+    assert exchanged.plan(one, generator())[1].made.all()  # which needs no partner
+    assert exchanged.tallies["negative sentence is the partner's"] == 0
     _, plan = synthesizer.plan(one, generator())
     assert not plan.made.any() and synthesizer.tallies["left alone: no partner"] == 1
     full = DATA.batch(torch.arange(24))

@@ -15,7 +15,7 @@ DATA = load_data({"kind": "sim", "semantic_dim": 16, "motion_dim": 8, "train": 8
 
 
 class Fixed(nn.Module):
-    """Answers with the truth, whatever it sees, or where the clips are brightest."""
+    """Answers with the truth, whatever it sees; or only where the moment's middle clip is not empty."""
 
     def __init__(self, sees: bool) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Fixed(nn.Module):
 
     def forward(self, batch, trace=False):
         spans, scores = batch.spans.clone(), batch.span_mask.float()
-        if self.sees:  # finds a moment only where its middle clip is not all zeros
+        if self.sees:
             middle = (batch.spans[..., 0] * batch.video_mask.sum(1, keepdim=True)).long()
             seen = batch.video.abs().sum(-1).gather(1, middle.clamp(max=batch.video.shape[1] - 1)) > 0
             spans = torch.where(seen[..., None], spans, torch.tensor([0.01, 0.02]))
@@ -54,7 +54,7 @@ def test_the_prior_is_better_than_chance_and_knows_only_the_other_half():
     assert 1 < masked.measure(Fixed(sees=True), DATA)["bounds"]["prior"] < 60
 
 
-def test_a_probe_finds_zeros_and_no_decoy_of_chance():
+def test_a_probe_finds_what_is_hidden():
     hidden = views.moment_clips(DATA, masked.MARGIN)
     assert masked._probe(views.masked(DATA, "noise", masked.MARGIN), hidden.numpy()) > 0.5
     lit = views.masked(DATA, "zeros", masked.MARGIN)

@@ -69,6 +69,11 @@ def test_hash_ignores_order_and_spelled_out_defaults(tiny_model: RunSpec):
         dataclasses.replace(a, model="moment_detr", config={}),
     ]
     assert len({a.hash, *(other.hash for other in others)}) == 6
+    hooked = [{"hook": "synthesis", "hook_options": o} for o in ({}, {"alpha": 0.7}, {"alpha": 0.5})]
+    plain, spelled, other = (dataclasses.replace(a, train=dataclasses.replace(TRAIN, **o)) for o in hooked)
+    assert plain.hash == spelled.hash and len({a.hash, plain.hash, other.hash}) == 3
+    assert plain.resolved["train"]["hook_options"]["alpha"] == 0.7  # stores spell out everything
+    assert RunSpec.from_dict(plain.resolved).hash == plain.hash
     assert others[0].cost_key == a.cost_key != others[1].cost_key
 
 

@@ -211,18 +211,19 @@ def test_schedules():
     assert [warm.learning_rate_at(i, 10) for i in (0, 9, 19, 20)] == pytest.approx([0.24, 0.6, 1.0, 1.0])
 
 
-def test_a_hook_changes_the_batch_and_not_the_order(monkeypatch):
+def test_a_hook_changes_the_batch_and_not_the_order(monkeypatch, tmp_path):
     seen: list[list[int]] = []
 
     class Spy(PermutedText):
         def bind(self, data):
-            hook = super().bind(data)
+            hook, tallies = super().bind(data), {}
 
             def spy(batch, generator):
                 seen.append(batch.index.tolist())
+                tallies["samples"] = tallies.get("samples", 0) + torch.tensor(len(batch))
                 return hook(batch, generator)
 
-            spy.tallies = {}
+            spy.tallies = tallies
             return spy
 
     monkeypatch.setitem(HOOKS, "spy", Spy)
@@ -231,6 +232,10 @@ def test_a_hook_changes_the_batch_and_not_the_order(monkeypatch):
     order = torch.Generator().manual_seed(0)
     expected = [row for _ in range(2) for row in torch.randperm(24, generator=order).tolist()]
     assert [row for batch in seen for row in batch] == expected
+    hooked = dataclasses.replace(config, hook="spy")
+    fit(hooked, checkpoint_dir=tmp_path, stop_after=1)
+    resumed = fit(hooked, checkpoint_dir=tmp_path)
+    assert resumed.resumed_from == 1 and resumed.hook == {"samples": 48}  # of both sittings
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import statistics
 
 import pytest
 
+from vtg_lib.evaluation.moderation import Prior
 from vtg_lib.papers import claims, load_paper, paper_keys
 from vtg_lib.papers.claims import all_claims, judge_claims, to_json
-from vtg_lib.papers.verdict import NOT_RUN, SMALLER, SUPPORTS, UNDECIDED, UNLEARNED, has_learned
+from vtg_lib.papers.verdict import NOT_RUN, SMALLER, SUPPORTS, UNDECIDED, UNLEARNED, has_learned, judge
 
 PAPER = load_paper("sdst")
 SIM = PAPER.profile("sim")
@@ -82,6 +83,9 @@ def test_few_or_no_pairs():
     assert judged([], "rdsa_deformable").verdict.word == NOT_RUN
     one = judged(store("rdsa_deformable", [60.0], [50.0]), "rdsa_deformable")
     assert one.verdict.word == UNDECIDED
+    sure = Prior(variance=0.1, freedom=20)  # which would find 5 points in a single world
+    facts = {"printed": None, "sign": 1, "learned": ((2, 2), (2, 2))}
+    assert [judge([5.0] * n, sure, **facts).word for n in (1, 2)] == [UNDECIDED, SUPPORTS]
     tuning = store("rdsa_deformable", around(60), around(57))
     for line in tuning:
         line["spec"] = {**line["spec"], "seed": line["spec"]["seed"] + 1000}

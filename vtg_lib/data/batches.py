@@ -20,6 +20,11 @@ from torch import Tensor
 MAX_MOMENTS = 5  # windows kept per query, as the public QVHighlights loaders do
 
 
+def last_level(features: Tensor) -> Tensor:
+    """The last level of `[B, K, N, D]` features, for methods that know one level; `[B, N, D]` as it is."""
+    return features[:, -1] if features.dim() == 4 else features
+
+
 @dataclass
 class Batch:
     """One padded batch.
@@ -125,6 +130,17 @@ class GroundingData:
         """The same split with every tensor on `device`."""
         moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._tensors().items()}
         return dataclasses.replace(self, **moved)
+
+    def first(self, number: int) -> GroundingData:
+        """The first rows of the split, as a split; the videos stay."""
+        if number >= len(self):
+            return self
+        rows = ("video_index", "text", "text_length", "spans", "span_count", "saliency")
+        kept: dict[str, Any] = {name: getattr(self, name)[:number] for name in rows}
+        fingerprint = f"{self.fingerprint} first {number}"
+        return dataclasses.replace(
+            self, annotations=self.annotations[:number], fingerprint=fingerprint, **kept
+        )
 
     def batch(self, index: Tensor) -> Batch:
         """Rows `index` `[B]` (int64, on the CPU) as one batch, trimmed to the longest video and text among

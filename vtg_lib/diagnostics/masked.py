@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from vtg_lib.data import views
-from vtg_lib.data.batches import GroundingData
-from vtg_lib.diagnostics.topic import Record, Table, View, rounded
+from vtg_lib.data.batches import GroundingData, last_level
+from vtg_lib.diagnostics.topic import Record, Table, View, auc, rounded
 from vtg_lib.models.inference import predict, score
 from vtg_lib.spans import iou
 
@@ -23,11 +24,12 @@ AUTHORS: views.Fill = "noise"  # the fill of the authors' evaluation
 STAYS = 0.5  # IoU with the answer to the whole video
 EDGE = 2.0  # seconds between the answer and the mask within which it is at the mask's edge
 KEPT = 10  # windows that the prior answers with
+ROWS = 512  # that are looked at, eight times
 Rows = list[dict[str, Any]]
 
 
 def measure(model: nn.Module, data: GroundingData) -> Record:
-    """Spurious evaluation with four fills, and its bounds.
+    """Spurious evaluation with four fills, and its bounds, on the first `ROWS` rows.
 
     Returns:
         `standard`: {map, r1} in percent (mAP, R1@0.5). `masks`: fill -> {map, r1, ratio (to the standard
@@ -37,10 +39,11 @@ def measure(model: nn.Module, data: GroundingData) -> Record:
         the moment), `swapped_text`, `swapped_video`, and of a `prior` that answers with the same windows
         whatever it is asked, fitted to the other half of the rows.
     """
+    data = data.first(ROWS)
     whole = predict(model, data)
     standard = _scores(whole, data)
     hidden = views.moment_clips(data, MARGIN)
-    masks: dict[str, dict[str, float]] = {}
+    masks: dict[str, dict[str, float | None]] = {}
     for fill in views.FILLS:
         view = views.masked(data, fill, MARGIN)
         answers = predict(model, view)
@@ -50,7 +53,7 @@ def measure(model: nn.Module, data: GroundingData) -> Record:
             "ratio": rounded(found["map"] / standard["map"]) if standard["map"] else 0.0,
             "score_drop": rounded(_best(whole)[:, 2].mean() - _best(answers)[:, 2].mean()),
             **_moves(_best(whole), _best(answers), data),
-            "probe": rounded(_probe(view, hidden.numpy())),
+            "probe": _probe(view, hidden.numpy()),
         }
     bounds = {
         "decoy": views.decoy(data, AUTHORS, MARGIN),
@@ -95,8 +98,6 @@ def _cover(windows: np.ndarray) -> np.ndarray:
 
 
 def _iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    import torch
-
     found: np.ndarray = iou(torch.from_numpy(one), torch.from_numpy(other)).numpy()
     return found
 
@@ -126,10 +127,9 @@ def _moves(before: np.ndarray, after: np.ndarray, data: GroundingData) -> dict[s
     return {name: rounded(where.mean()) for name, where in shares.items()}
 
 
-def _probe(view: GroundingData, hidden: np.ndarray) -> float:
+def _probe(view: GroundingData, hidden: np.ndarray) -> float | None:
     """AUC over clips of the second half of the rows of a ridge regression on those of the first half."""
-    clips = view.video if view.video.dim() == 3 else view.video[:, -1]
-    features = clips[view.video_index].float().numpy()
+    features = last_level(view.video)[view.video_index].float().numpy()
     real = np.arange(features.shape[1]) < view.video_length[view.video_index].numpy()[:, None]
     half = len(features) // 2
     fit, held = (features[part][real[part]] for part in (slice(None, half), slice(half, None)))
@@ -137,12 +137,7 @@ def _probe(view: GroundingData, hidden: np.ndarray) -> float:
     center = fit.mean(0)
     gram = (fit - center).T @ (fit - center) + np.eye(fit.shape[1])
     value = (held - center) @ np.linalg.solve(gram, (fit - center).T @ (target - target.mean()))
-    if truth.all() or not truth.any():
-        return 0.5
-    rank = np.argsort(np.argsort(value)) + 1.0
-    positive = truth.sum()
-    auc = (rank[truth].sum() - positive * (positive + 1) / 2) / (positive * (~truth).sum())
-    return float(auc)
+    return auc(value[truth], value[~truth])
 
 
 _COLUMNS = {

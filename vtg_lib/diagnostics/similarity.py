@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
 
 from vtg_lib.diagnostics.decoder import SERVES, Decoded, of_decoder
-from vtg_lib.diagnostics.topic import Histograms, Panel, Record, View, rounded, text
+from vtg_lib.diagnostics.topic import Histograms, Panel, Record, View, auc, rounded, text
 
 COSINE_BINS = np.linspace(-1, 1, 41)
 COLUMNS = 3  # of the figure
@@ -44,14 +43,8 @@ def measure(decoded: Decoded) -> Record:
         for name, values in (("same", same), ("different", different)):
             result[name].append(np.histogram(values.clip(-1, 1), COSINE_BINS)[0].tolist())
             result[f"{name}_mean"].append(rounded(values.mean()) if len(values) else None)
-        result["auc"].append(_auc(same, different))
+        result["auc"].append(auc(same, different))
     return result
-
-
-def _auc(higher: np.ndarray, lower: np.ndarray) -> float | None:
-    if not len(higher) or not len(lower):
-        return None
-    return rounded(stats.mannwhitneyu(higher, lower).statistic / (len(higher) * len(lower)))
 
 
 def _told(record: Record) -> str:

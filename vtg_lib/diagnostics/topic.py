@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, GroundingData, Output
@@ -163,6 +165,13 @@ def rounded(value: Any) -> float:
 def shares(counts: Tensor, total: Tensor) -> list[float | None]:
     """`counts / total`, both `[S]`; None where the total is 0."""
     return [rounded(c / t) if t else None for c, t in zip(counts.tolist(), total.tolist(), strict=True)]
+
+
+def auc(higher: np.ndarray, lower: np.ndarray) -> float | None:
+    """The chance that one of `higher` is above one of `lower`; None where there is none of either."""
+    if not len(higher) or not len(lower):
+        return None
+    return rounded(stats.mannwhitneyu(higher, lower).statistic / (len(higher) * len(lower)))
 
 
 def known_mean(values: Sequence[float | None]) -> float | None:

@@ -55,8 +55,7 @@ def due(
     """The stored runs to replay: of each model and earlier version, so many that every choice that a spec can
     make occurs, among them or among those that today's code has replayed already.
 
-    Runs of another processor, set of instructions, number of threads or version of torch are left out: these
-    alone change the last digits.
+    Those that are not `comparable` are left out.
 
     Args:
         models: names; default all.
@@ -68,17 +67,25 @@ def due(
     for record in records:
         known = record["provenance"]
         model, digest = record["spec"]["model"], known.get("source_digest")
-        comparable = (
-            known["device"] == _one_thread(here["device"])
-            and known["versions"]["torch"] == here["versions"]["torch"]
-            and known.get("instructions") in (None, here["instructions"])  # None: of an earlier version
-        )
-        wanted = models is None or model in models
-        if wanted and comparable and digest is not None and digest != (now := model_digest(model)):
+        wanted = (models is None or model in models) and comparable(record, here)
+        if wanted and digest is not None and digest != (now := model_digest(model)):
             found = done.get(record["hash"]) or {}
             into = replayed if (found.get("earlier"), found.get("now")) == (digest, now) else groups
             into.setdefault((model, digest), []).append(record)
     return [record for key, group in groups.items() for record in cover(group, replayed.get(key, ()))]
+
+
+def comparable(record: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether equal numbers can be asked of a stored run, given the provenance of runs here: another
+    processor, set of instructions, number of threads or version of torch alone changes the last digits, and
+    training magnifies them.
+    """
+    known = record["provenance"]
+    return bool(
+        known["device"] == _one_thread(here["device"])
+        and known["versions"]["torch"] == here["versions"]["torch"]
+        and known.get("instructions") in (None, here["instructions"])  # None: of an earlier version
+    )
 
 
 def cover(

@@ -43,11 +43,6 @@ class InputProjection(nn.Module):
         return x
 
 
-def last_level(features: Tensor) -> Tensor:
-    """The last level of `[B, K, N, D]` features, for methods that know one level; `[B, N, D]` as it is."""
-    return features[:, -1] if features.dim() == 4 else features
-
-
 def temporal_endpoints(mask: Tensor) -> Tensor:
     """Temporal endpoint features (TEF) `[B, T, 2]`: start and end of each clip as a fraction of the video; 0
     on padding.

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtg_lib.data.batches import Batch, Output
+from vtg_lib.data.batches import Batch, Output, last_level
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, DropPath, GroupLayer, PathLayer
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.positions import clip_positions
-from vtg_lib.layers.projections import MLP, last_level
+from vtg_lib.layers.projections import MLP
 from vtg_lib.layers.transformer import xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.correlation import (

@@ -24,12 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtg_lib.data.batches import Batch, Output
+from vtg_lib.data.batches import Batch, Output, last_level
 from vtg_lib.layers.adaptive_attention import AdaptiveCrossLayer, PathLayer
 from vtg_lib.layers.pooling import WordPool
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.precision import full_precision
-from vtg_lib.layers.projections import last_level
 from vtg_lib.layers.pyramid import ConvPyramid, DistanceHead, Points
 from vtg_lib.layers.pyramid_scores import AdaptiveScore
 from vtg_lib.losses import masked_mean

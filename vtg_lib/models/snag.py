@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtg_lib.data.batches import Batch, Output
+from vtg_lib.data.batches import Batch, Output, last_level
 from vtg_lib.layers.conv_transformer import LocalPyramid, zero_biases
 from vtg_lib.layers.convolution import ConvHead
 from vtg_lib.layers.deformable import sampling_matrix
-from vtg_lib.layers.projections import last_level
 from vtg_lib.layers.pyramid import Points
 from vtg_lib.layers.suppression import best_spans, gaussian, greedy_nms, vote
 from vtg_lib.layers.text_encoders import ModulationLayer, TextPool, TextTransformer

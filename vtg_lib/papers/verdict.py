@@ -7,6 +7,7 @@ Two rows are compared seed by seed over the seeds at which both have learned to 
 - "not run": no seed has both rows;
 - "no difference printed": the paper's two numbers are equal;
 - "did not learn": in either row, fewer than half of the runs, or fewer than two, have learned to read;
+- "cannot tell": there is one seed;
 - "supports" or "contradicts": p < 0.05 by the moderated t, and the sign is the expected one or not;
 - "smaller than printed": the 95 % interval contains 0 and leaves out the printed difference, which is larger;
 - "cannot tell": none of these, with the seeds that a decision would need at this spread.
@@ -34,6 +35,7 @@ REFERENCE, NOT_PRINTED, NO_DIFFERENCE = "reference", "not printed", "no differen
 DECIDED = (SUPPORTS, CONTRADICTS, SMALLER)
 JUDGED = (*DECIDED, UNDECIDED, UNLEARNED, NOT_RUN)
 METRIC, UNREAD = "MR-full-mAP", 0.75
+LEAST = 2  # seeds: a claim about a knob has two runs a side from one seed, and that is still one world
 Rate = tuple[int, int]  # runs that have learned, of how many
 
 
@@ -93,6 +95,8 @@ def judge(
         word = UNLEARNED if all(number > 1 for _, number in learned) else UNDECIDED
     elif found.n == 0:
         word = NOT_RUN
+    elif found.n < LEAST:
+        word = UNDECIDED
     elif p < LEVEL:
         word = SUPPORTS if found.mean * sign > 0 else CONTRADICTS
     elif printed and (found.high if sign > 0 else -found.low) < abs(printed) and found.low <= 0 <= found.high:

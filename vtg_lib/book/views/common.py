@@ -217,6 +217,8 @@ def again(chapter: Chapter, results: Mapping[str, RunResult], spec: RunSpec) -> 
     """One of the runs trained once more up to its first evaluation, beside what the store has."""
     from IPython.display import HTML
 
+    from vtg_lib.experiments.replay import comparable
+
     name = next(name for name, result in results.items() if result.hash == spec.hash)
     found = chapter.again(spec)
     if found is None:
@@ -224,8 +226,12 @@ def again(chapter: Chapter, results: Mapping[str, RunResult], spec: RunSpec) -> 
     same = f"the same numbers in all digits ({len(results[name].curves)} of them)"
     differs = "; ".join(f"{key}: stored {was}, now {now}" for key, (was, now) in found.differs.items())
     told = f"{name}, trained here up to epoch {found.epoch}: "
-    made = "" if not differs else f" The stored run was made on {results[name].provenance['device']}."
-    return HTML(f"<p>{code(told + (differs or same))}.{code(made)}</p>")
+    made, here = results[name].to_dict(), found.provenance
+    where = f" The stored run was made on {made['provenance']['device']}, this one on {here['device']}"
+    if not comparable(made, here):
+        where += ": elsewhere the last digits differ, and training magnifies them, so equality tells nothing"
+    tail = f".{where}" if differs else ""
+    return HTML(f"<p>{code(told + (differs or same) + tail)}.</p>")
 
 
 def training_curves(results: Mapping[str, RunResult], metric: str = "MR-full-mAP") -> HTML:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtg_lib.data.batches import Batch, Output
+from vtg_lib.data.batches import Batch, Output, last_level
 from vtg_lib.layers.anchors import AnchorDecoder
 from vtg_lib.layers.boundary_decoder import BoundaryDecoder
-from vtg_lib.layers.projections import InputProjection, append_endpoints, last_level
+from vtg_lib.layers.projections import InputProjection, append_endpoints
 from vtg_lib.layers.query_relation import class_score
 from vtg_lib.layers.transformer import Decoded, Decoder
 from vtg_lib.models.config import FeatureConfig
