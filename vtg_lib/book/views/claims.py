@@ -100,15 +100,16 @@ def conclusions(chapter: Chapter) -> HTML:
 def _row(one: Judged) -> dict[str, Any]:
     found, verdict = one.verdict.difference, one.verdict
     early = "; ".join(f"{float(share):.0%}: {word}" for share, word in one.by_share.items())
-    return {
+    needed = "" if verdict.needed is None else f" ({verdict.needed} seeds would)"
+    return {  # what answers first: further columns are reached by scrolling where the page is narrow
         "claim": one.claim.claim,
-        "compared": f"{one.claim.treated[1]} − {one.claim.control[1]}",
-        "number": one.claim.column or one.claim.measure,
+        "verdict": verdict.word + needed,
         "paper": "" if verdict.paper_difference is None else f"{verdict.paper_difference:+.2f}",
         "ours": "" if found is None else f"{found.mean:+.2f}{_interval(found.low, found.high)}",
         "seeds": len(one.differences),
+        "number": one.claim.column or one.claim.measure,
+        "compared": f"{one.claim.treated[1]} − {one.claim.control[1]}",
         "learned": " · ".join(f"{hits} of {number}" for hits, number in verdict.learned),
-        "verdict": verdict.word + ("" if verdict.needed is None else f" ({verdict.needed} seeds would)"),
         "earlier": early,
     }
 
