@@ -43,7 +43,7 @@ book: env ## execute the chapters, render the book, print the page to open
 render: env ## render the executed chapters as they are, training nothing
 	$(BIN)/python -m vtg_lib.book.build render
 
-contents: env ## write the lists of chapters (README, contents, first page) from the papers' files
+contents: env ## write the lists of chapters (README, contents, first page) and the README's claims
 	$(BIN)/python -m vtg_lib.book.build contents
 
 lint: env ## style, format and types

@@ -103,13 +103,14 @@ def test_contents_list_every_chapter():
 
 def test_lists_of_chapters_are_those_that_the_papers_give():
     for path, text in contents.written().items():
-        assert path.read_text(encoding="utf-8") == text, "run `make contents`"
+        now = path.read_text(encoding="utf-8")
+        assert now == text, f"{path.name} is not what papers and run store say: run `make contents`"
 
 
 def test_lists_of_chapters_stay_between_their_markers():
-    page = f"a\n{contents.BEGIN}\n\nold\n{contents.END}\nb\n"
+    page = "a\n{}\n\nold\n{}\nb\n".format(*contents.CHAPTERS)
     assert contents.between_markers(page, "| new |\n") == page.replace("old", "| new |\n")
-    with pytest.raises(ValueError, match="expected one table of chapters between"):
+    with pytest.raises(ValueError, match="expected one part of the page between"):
         contents.between_markers("no markers", "")
 
 

@@ -116,7 +116,8 @@ def test_footer_leaves_a_record_for_the_status_page(chapter, monkeypatch):
 
 def test_deviations_are_numbered_and_whole(chapter):
     text = views.deviations(chapter).data
-    assert text.startswith("1. **") and "*Reason:*" in text
+    assert "\n\n1. **" in text and "*Reason:*" in text and text.startswith("<details")
+    assert "27 choices" in text
     assert text.count("*We do:*") == len(chapter.paper.deviations) == 27
 
 

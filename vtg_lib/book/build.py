@@ -70,6 +70,11 @@ def select(chapter: str, root: Path = ROOT) -> list[Path]:
     return [every[name] for name in names]
 
 
+def executed_path(source: Path, root: Path = ROOT) -> Path:
+    """Where `execute` leaves a chapter."""
+    return root / "_build" / "executed" / source.name
+
+
 def execute(source: Path, parameters: Mapping[str, Any], root: Path = ROOT) -> Path:
     """Run one chapter by papermill and return the executed notebook (under ``_build/executed``).
 
@@ -80,7 +85,7 @@ def execute(source: Path, parameters: Mapping[str, Any], root: Path = ROOT) -> P
     """
     import papermill
 
-    target = root / "_build" / "executed" / source.name
+    target = executed_path(source, root)
     target.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     print(f"executing {source.name}: {json.dumps(dict(parameters))}", flush=True)
@@ -233,12 +238,26 @@ def render(root: Path = ROOT, replacements: Mapping[str, Path] | None = None) ->
     return page / "index.html"
 
 
-def build(chapter: str, parameters: Mapping[str, Any], root: Path = ROOT) -> Path:
-    """Execute the selected chapters and render the book; returns the page to open."""
+def parameters_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a chapter that command-line options give. A folder of data goes to VTG_DATA_ROOT: a
+    parameter would stand in the committed chapter.
+    """
+    given = {key: value for key, value in options.items() if value}
+    if "data_root" in given:
+        os.environ["VTG_DATA_ROOT"] = str(Path(given.pop("data_root")).resolve())
+    return given
+
+
+def build(chapter: str, parameters: Mapping[str, Any], root: Path = ROOT, *, keep: bool = True) -> Path:
+    """Execute the selected chapters and render the book; returns the page to open.
+
+    Args:
+        keep: put them into `book/chapters/`, too, unless the profile is `smoke`.
+    """
     replacements: dict[str, Path] = {}
     for source in select(chapter, root):
         replacements[source.name] = execute(source, parameters, root)
-        if parameters["profile"] != "smoke":
+        if keep and parameters["profile"] != "smoke":
             shutil.copy(replacements[source.name], root / "book" / "chapters" / source.name)
     return render(root, replacements)
 
@@ -270,7 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--data-root")
     command.add_argument("--rerun", action="store_true")
     commands.add_parser("render", help="render the executed chapters, training nothing")
-    commands.add_parser("contents", help="write the lists of chapters from the papers' files")
+    commands.add_parser(
+        "contents", help="write the lists of chapters, and the picture of the claims, from papers and store"
+    )
     commands.add_parser("lock", help="rewrite requirements.lock from this environment")
     options = vars(parser.parse_args(arguments))
     name = options.pop("command")
@@ -283,10 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"open {render()}")
         elif name == "build":
             chapter = options.pop("chapter")
-            given = {key: value for key, value in options.items() if value}
-            if "data_root" in given:  # a parameter would stand in the committed chapter
-                os.environ["VTG_DATA_ROOT"] = str(Path(given.pop("data_root")).resolve())
-            print(f"open {build(chapter, given)}")
+            print(f"open {build(chapter, parameters_of(options))}")
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

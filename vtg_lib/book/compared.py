@@ -12,10 +12,10 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from vtg_lib.book.tables import number, printed, template
+from vtg_lib.book.tables import folded, number, printed, tally, template
 from vtg_lib.papers.evidence import COUNTED, Evidence, RowResults, TableResults
 from vtg_lib.papers.schema import title_of
-from vtg_lib.papers.verdict import NOT_RUN, Verdict
+from vtg_lib.papers.verdict import JUDGED, NOT_RUN, Verdict
 
 SIGNS = {"supports": "✓", "contradicts": "✗", "smaller than printed": "<", "cannot tell": "≈"}
 
@@ -93,7 +93,8 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
     """A paper's table: a line per row and kind of evidence, paper | ours ± sd, difference, verdict, n.
 
     In view are the primary column and numbers of parameters; the others open on demand, as do the commands
-    that repeat a row and the notes. Every cell that needs colour also has a word or sign.
+    that repeat a row and the notes, and all of a secondary table. Every cell that needs colour also has a
+    word or sign.
 
     Args:
         columns: names of the columns in view.
@@ -114,7 +115,7 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
     heads += ["difference from " + (table.reference or ""), "verdict"] if judged else []
     all_lines = [(row.row, _lines(results, row, every)) for row in results.rows]
     further = [(row, [line["cells"] for line in lines]) for row, lines in all_lines]
-    return _COMPARED.render(
+    shown = _COMPARED.render(
         table=table,
         names=names,
         heads=[*heads, "seeds", "evidence"],
@@ -128,6 +129,18 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
         see=table.see and title_of(table.see),
         notes=_notes(results) if notes else [],
     )
+    return folded(_heading(results), shown) if table.secondary else shown
+
+
+def _heading(results: TableResults) -> str:
+    """What a folded table holds: rows, how many of them have runs of ours, and their verdicts."""
+    table, ran = results.table, sum(bool(row.runs) for row in results.rows)
+    words = [
+        row.verdicts[table.primary].word for row in results.rows if table.primary in row.verdicts and row.runs
+    ]
+    told = f"{table.title}: {len(results.rows)} rows, {ran or 'none'} with runs of ours"
+    counts = tally(word for word in words if word in JUDGED)
+    return f"{told}; {counts}" if counts else told
 
 
 def _lines(results: TableResults, row: RowResults, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""The book's lists of chapters, written from the papers' files: `book/_toc.yml`, and the tables of the first
-page and of the README, of which only what stands between markers is written.
+"""What the front pages say of the chapters, written from the papers' files and the run store:
+`book/_toc.yml`, the tables of the first page and of the README, and the README's claims, one picture and one
+sentence. Of a page only what stands between markers is written.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import yaml
 
+from vtg_lib.book import front
 from vtg_lib.files import ROOT
 from vtg_lib.papers import Paper, load_paper, paper_keys
 
 # Pages beside the chapters, by the part of the contents that they stand in. `status` is made when rendering.
 START, LIBRARY, ABOUT = ("how_to_read",), ("library", "architecture", "cluster"), ("status",)
-BEGIN, END = "<!-- chapters: written by `make contents` -->", "<!-- end of chapters -->"
+CHAPTERS = "<!-- chapters: written by `make contents` -->", "<!-- end of chapters -->"
+CLAIMS = "<!-- claims: written by `make contents` -->", "<!-- end of claims -->"
 
 
 def papers() -> list[Paper]:
@@ -68,27 +71,32 @@ def readme_table() -> str:
     )
 
 
-def between_markers(text: str, table: str) -> str:
-    """`text` with `table` in place of what stood between the markers.
+def between_markers(text: str, part: str, markers: tuple[str, str] = CHAPTERS) -> str:
+    """`text` with `part` in place of what stood between the markers.
 
     Raises:
         ValueError: the markers are not there, each once and in order.
     """
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.S)
-    if (text.count(BEGIN), text.count(END), len(pattern.findall(text))) != (1, 1, 1):
-        raise ValueError(f"expected one table of chapters between {BEGIN} and {END}")
-    return pattern.sub(lambda _: f"{BEGIN}\n\n{table}\n{END}", text)
+    begin, end = markers
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.S)
+    if (text.count(begin), text.count(end), len(pattern.findall(text))) != (1, 1, 1):
+        raise ValueError(f"expected one part of the page between {begin} and {end}")
+    return pattern.sub(lambda _: f"{begin}\n\n{part}\n{end}", text)
 
 
 def written(root: Path = ROOT) -> dict[Path, str]:
-    """Each file that lists chapters, and what it should hold."""
-    pages = {root / "book" / "intro.md": intro_table(), root / "README.md": readme_table()}
-    return {root / "book" / "_toc.yml": toc()} | {
-        path: between_markers(path.read_text(encoding="utf-8"), table) for path, table in pages.items()
+    """Each page that lists chapters or claims, and what it should hold."""
+    intro, readme = root / "book" / "intro.md", root / "README.md"
+    listed = between_markers(readme.read_text(encoding="utf-8"), readme_table())
+    return {
+        root / "book" / "_toc.yml": toc(),
+        intro: between_markers(intro.read_text(encoding="utf-8"), intro_table()),
+        readme: between_markers(listed, front.markdown(front.judged(papers())), CLAIMS),
     }
 
 
 def write(root: Path = ROOT) -> None:
-    """Write every list of chapters."""
-    for path, text in written(root).items():
+    """Write every list of chapters, the claims of the README and their picture."""
+    pictures = front.pictures(front.judged(papers()))
+    for path, text in (written(root) | {root / name: drawn for name, drawn in pictures.items()}).items():
         path.write_text(text, encoding="utf-8")

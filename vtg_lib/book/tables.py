@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, Template
@@ -53,6 +54,16 @@ _ENVIRONMENT.filters |= {"code": code, "number": number, "printed": printed}
 def template(source: str) -> Template:
     """A template that escapes what it is given; its line breaks and indents are not part of the page."""
     return _ENVIRONMENT.from_string("".join(line.strip() for line in source.splitlines()))
+
+
+def folded(heading: str, inside: str) -> str:
+    """HTML that opens on demand, under a line that says what is in it."""
+    return f'<details class="vtg-more"><summary>{code(heading)}</summary>{inside}</details>'
+
+
+def tally(words: Iterable[str]) -> str:
+    """How often each word comes, in the order of their first: "2 supports, 1 cannot tell"."""
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -108,12 +119,22 @@ def table(
     return HTML(_ROWS.render(names=names, rows=rows, digits=digits, text=text, group=GROUP))
 
 
-def frame_html(frame: pd.DataFrame, *, digits: int = 2) -> HTML:
-    """A data frame as a `table`; columns with sentences flush left."""
+def frame_html(frame: pd.DataFrame, *, digits: int = 2, fold: str = "") -> HTML:
+    """A data frame as a `table`; columns with sentences flush left.
+
+    Args:
+        fold: what it holds; given, the table opens on demand below that line.
+    """
+    from IPython.display import HTML
+
     words = [
         name for name in frame if any(isinstance(cell, str) and len(cell) > SENTENCE for cell in frame[name])
     ]
-    return table(frame.to_dict("records"), digits=digits, text=words)
+    shown = table(frame.to_dict("records"), digits=digits, text=words)
+    if not fold:
+        return shown
+    rows = "1 row" if len(frame) == 1 else f"{len(frame)} rows"
+    return HTML(folded(f"{fold}: {rows}", shown.data))
 
 
 def record_html(items: Mapping[str, str]) -> HTML:

@@ -21,7 +21,7 @@ import typer
 from typer.main import get_command
 
 from vtg_lib import __version__
-from vtg_lib.cli import checkpoints, data, diagnose, runs
+from vtg_lib.cli import chapters, checkpoints, data, diagnose, runs
 from vtg_lib.cli.options import Command, Group, Json, Reply, Traceback
 
 app = typer.Typer(
@@ -127,6 +127,7 @@ for _group, _name, _body, _help in (
     (app, "models", data.models, "the methods, with their parameters and the published counts"),
     (app, "tables", data.tables, "every table of a paper beside our best numbers"),
     (app, "claims", data.claims, "what our runs say of a paper's causal claims"),
+    (app, "chapter", chapters.chapter, "run a chapter of the book, render it, say which page to open"),
     (data_app, "list", data.data_list, "what there is, its size and licence, and what is here"),
     (data_app, "fetch", data.data_fetch, "download sets, verified before they are unpacked"),
     (data_app, "verify", data.data_verify, "hash what is here"),

@@ -18,6 +18,7 @@ with it. A top-level field that begins with `x-` only holds what others refer to
         reference: Ours       # label of the row that the others are compared with
         defaults: {...}       # fields of every row that does not set them
         varied: {knob: queries, unit: queries, methods: [TR-DETR]}  # see `Varied`
+        secondary: true       # pages show it folded, under a line that says what is in it
         notes: [...]          # reconstructions and doubts, with reasons
         rows:
           - label: Def. CA

@@ -202,6 +202,7 @@ class Table:
         computed: its columns, though named after metrics, hold what follows from other tables (ranks), which
             no run gives.
         varied: what its rows vary, where that is one setting of each method.
+        secondary: pages show it on demand.
     """
 
     id: str
@@ -216,6 +217,7 @@ class Table:
     see: str | None = None
     computed: bool = False
     varied: Varied | None = None
+    secondary: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -145,7 +146,7 @@ def dose_response(
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """A difference of two rows, for `gaps`.
+    """A difference of two rows, for `gaps`; one without a word is a heading over those that follow.
 
     Attributes:
         label, word: left and right of it.
@@ -155,21 +156,24 @@ class Gap:
     """
 
     label: str
-    word: str
-    learned: Sequence[float]
-    unlearned: Sequence[float]
-    mean: float
-    low: float
-    high: float
+    word: str = ""
+    learned: Sequence[float] = ()
+    unlearned: Sequence[float] = ()
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
     paper: float | None = None
 
 
 @styled
-def gaps(rows: Sequence[Gap], *, xlabel: str) -> Figure:
+def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 7.2, pitch: float = 0.42) -> Figure:
     """Differences, a line each: dots are seeds (hollow: a run had not learned, and does not count), the
     square is their mean with its interval, the grey diamond what the paper prints.
+
+    Args:
+        width, pitch: of the figure, and from line to line; inches.
     """
-    figure, axes = subplots(size=(7.2, 0.42 * max(len(rows), 3) + 1.0))
+    figure, axes = subplots(size=(width, pitch * max(len(rows), 3) + 1.0))
     if not rows:
         return empty(figure, axes, "not run")
     axes.axvline(0, color=PAPER, linewidth=1)
@@ -190,6 +194,8 @@ def gaps(rows: Sequence[Gap], *, xlabel: str) -> Figure:
             axes.plot([row.paper], [height], marker="D", color=PAPER, markersize=5)
         axes.annotate(row.word, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [row.label for row in reversed(rows)], fontsize=8)
+    for label, row in zip(axes.get_yticklabels(), reversed(rows), strict=True):
+        label.set_fontweight("normal" if row.word else "bold")
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(xlabel)

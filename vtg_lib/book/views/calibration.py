@@ -76,7 +76,7 @@ def table(command: str) -> HTML:
             close = f"within {CLOSE:g}" if abs(gap) <= CLOSE else "above" if gap > 0 else "below"
             row = {"model": name, "epoch": epoch, "log": theirs, "ours": ours, "gap": gap, "verdict": close}
             rows.append(row | {"code": _code(record)})
-    return _shown(rows, command)
+    return _shown(rows, command, "The curves in numbers, epoch by epoch")
 
 
 def run_table(command: str) -> HTML:
@@ -102,11 +102,13 @@ def run_table(command: str) -> HTML:
                 "code": _code(record),
             }
         )
-    return _shown(rows, command)
+    return _shown(rows, command, "Runs on real annotations: size, length and result")
 
 
-def _shown(rows: Sequence[Mapping[str, Any]], command: str) -> HTML:
-    return frame_html(pd.DataFrame(rows or [{"runs on real annotations": f"not run: {command}"}]))
+def _shown(rows: Sequence[Mapping[str, Any]], command: str, told: str) -> HTML:
+    if not rows:
+        return frame_html(pd.DataFrame([{"runs on real annotations": f"not run: {command}"}]))
+    return frame_html(pd.DataFrame(rows), fold=told)
 
 
 def _code(record: Mapping[str, Any]) -> str:

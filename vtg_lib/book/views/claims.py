@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book import figures as plots
-from vtg_lib.book.tables import code, frame_html
+from vtg_lib.book.tables import code, folded, frame_html, tally
 from vtg_lib.papers.verdict import (
     CONTRADICTS,
     DECIDED,
@@ -20,6 +21,12 @@ from vtg_lib.papers.verdict import (
     UNLEARNED,
 )
 
+XLABEL = "treated − control (mAP)"
+KEY = (
+    "Dots: seeds; hollow where a run had not learned to read. Squares: our mean, 95 % interval. "
+    "Diamonds: the paper."
+)
+
 if TYPE_CHECKING:
     from IPython.display import HTML
 
@@ -28,17 +35,30 @@ if TYPE_CHECKING:
 
 
 def claims(chapter: Chapter) -> HTML:
-    """Every claim: what the paper prints, what we found, and the verdict, at the end and earlier."""
+    """Every claim: what the paper prints, what we found, and the verdict; on demand what was compared, how
+    many runs learned, and the verdicts earlier in training.
+    """
     import pandas as pd
+    from IPython.display import HTML
 
-    return frame_html(pd.DataFrame([_row(one) for one in chapter.judged]))
+    first, further = (
+        frame_html(pd.DataFrame([row(one) for one in chapter.judged])).data for row in (_row, _further)
+    )
+    told = "What each claim compares, how many runs learned to read, and the verdict earlier in training"
+    return HTML(first + folded(told, further))
 
 
 def claims_figure(chapter: Chapter) -> HTML:
     """The claims about mAP as differences: every seed, our mean and interval, the paper's number."""
-    rows = [
+    rows = gap_rows(chapter.judged, 44)
+    return plots.show(plots.gaps(rows, xlabel=XLABEL), gaps_told(rows), KEY)
+
+
+def gap_rows(judged: Iterable[Judged], width: int) -> list[plots.Gap]:
+    """The claims about mAP that have runs, for `figures.gaps`; lines of labels are up to `width` long."""
+    return [
         plots.Gap(
-            label=textwrap.fill(one.claim.claim, 44),
+            label=textwrap.fill(one.claim.claim, width),
             word=one.verdict.word,
             learned=list(one.differences.values()),
             unlearned=list(one.unlearned.values()),
@@ -47,26 +67,30 @@ def claims_figure(chapter: Chapter) -> HTML:
             high=found.high,
             paper=one.verdict.paper_difference,
         )
-        for one in chapter.judged
+        for one in judged
         if one.claim.measure is None and (found := one.verdict.difference) is not None
     ]
-    told = "; ".join(f"{row.label}: {row.mean:+.1f}, {row.word}" for row in rows).replace("\n", " ")
-    return plots.show(
-        plots.gaps(rows, xlabel="treated − control (mAP)"),
-        f"Claims as differences of mAP. {told or 'nothing was run yet'}",
-        "Dots: seeds; hollow where a run had not learned to read. Squares: our mean, 95 % interval. "
-        "Diamonds: the paper.",
+
+
+def gaps_told(rows: Sequence[plots.Gap]) -> str:
+    """The text alternative of `figures.gaps`."""
+    told = "; ".join(f"{row.label.rstrip('.')}: {row.mean:+.1f}, {row.word}" for row in rows).replace(
+        "\n", " "
     )
+    return f"Claims as differences of mAP. {told or 'nothing was run yet'}"
+
+
+def decided(judged: Sequence[Judged], what: str = "claims") -> tuple[str, str]:
+    """How many claims are decided, and how many have which verdict."""
+    words = [one.verdict.word for one in judged]
+    return f"{sum(word in DECIDED for word in words)} of {len(words)} {what} are decided", tally(words)
 
 
 def claims_told(chapter: Chapter) -> HTML:
     """How many claims are decided, and which way."""
     from IPython.display import HTML
 
-    words = [one.verdict.word for one in chapter.judged]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
-    decided = sum(word in DECIDED for word in words)
-    return HTML(f"<p>{code(f'{decided} of {len(words)} claims are decided: {counts}.')}</p>")
+    return HTML(f"<p>{code(': '.join(decided(chapter.judged)))}.</p>")
 
 
 HEADS = {
@@ -99,18 +123,22 @@ def conclusions(chapter: Chapter) -> HTML:
 
 def _row(one: Judged) -> dict[str, Any]:
     found, verdict = one.verdict.difference, one.verdict
-    early = "; ".join(f"{float(share):.0%}: {word}" for share, word in one.by_share.items())
-    needed = "" if verdict.needed is None else f" ({verdict.needed} seeds would)"
-    return {  # what answers first: further columns are reached by scrolling where the page is narrow
+    return {
         "claim": one.claim.claim,
-        "verdict": verdict.word + needed,
+        "verdict": verdict.word + ("" if verdict.needed is None else f" ({verdict.needed} seeds would)"),
         "paper": "" if verdict.paper_difference is None else f"{verdict.paper_difference:+.2f}",
         "ours": "" if found is None else f"{found.mean:+.2f}{_interval(found.low, found.high)}",
         "seeds": len(one.differences),
-        "number": one.claim.column or one.claim.measure,
+    }
+
+
+def _further(one: Judged) -> dict[str, Any]:
+    return {
+        "claim": one.claim.claim,
         "compared": f"{one.claim.treated[1]} − {one.claim.control[1]}",
-        "learned": " · ".join(f"{hits} of {number}" for hits, number in verdict.learned),
-        "earlier": early,
+        "number": one.claim.column or one.claim.measure,
+        "learned": " · ".join(f"{hits} of {number}" for hits, number in one.verdict.learned),
+        "earlier": "; ".join(f"{float(share):.0%}: {word}" for share, word in one.by_share.items()),
     }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from vtg_lib.book import PROVENANCE
 from vtg_lib.book import figures as plots
 from vtg_lib.book.compared import render
-from vtg_lib.book.tables import code, frame_html, record_html
+from vtg_lib.book.tables import code, folded, frame_html, record_html
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -171,13 +171,12 @@ def summary(chapter: Chapter) -> HTML:
     for word in JUDGED:
         rows = judged.get(word, [])
         inside = "".join(f"<li>{code(row)}</li>" for row in rows)
-        head = f"<summary>{word}: {len(rows)} rows</summary>"
-        parts.append(f"<details class='vtg-more'>{head}<ul>{inside}</ul></details>")
+        parts.append(folded(f"{word}: {len(rows)} rows", f"<ul>{inside}</ul>"))
     return HTML("".join(parts))
 
 
 def deviations(chapter: Chapter) -> Markdown:
-    """The numbered list of what the text leaves open and what was chosen."""
+    """The numbered list of what the text leaves open and what was chosen, on demand."""
     from IPython.display import Markdown
 
     lines = []
@@ -187,7 +186,11 @@ def deviations(chapter: Chapter) -> Markdown:
             f"    *We do:* {item.we_do}",  # four spaces belong to items of one and of two digits
             f"    *Reason:* {item.reason}",
         ]
-    return Markdown("\n\n".join(lines) or "None recorded.")
+    if not lines:
+        return Markdown("None recorded.")
+    head = f"{len(chapter.paper.deviations)} choices: what the text says, what we do, and why"
+    # blank lines around it let the list be read as Markdown
+    return Markdown(folded(head, "\n\n" + "\n\n".join(lines) + "\n\n"))
 
 
 # ----------------------------------------------------------------------------------------------------------

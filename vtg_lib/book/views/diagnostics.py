@@ -115,7 +115,8 @@ def _lines(shown: Lines, found: Records, by_epoch: bool) -> Figure:
 
 
 def table(chapter: Chapter, topic: str, records: Records | None = None, *, table: str | None = None) -> HTML:
-    """The table of a diagnostic, means over seeds; see `figure` for the arguments.
+    """The table of a diagnostic, means over seeds, on demand where a figure shows the same; see `figure` for
+    the arguments.
 
     Raises:
         ValueError: the topic declares no table.
@@ -137,7 +138,8 @@ def table(chapter: Chapter, topic: str, records: Records | None = None, *, table
     for column, name in shown.spread.items():
         frame.insert(frame.columns.get_loc(column) + 1, name, groups[column].std())
     frame["n"] = groups.size()
-    return frame_html(frame.reset_index().drop(columns="", errors="ignore"), digits=shown.digits)
+    told = "" if VIEWS[topic].figure is None else f"{VIEWS[topic].title}, in numbers"
+    return frame_html(frame.reset_index().drop(columns="", errors="ignore"), digits=shown.digits, fold=told)
 
 
 def average(records: Sequence[Any]) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtg_lib.book.tables import template
+from vtg_lib.book.tables import folded, template
 from vtg_lib.experiments.bench.memory import CUDA_ALLOCATED, RECORD, load
 
 if TYPE_CHECKING:
@@ -48,7 +48,12 @@ def efficiency(chapter: Chapter, table_id: str) -> HTML:
     """Parameters, training memory and speed of a table's rows, from the record beside the chapter's store."""
     from IPython.display import HTML
 
-    return HTML(table_html(chapter.compared[table_id], load(chapter.store.path.parent / RECORD.name)))
+    results, records = chapter.compared[table_id], load(chapter.store.path.parent / RECORD.name)
+    found = sum(bool(_records_of(row, records)) for row in results.rows)
+    told = (
+        f"{results.table.title}, measured here: {len(results.rows)} rows, {found or 'none'} of them measured"
+    )
+    return HTML(folded(told, table_html(results, records)))
 
 
 def table_html(results: TableResults, records: Sequence[Record]) -> str:

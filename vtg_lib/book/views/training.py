@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib.book.tables import code, frame_html
+from vtg_lib.book.tables import code, folded, frame_html, tally
 from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
 
@@ -70,7 +70,7 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
             last = [curve[-1] for curve in curves]
             cells |= {f"last {name}": np.mean(last), f"lowest {name}": min(last)}
         rows.append(cells | {"n": whole.n})
-    return frame_html(pd.DataFrame(rows), digits=1)
+    return frame_html(pd.DataFrame(rows), digits=1, fold="Epochs to 90 % of the last mAP, and where runs end")
 
 
 def epochs_to_share(epochs: Sequence[float], values: Sequence[float], share: float = 0.9) -> float:
@@ -98,7 +98,8 @@ def learned(chapter: Chapter) -> HTML:
         told += f"; {found.seconds:.0f} s a run, in the median"
     if found.doubled:
         told += f"; twice the training: {found.moved:+.1f} mAP ({found.doubled} seeds)"
-    return HTML(f"<p>{code(told)}.</p>{frame_html(pd.DataFrame(rows)).data}")
+    parts = folded(f"The rule: {tally(row[''] for row in rows)}", frame_html(pd.DataFrame(rows)).data)
+    return HTML(f"<p>{code(told)}.</p>{parts}")
 
 
 def trials(chapter: Chapter) -> HTML:
@@ -124,7 +125,8 @@ def trials(chapter: Chapter) -> HTML:
         }
         for one in found
     ]
-    return frame_html(pd.DataFrame(rows), digits=1)
+    told = f"Learning rates tried, of {len(best)} method{'s' * (len(best) != 1)}"
+    return frame_html(pd.DataFrame(rows), digits=1, fold=told)
 
 
 def lengths(chapter: Chapter) -> HTML:

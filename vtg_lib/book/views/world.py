@@ -45,7 +45,8 @@ def statistics_table(splits: Mapping[str, GroundingData]) -> HTML:
         }
         for name, entry in found.items()
     ]
-    return frame_html(pd.DataFrame(rows), digits=1)
+    told = "Statistics of these annotations, beside real ones"
+    return frame_html(pd.DataFrame(rows), digits=1, fold=told)
 
 
 def similarity(data: GroundingData, row: int) -> tuple[list[str], np.ndarray]:
