@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 from vtg_lib.book import build as book
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def on_a_terminal(arguments: list[str], cwd: Path) -> tuple[int, str]:
     """Exit status and all that is written, with a pseudo-terminal for the three standard streams."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=environment)
@@ -52,6 +54,7 @@ def test_the_documented_command_executes_a_chapter(tmp_path):
     status, text = on_a_terminal(arguments, ROOT)
     assert status == 0, text
     assert not errors(tmp_path / target) and source.read_bytes() == before
+    assert "Executing:" in text and "100%" in text  # the progress bar
     assert '"cell_type"' not in text and len(text) < 20_000
 
 

@@ -135,9 +135,8 @@ def render(results: TableResults, *, columns: Sequence[str] | None = None, notes
 def _heading(results: TableResults) -> str:
     """What a folded table holds: rows, how many of them have runs of ours, and their verdicts."""
     table, ran = results.table, sum(bool(row.runs) for row in results.rows)
-    words = [
-        row.verdicts[table.primary].word for row in results.rows if table.primary in row.verdicts and row.runs
-    ]
+    verdicts = [row.verdicts.get(table.primary or "") for row in results.rows if row.runs]
+    words = [verdict.word for verdict in verdicts if verdict is not None]
     told = f"{table.title}: {len(results.rows)} rows, {ran or 'none'} with runs of ours"
     counts = tally(word for word in words if word in JUDGED)
     return f"{told}; {counts}" if counts else told

@@ -6,6 +6,7 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vtg_lib.book import figures as plots
 from vtg_lib.book.figures.style import OURS, PAPER, SKY, STYLE
@@ -86,9 +87,10 @@ def _svg(lines: Sequence[plots.Gap], told: str) -> str:
     """As an SVG whose letters are text, which keeps it small, and which holds its text alternative."""
     import matplotlib
 
-    ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    settings: Any = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    settings |= {"svg.fonttype": "none", "svg.hashsalt": "claims"}
     out = io.StringIO()
-    with matplotlib.rc_context({**ink, "svg.fonttype": "none", "svg.hashsalt": "claims"}):  # type: ignore[arg-type]
+    with matplotlib.rc_context(settings):
         figure = plots.gaps(lines, xlabel=XLABEL, width=WIDTH, pitch=PITCH)
         about = {"Date": None, "Creator": None, "Description": told}
         figure.savefig(out, format="svg", transparent=True, metadata=about)

@@ -309,12 +309,16 @@ def _collect(
 
 def runs_behind(paper: Paper, store: Store | Iterable[Record], judged: Iterable[Judged]) -> int:
     """How many stored runs the verdicts rest on, each counted once."""
-    runs, found = index_runs(store), set()
-    sizes = {size.evidence: size for size in reversed(paper.profiles.values()) if size.evidence is not None}
+    runs = index_runs(store)
+    found: set[str] = set()
+    sizes: dict[str, Profile] = {
+        size.evidence: size for size in reversed([*paper.profiles.values()]) if size.evidence is not None
+    }
     for one in judged:
-        size = sizes.get(one.verdict.evidence)
-        for _, side in _terms(one.claim) if size is not None else ():
-            spec = _spec(paper, size, one.claim, side, 0)
+        if one.verdict.evidence is None:
+            continue
+        for _, side in _terms(one.claim):
+            spec = _spec(paper, sizes[one.verdict.evidence], one.claim, side, 0)
             records = {} if spec is None else runs.get(spec.cost_key, {})
             found |= {records[s]["hash"] for s in (*one.differences, *one.unlearned) if s in records}
     return len(found)
