@@ -17,7 +17,7 @@ TABLE = {
             "label": "Def. CA",
             "paper": {"mAP": 54.27, "R1@0.5": 72.58},
             "source": "run",
-            "ours": {"mAP": [{"mean": 31.0, "sd": 1.25, "n": 3, "evidence": "sim"}]},
+            "ours": {"mAP": [{"mean": 31.0, "interval": (28.0, 34.0), "n": 3, "evidence": "sim"}]},
         },
         {"label": "Ours", "paper": {"mAP": 55.60, "R1@0.5": None}, "source": "run", "ours": {}},
         {"label": "Other", "paper": {"mAP": 50.0}, "source": "quoted"},
@@ -27,7 +27,11 @@ TABLE = {
 
 def test_metric_panel_shows_both_sides_and_says_what_is_missing():
     panel = widgets.metric_panel(TABLE["rows"], "mAP", caption=TABLE["caption"])
-    assert "54.27" in panel and "sim 31.00 ± 1.25 (n = 3)" in panel
+    assert (
+        "54.27" in panel
+        and "sim 31.00 (28.00 to 34.00, n = 3)" in panel
+        and "mAP (points, 0 to 100)" in panel
+    )
     assert panel.count("not run") == 1 and panel.count("quoted") == 1
     assert "Attention &lt;of&gt;" in panel
     assert panel.count('type="checkbox"') == 3
@@ -35,24 +39,32 @@ def test_metric_panel_shows_both_sides_and_says_what_is_missing():
 
 def test_the_paper_and_every_kind_have_their_own_scale():
     def cell(mean, kind):
-        return {"mean": mean, "sd": None, "n": 1, "evidence": kind}
+        return {"mean": mean, "interval": None, "n": 1, "evidence": kind}
 
     cells = [[cell(50.0, "released"), cell(10.0, "sim")], [cell(12.0, "sim")], []]
     rows = [{**row, "ours": {"mAP": found}} for row, found in zip(TABLE["rows"], cells, strict=True)]
-    lines = widgets.metric_panel(rows, "mAP").split("<tbody>")[1].split("<tr>")[1:]
-    bars = [
-        re.findall(r'class="(.)" style="width:calc\(\(100% - 5em\) \* ([\d.]+)\)"></i><small>(\w*)', line)
-        for line in lines
+    body, foot = widgets.metric_panel(rows, "mAP").split("<tbody>")[1].split("<tfoot>")
+    found = [
+        re.findall(r'<b class="(.)" style="left:([\d.]+)%"></b><small>(\w+)</small>', line)
+        for line in body.split("<tr>")[1:]
     ]
-    assert bars[0][1:] == [
-        ("o", "1.000", "released"),
-        ("o", "0.040", "sim"),
-    ]  # the only released row, the least simulated one
-    assert bars[1] == [
-        ("p", "1.000", ""),
-        ("o", "1.000", "sim"),
-    ]  # the paper's best row, the best simulated one
-    assert bars[2] == [("p", "0.040", "")]  # not run: no bar of ours
+    # A lone released row stands in the middle of its axis, the least simulated one near the left.
+    assert found[0][1:] == [("o", "50.0", "released"), ("o", "3.7", "sim")]
+    assert found[1] == [("p", "96.3", "paper"), ("o", "96.3", "sim")]
+    assert found[2] == [("p", "3.7", "paper")]  # not run: no mark of ours
+    assert body.count("(one seed)") == 3
+    ends = re.findall(r"<span>([\d.]+)</span><span>(\w+)</span><span>([\d.]+)</span>", foot)
+    assert ends == [
+        ("49.78", "paper", "55.82"),
+        ("49.50", "released", "50.50"),
+        ("9.92", "sim", "12.08"),
+    ]
+
+
+def test_an_interval_is_drawn_on_the_axis_of_its_kind():
+    panel = widgets.metric_panel(TABLE["rows"], "mAP")
+    (bar,) = re.findall(r'<i class="o" style="left:([\d.]+)%; width:([\d.]+)%">', panel)
+    assert bar == ("3.7", "92.6")  # it makes the axis: 28 to 34, and a little room
 
 
 def test_table_explorer_offers_only_metrics_with_numbers():

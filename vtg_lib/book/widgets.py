@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib.book import figures as plots
 from vtg_lib.book import tables
 from vtg_lib.book.figures.diagnostics import decoder_layer, decoder_layer_alt
+from vtg_lib.papers.columns import axis_label
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # A widget has 2 px of margin on either side: without room for them every box around it gets a scroll bar.
 WIDE = "min(100% - 4px, 34rem)"
 FULL = {"width": "calc(100% - 4px)", "min_width": "0"}
+_SAMPLE = (
+    "Green: the query's moments. Orange: the best {} predictions of each method, the first full. One run a "
+    "method. Saliency: annotators' mean (area) and the methods' scores, each from its least to its greatest."
+)
 _PANEL = tables.template("""<style>
 .widget-html-content:has(.vtg-x) { min-width: 0; }
 .vtg-x { font: 13px/1.5 system-ui, sans-serif; color: inherit; padding: 10px 12px;
@@ -33,21 +38,26 @@ font-variant-numeric: tabular-nums; }
 white-space: nowrap; }
 .vtg-x th { border-bottom: 1px solid #999; font-weight: 600; }
 .vtg-x td.n { text-align: right; }
-.vtg-x td.b { width: 55%; white-space: normal; }
-.vtg-x i { display: block; height: 8px; margin: 1px 0; border-radius: 1px; }
-.vtg-x td.b div { display: flex; align-items: center; gap: 6px; height: 1.5em; }
-.vtg-x td.b small { white-space: nowrap; }
-.vtg-x i.p { background: {{ colours.p }}; } .vtg-x i.o { background: {{ colours.o }}; }
+.vtg-x td.b { width: 50%; white-space: normal; padding-right: 5em; }
+.vtg-x .t { position: relative; height: 1.5em; border-left: 1px solid #8888; border-right: 1px solid #8888; }
+.vtg-x .t > * { position: absolute; top: 50%; }
+.vtg-x .t i { height: 2px; transform: translateY(-50%); min-width: 2px; }
+.vtg-x .t b { width: 9px; height: 9px; transform: translate(-50%, -50%); }
+.vtg-x .t small { left: calc(100% + 6px); transform: translateY(-50%); white-space: nowrap; }
+.vtg-x .p { background: {{ colours.p }}; } .vtg-x .o { background: {{ colours.o }}; }
+.vtg-x b.p { transform: translate(-50%, -50%) rotate(45deg) scale(.9); } .vtg-x b.o { border-radius: 50%; }
+.vtg-x tfoot td { border-top: 1px solid #999; vertical-align: top; white-space: normal; }
+.vtg-x tfoot .a { display: flex; justify-content: space-between; gap: 1em; }
 .vtg-x tr:has(input:not(:checked)) td { color: #8a8a8a; }
 .vtg-x tr:has(input:not(:checked)) :is(td.b *, td.n *) { visibility: hidden; }
-.vtg-x .k { display: inline-block; width: 10px; height: 10px; margin: 0 4px 0 10px; border-radius: 1px; }
 .vtg-x label { cursor: pointer; } .vtg-x p { margin: 0 0 6px; }
+:is([data-theme="dark"], [data-jp-theme-light="false"]) .vtg-x .p { background: {{ colours.dark_p }}; }
+:is([data-theme="dark"], [data-jp-theme-light="false"]) .vtg-x .o { background: {{ colours.dark_o }}; }
 </style>
 <div class="vtg-x" role="group" aria-label="{{ column }}"><p>{{ caption }}</p>
 <table><thead><tr>
-<th scope="col">row</th><th scope="col">paper</th><th scope="col">ours, by kind of evidence</th>
-<th scope="col"><span class="k" style="background:{{ colours.p }}"></span>paper
-<span class="k" style="background:{{ colours.o }}"></span>ours; each kind on its own scale</th>
+<th scope="col">row</th><th scope="col">paper</th><th scope="col">ours, mean over seeds</th>
+<th scope="col">{{ axis }}: grey diamond, paper; blue dot, ours; line, 95 % interval</th>
 </tr></thead><tbody>
 {% for row in rows %}<tr>
   <td><label><input type="checkbox" checked> {{ row.label }}</label></td>
@@ -55,12 +65,19 @@ white-space: nowrap; }
   <td class="n"><span>
     {% for text in row.texts %}{% if not loop.first %}<br>{% endif %}{{ text }}{% endfor %}
   </span></td>
-  <td class="b">{% for kind, share, label in row.bars %}
-    <div><i class="{{ kind }}" style="width:calc((100% - 5em) * {{ share|number(3) }})"></i>
-    <small>{{ label }}</small></div>
+  <td class="b">{% for kind, mark, at, low, high in row.marks %}
+    <div class="t">
+    {% if low is not none %}
+    <i class="{{ mark }}" style="left:{{ low|number(1) }}%; width:{{ (high - low)|number(1) }}%"></i>
+    {% endif %}
+    <b class="{{ mark }}" style="left:{{ at|number(1) }}%"></b><small>{{ kind }}</small></div>
   {% endfor %}</td>
 </tr>{% endfor %}
-</tbody></table></div>""")
+</tbody><tfoot><tr><td colspan="3">The scale of each kind of evidence, {{ axis }}:</td><td class="b">
+{% for kind, (low, high) in scales.items() %}
+  <div class="a"><span>{{ low|number }}</span><span>{{ kind }}</span><span>{{ high|number }}</span></div>
+{% endfor %}
+</td></tr></tfoot></table></div>""")
 
 
 def _selector(options: Sequence[str], stack: ipywidgets.Stack, description: str) -> ipywidgets.Dropdown:
@@ -79,44 +96,70 @@ def _selector(options: Sequence[str], stack: ipywidgets.Stack, description: str)
 
 
 def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str = "") -> str:
-    """One metric of one table as HTML: per row a checkbox, the paper's number, ours, and a bar for each.
+    """One metric of one table as HTML: per row a checkbox, the paper's number, ours, and a mark on an axis
+    for each, with the interval over seeds.
 
-    The paper's bars and those of each kind of our evidence have scales of their own, because evidence other
-    than `official` and `released` is no absolute number; every number and bar of ours names its kind.
+    The paper's marks and those of each kind of our evidence have axes of their own, because evidence other
+    than `official` and `released` is no absolute number; their ends stand below. Every number and mark of
+    ours names its kind.
 
     Args:
-        rows: {label, paper: {column: number}, source, ours: {column: [{mean, sd, n, evidence}, ...]}} each, a
-            cell a kind; n is None where there are no seeds.
+        rows: {label, paper: {column: number}, source, ours: {column: [{mean, interval, n, evidence}, ...]}}
+            each, a cell a kind; interval is (low, high) or None; n is None where there are no seeds.
         column: the metric.
         caption: the table's caption, shown above.
     """
     paper = [row.get("paper", {}).get(column) for row in rows]
     cells = [row.get("ours", {}).get(column, []) for row in rows]
-    scales: dict[str, list[float]] = {}
+    reach: dict[str, list[float]] = {}
+    if known := [value for value in paper if value is not None]:
+        reach["paper"] = known
     for cell in itertools.chain.from_iterable(cells):
-        scales.setdefault(cell["evidence"], []).append(cell["mean"])
-    scale = [value for value in paper if value is not None]
+        reach.setdefault(cell["evidence"], []).extend([cell["mean"], *(cell["interval"] or ())])
+    scales = {kind: _scale(values) for kind, values in reach.items()}
     shown = []
     for row, value, found in zip(rows, paper, cells, strict=True):
-        bars = [] if value is None else [("p", _share(value, scale), "")]
-        bars += [("o", _share(cell["mean"], scales[cell["evidence"]]), cell["evidence"]) for cell in found]
+        marks = [] if value is None else [("paper", "p", _place(value, scales["paper"]), None, None)]
+        for cell in found:
+            scale = scales[cell["evidence"]]
+            low, high = (
+                (_place(bound, scale) for bound in cell["interval"]) if cell["interval"] else [None] * 2
+            )
+            marks.append((cell["evidence"], "o", _place(cell["mean"], scale), low, high))
         missing = "quoted" if row.get("source") == "quoted" else "not run"
         texts = [_told(cell) for cell in found] or [missing]
-        shown.append({"label": row["label"], "paper": value, "texts": texts, "bars": bars})
+        shown.append({"label": row["label"], "paper": value, "texts": texts, "marks": marks})
     return _PANEL.render(
-        column=column, caption=caption, rows=shown, colours={"p": plots.PAPER, "o": plots.OURS}
+        column=column,
+        caption=caption,
+        axis=axis_label(column),
+        rows=shown,
+        scales=scales,
+        colours={"p": plots.PAPER, "o": plots.OURS, "dark_p": "#b5b5b5", "dark_o": "#56b4e9"},
     )
 
 
 def _told(cell: Mapping[str, Any]) -> str:
-    seeds = "" if cell["n"] is None else f" (n = {cell['n']})"
-    return f"{cell['evidence']} {tables.with_sd(cell['mean'], cell['sd'])}{seeds}"
+    text = f"{cell['evidence']} {tables.number(cell['mean'])}"
+    if cell["n"] is None:
+        return text  # a count or a score, not a mean
+    if cell["interval"] is None:
+        return f"{text} (one seed)" if cell["n"] == 1 else f"{text} (n = {cell['n']})"
+    low, high = map(tables.number, cell["interval"])
+    return f"{text} ({low} to {high}, n = {cell['n']})"
 
 
-def _share(value: float, values: Sequence[float]) -> float:
-    """How long a bar is: the least of `values` is short, the greatest full."""
+def _scale(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis: the least and the greatest of `values` and a little room."""
     low, high = min(values), max(values)
-    return 0.04 + 0.96 * (value - low) / (high - low) if high > low else 1.0
+    room = 0.04 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def _place(value: float, scale: tuple[float, float]) -> float:
+    """Where a value stands between the ends of its axis, percent."""
+    low, high = scale
+    return 100 * (value - low) / (high - low)
 
 
 def table_explorer(compared: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
@@ -194,7 +237,7 @@ def timeline_explorer(
     """
     pictures = {
         f"{index + 1}. {sample.name}: {sample.query[:60]}": plots.figure_html(
-            plots.timeline(sample, top=top, width=width), plots.timeline_alt(sample)
+            plots.timeline(sample, top=top, width=width), plots.timeline_alt(sample), _SAMPLE.format(top)
         )
         for index, sample in enumerate(samples)
     }
@@ -222,7 +265,7 @@ def layer_explorer(models: Mapping[str, Decoded | None]) -> ipywidgets.VBox:
             for layer in range(len(decoded.spans)):
                 alt = f"{name}, {decoder_layer_alt(decoded, row, layer)}"
                 element = plots.figure_html(
-                    decoder_layer(decoded, row, layer), alt, f"{annotation['query']}. {alt}"
+                    decoder_layer(decoded, row, layer), alt, f"“{annotation['query']}”. {alt} One run."
                 )
                 pictures[f"{row + 1}. {annotation['query'][:34]} | {name} | layer {layer + 1}"] = element
     return picture_explorer(pictures, description="step")

@@ -48,7 +48,7 @@ VIEW = View(
         value=lambda record: record["own"],
         ylabel="share on the own moment",
         told=lambda record: f"{', '.join(text(share, '.0%') for share in record['own'])} layer by layer",
-        caption="Share of a matched query's attention to the clips that its own moment gets; bands: ± sd "
-        "over seeds.",
+        caption="Share of a matched query's attention to the clips that its own moment gets; bands: 95 % "
+        "interval over seeds.",
     ),
 )

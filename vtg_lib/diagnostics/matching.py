@@ -67,6 +67,6 @@ VIEW = View(
         value=lambda record: known_mean(record["kept"]["all"]),
         ylabel="share kept",
         told=lambda record: f"ends at {text(known_mean(record['kept']['all']), '.0%')}",
-        caption="Mean over pairs of layers; bands: ± sd over seeds.",
+        caption="Mean over pairs of layers; bands: 95 % interval over seeds.",
     ),
 )

@@ -29,6 +29,11 @@ PREFIXES: dict[str, tuple[str, Split]] = {
 }
 
 
+def axis_label(name: str) -> str:
+    """A column's name with its unit, as an axis has it; the names of other columns tell their unit."""
+    return name if column(name).metric in (None, "parameters") else f"{name} (points, 0 to 100)"
+
+
 def column(name: str, computed: bool = False) -> Column:
     """Read a column's name: `"mAP"`, `"val HD mAP"`, `"TACoS mIoU"`, `"#Params (M)"`, or any other (no
     metric).

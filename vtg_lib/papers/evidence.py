@@ -79,9 +79,16 @@ class Evidence:
         """Mean, sample sd and n over seeds in `column`, of runs that have learned to read; of all if none
         has.
         """
+        return stats.summarise(self._learned(column))
+
+    def interval(self, column: str) -> stats.Interval:
+        """Student's 95 % interval of the mean of the same seeds; its bounds are NaN for one."""
+        return stats.t_interval(self._learned(column))
+
+    def _learned(self, column: str) -> list[float]:
         values = self.values.get(column, {})
         learned = [value for seed, value in values.items() if self.origin(column, seed).learned]
-        return stats.summarise(learned or list(values.values()))
+        return learned or list(values.values())
 
     def rate(self, column: str) -> tuple[int, int]:
         """How many runs in `column` have learned to read, of how many."""

@@ -189,7 +189,9 @@ def _cells(result: RowResults, column: str) -> list[dict[str, Any]]:
 def _cell(evidence: Evidence, column: str) -> dict[str, Any]:
     s = evidence.summary(column)
     seeds = None if evidence.profile is None else s.n  # only runs have seeds
-    return {"mean": s.mean, "sd": None if math.isnan(s.sd) else s.sd, "n": seeds, "evidence": evidence.kind}
+    interval = evidence.interval(column)
+    bounds = None if seeds is None or math.isnan(interval.low) else (interval.low, interval.high)
+    return {"mean": s.mean, "interval": bounds, "n": seeds, "evidence": evidence.kind}
 
 
 def _nan(value: float | None) -> float:

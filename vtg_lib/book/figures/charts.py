@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vtg_lib.book.figures.style import OURS, PAPER, empty, series_look, styled, subplots
+from vtg_lib.book.figures.style import OURS, PAPER, empty, looks, styled, subplots
+from vtg_lib.evaluation.statistics import t_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +25,7 @@ def slope_chart(
     metric: str,
     ours_sd: Sequence[float | None],
     evidence: str,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Each row of a table as a line from the paper's number to ours, each side on its own scale.
 
@@ -32,13 +34,15 @@ def slope_chart(
 
     Args:
         ours_sd: over seeds; None or NaN where there is one seed.
+        names: what gives each row its look where that is not the label: the method that the row is.
     """
     figure, axes = subplots(size=(6.4, 0.36 * max(len(labels), 4) + 1.3))
     if not labels:
         return empty(figure, axes, "no row has both numbers yet")
     sd = np.asarray(ours_sd, dtype=float)
+    styles = looks(labels if names is None else names)
     for index, (label, left, right) in enumerate(zip(labels, _scaled(paper), _scaled(ours), strict=True)):
-        look = series_look(index)
+        look = styles[index]
         axes.plot([0, 1], [left, right], markersize=5, **look)
         spread = "" if np.isnan(sd[index]) else f" ± {sd[index]:.1f}"
         texts = (f"{label}  {paper[index]:.1f}", f"{ours[index]:.1f}{spread}  {label}")
@@ -50,7 +54,6 @@ def slope_chart(
                 textcoords="offset points",
                 ha="left" if side else "right",
                 va="center",
-                color=look["color"],
             )
     axes.set_xlim(-1.0, 2.0)
     axes.set_ylim(-0.08, 1.08)
@@ -82,7 +85,7 @@ def curves(
     ylabel: str,
     reference: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Figure:
-    """Mean and band (± one standard deviation over seeds) of each series.
+    """Mean and band (95 % interval of the mean over seeds, Student's t) of each series.
 
     Args:
         x: positions, length P.
@@ -90,14 +93,16 @@ def curves(
         reference: up to three lines drawn dashed in grey, as (x, y): a published log, say.
     """
     figure, axes = subplots(size=(6.4, 3.0))
-    for index, (label, values) in enumerate(series.items()):
+    for (label, values), look in zip(series.items(), looks(list(series)), strict=True):
         array = np.atleast_2d(np.asarray(values, dtype=float))
-        mean, look = array.mean(0), series_look(index)
+        mean = array.mean(0)
         every = max(len(x) // 12, 1)
-        axes.plot(x, mean, markersize=3.5, markevery=every, label=f"{label} (n = {len(array)})", **look)
+        seeds = "one seed" if len(array) == 1 else f"n = {len(array)}"
+        axes.plot(x, mean, markersize=3.5, markevery=every, label=f"{label} ({seeds})", **look)
         if len(array) > 1:
-            sd = array.std(0, ddof=1)
-            axes.fill_between(x, mean - sd, mean + sd, color=look["color"], alpha=0.18, linewidth=0)
+            bands = [t_interval(column) for column in array.T]
+            low, high = ([getattr(band, side) for band in bands] for side in ("low", "high"))
+            axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
     for dashes, (label, (along, heights)) in zip(("--", ":", "-."), (reference or {}).items(), strict=False):
         axes.plot(along, heights, color=PAPER, linestyle=dashes, linewidth=1.3, label=label)
     axes.set_xlabel(xlabel)
@@ -130,14 +135,15 @@ def dose_response(
     figure, axes = subplots(size=(6.0, 2.9))
     if zero:
         axes.axhline(0, color=PAPER, linewidth=1)
-    for index, (label, points) in enumerate(series.items()):
+    for (label, points), look in zip(series.items(), looks(list(series)), strict=True):
         known = [(dose, *point) for dose, point in zip(doses, points, strict=True) if point is not None]
         if known:
             dose, mean, low, high = np.asarray(known, dtype=float).T
             error = np.nan_to_num(np.clip([mean - low, high - mean], 0, None))
-            axes.errorbar(dose, mean, yerr=error, markersize=5, capsize=3, label=label, **series_look(index))
+            axes.errorbar(dose, mean, yerr=error, markersize=5, capsize=3, label=label, **look)
     if not axes.containers:
         return empty(figure, axes, "not run")
+    axes.set_xticks(doses, [f"{dose:g}" for dose in doses])
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.legend(fontsize=8)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib.book.figures.style import GREY, SERIES, TRUTH, styled, subplots
+from vtg_lib.book.figures.style import GREY, SERIES, TRUTH, looks, method_of, styled, subplots
 from vtg_lib.spans import cw_to_se
 
 if TYPE_CHECKING:
@@ -67,16 +68,26 @@ def histograms(shown: Histograms, panels: Sequence[Sequence[Panel]]) -> Figure:
         for cell, panel in zip(row, drawn, strict=False):
             if shown.inside is not None:
                 cell.axvspan(*shown.inside, color="#f1f1f1", linewidth=0)
-            for colour, (label, counts) in zip(SERIES, panel.counts.items(), strict=False):
+            colours = _colours(list(panel.counts))
+            for colour, (label, counts) in zip(colours, panel.counts.items(), strict=False):
                 share = np.array(counts, float) / max(sum(counts), 1)
                 handles[label] = cell.stairs(share, shown.edges, color=colour, linewidth=1.2)
             for index, place in enumerate(panel.marks.values()):
-                cell.axvline(place, color=SERIES[index], linestyle=("--", ":")[index % 2], linewidth=1)
-            cell.set(title=panel.title, ylabel=panel.side, yticks=[])
+                cell.axvline(place, color=colours[index], linestyle=("--", ":")[index % 2], linewidth=1)
+            cell.set(
+                title=textwrap.fill(panel.title, 30, replace_whitespace=False), ylabel=panel.side, yticks=[]
+            )
             cell.grid(False)
     figure.supxlabel(shown.xlabel, fontsize=9)
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles), fontsize=8)
     return figure
+
+
+def _colours(labels: Sequence[str]) -> list[str]:
+    """Of methods their own, of categories those of the figure."""
+    if any(map(method_of, labels)):
+        return [look["color"] for look in looks(labels)]
+    return list(SERIES)
 
 
 @styled
@@ -104,22 +115,25 @@ def decoder_layer(decoded: Decoded, row: int, layer: int) -> Figure:
         left.plot(ends, [place, place], color=colour, linewidth=width, solid_capstyle="butt")
         left.annotate(f"{rank[query]:.2f}", (seconds, place), fontsize=7, **at_right)
     left.set_yticks(range(len(order)), [str(query + 1) for query in order], fontsize=7)
-    left.set(xlim=(0, seconds), ylim=(len(order) - 0.5, -0.5), xlabel="seconds", ylabel="query, best first")
+    left.set(
+        xlim=(0, seconds), ylim=(len(order) - 0.5, -0.5), xlabel="time (seconds)", ylabel="query, best first"
+    )
     left.set_title("predictions and rank", loc="left")
     assert decoded.attention is not None
     attention = decoded.attention[layer, row, order][:, decoded.clips[row]].numpy()
-    middle.imshow(attention, aspect="auto", cmap="Greys", interpolation="nearest")
+    extent = (0.0, seconds, len(order) - 0.5, -0.5)
+    middle.imshow(attention, aspect="auto", cmap="Greys", interpolation="nearest", extent=extent)
     middle.set_title("attention to clips", loc="left")
-    middle.set_xlabel("clip")
+    middle.set(xlabel="time (seconds)", xlim=(0, seconds), yticks=[])
     if decoded.factor is not None and layer < len(decoded.factor):
         factor = decoded.factor[layer, row].numpy()[np.ix_(order, order)]
         right.imshow(factor, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         right.set_title("$S_{attn}$, 0 to 1", loc="left")
-        right.set_xlabel("read query")
+        right.set_xticks(range(len(order)), [str(query + 1) for query in order], fontsize=6, rotation=90)
+        right.set(xlabel="query that is read", yticks=[])
     else:
         right.set_axis_off()
     for cell in (middle, right):
-        cell.set(xticks=[], yticks=[])
         cell.grid(False)
     figure.suptitle(f"Layer {layer + 1}", fontsize=9, x=0.01, ha="left")
     return figure

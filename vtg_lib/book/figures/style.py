@@ -1,4 +1,8 @@
-"""One style, colours that colour-blind readers can tell apart, and a text alternative on every figure."""
+"""One style, colours that colour-blind readers can tell apart, and a text alternative on every figure.
+
+What a colour means is one of three: a kind of thing (`PAPER`, `OURS`, `TRUTH`, `PREDICTION`), a method
+(`looks`: the same in every figure of the book), or a category of one figure (`SERIES`, by place).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import base64
 import functools
 import html
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
@@ -23,6 +28,18 @@ BLUE, VERMILION, PURPLE, GREY = "#0072b2", "#d55e00", "#cc79a7", "#595959"
 PAPER, OURS, TRUTH, PREDICTION = GREY, BLUE, GREEN, ORANGE
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # in order of use
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a second cue beside colour
+DASHES = ("-", "--", "-.", ":")
+
+# Methods have colours of their own (Paul Tol's "muted"): none is taken for paper, ours or a prediction.
+METHOD_COLOURS = ("#999933", "#882255", "#aa4499", "#332288", "#44aa99", "#cc6677", BLACK)
+# Methods that are often drawn together stand in one row, whose colours all differ. Those of the registry that
+# are not named here follow in its order.
+NAMED = (
+    *("moment_detr", "qd_detr", "eatr", "tr_detr", "cg_detr", "sim_detr", "sdst"),
+    *("univtg", "bam_detr", "r2_tuning", "flash_vtg", "sa_detr", "sg_detr", "td_detr"),
+)
+# What rows and chapters call a method that is drawn whole.
+ALIASES = {"+ QGR + GLB": "sim_detr", "RDSA": "sdst"}
 
 STYLE: dict[str, Any] = {
     "font.size": 9,
@@ -41,6 +58,7 @@ STYLE: dict[str, Any] = {
 }
 
 MAX_BYTES = 60_000  # of one picture: a page embeds many
+WIDE = 6.5  # inches; what is wider scrolls sideways in its box on a phone, so that its letters stay legible
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -56,9 +74,57 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapped
 
 
-def series_look(index: int) -> dict[str, str]:
-    """Colour and marker of a series, by its place."""
-    return {"color": SERIES[index % len(SERIES)], "marker": MARKERS[index % len(MARKERS)]}
+def method_of(label: str) -> str | None:
+    """The method that a label names, by its file's name; None where it names none (a setting, a quantity).
+
+    "TR-DETR", "tr_detr, ours", "Baseline (TR-DETR)" and "TR-DETR (n = 8)" are one method.
+    """
+    known = {_plain(name): name for name in _methods()} | ALIASES
+    heads = [re.split(r",| \(", part)[0] for part in (label, *re.findall(r"\(([^()]*)\)", label))]
+    return next((known[key] for head in heads for key in (head, _plain(head)) if key in known), None)
+
+
+def looks(labels: Sequence[str]) -> list[dict[str, str]]:
+    """Colour, marker and line style of what one figure draws, by label.
+
+    A method looks the same in every figure. Its second line in a figure (another size of it, say) keeps the
+    colour and gets another marker; labels that name no method get what is left, in order. No two labels of a
+    figure share colour and marker.
+    """
+    ways = [_look(place) for place in range(len(METHOD_COLOURS) * len(MARKERS))]
+    names = [method_of(label) for label in labels]
+    given: dict[int, dict[str, str]] = {}
+    for at, name in enumerate(names):  # methods first: they have a claim to their look
+        if name is not None:
+            own = ways[_methods().index(name) % len(ways)]
+            alike = [own, *(way for way in ways if way["color"] == own["color"])]
+            given[at] = next((way for way in alike if way not in given.values()), own)
+    for at in range(len(labels)):
+        if at not in given:
+            left = [way for way in ways if way not in given.values()] or ways
+            often = [way["color"] for way in given.values()]
+            given[at] = min(left, key=lambda way: often.count(way["color"]))
+    return [given[at] for at in range(len(labels))]
+
+
+def _look(place: int) -> dict[str, str]:
+    row = place // len(METHOD_COLOURS)
+    return {
+        "color": METHOD_COLOURS[place % len(METHOD_COLOURS)],
+        "marker": MARKERS[(place + row) % len(MARKERS)],
+        "linestyle": DASHES[row % len(DASHES)],
+    }
+
+
+@functools.cache
+def _methods() -> tuple[str, ...]:
+    from vtg_lib.models import MODELS
+
+    return (*NAMED, *(name for name in MODELS if name not in NAMED))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
 def subplots(
@@ -108,9 +174,10 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
         raise ValueError("a figure needs a text alternative: got an empty alt; say what the picture shows")
     code = base64.b64encode(png(figure)).decode("ascii")
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    wide = " wide" if figure.get_figwidth() > WIDE else ""
     return (
-        f'<figure class="vtg"><img alt="{html.escape(alt, quote=True)}" style="max-width:100%;height:auto" '
-        f'src="data:image/png;base64,{code}">{below}</figure>'
+        f'<figure class="vtg{wide}"><img alt="{html.escape(alt, quote=True)}" '
+        f'style="max-width:100%;height:auto" src="data:image/png;base64,{code}">{below}</figure>'
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vtg_lib.book.figures.style import BLACK, PREDICTION, SERIES, TRUTH, styled, subplots
+from vtg_lib.book.figures.style import BLACK, PREDICTION, TRUTH, looks, styled, subplots
 from vtg_lib.diagnostics.timelines import Timeline
 
 if TYPE_CHECKING:
@@ -60,8 +60,10 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
         _bar(main, 0, start, end, TRUTH)
         for line in axes[:, 0]:
             line.axvspan(start, end, color=TRUTH, alpha=0.10, linewidth=0)
-    for index, method in enumerate(methods):
-        colour = SERIES[index % len(SERIES)]
+    named = list(dict.fromkeys([*methods, *sample.saliency]))
+    style = dict(zip(named, looks(named), strict=True))
+    for method in methods:
+        colour = style[method]["color"]
         if method in sample.predictions:
             row = len(labels)
             best = sample.predictions[method][:top]
@@ -80,9 +82,9 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
             row = len(labels)
             main.plot([start, end], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
             main.plot([start, end], [row, row], "|", color=colour, markersize=8)
-            looks = sample.offsets.get(method, ())
-            if level < len(looks) and len(looks[level]):
-                position, weight = np.asarray(looks[level], dtype=float).T
+            seen = sample.offsets.get(method, ())
+            if level < len(seen) and len(seen[level]):
+                position, weight = np.asarray(seen[level], dtype=float).T
                 size = 4 + 40 * weight / max(float(weight.max()), 1e-9)
                 main.scatter(
                     position,
@@ -110,15 +112,19 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
                 alpha=0.35,
                 step="mid",
             )
-        for index, (method, values) in enumerate(sample.saliency.items()):
+        for method, values in sample.saliency.items():
             low.plot(
                 middle[: len(values)],
                 _rescaled(values),
-                color=SERIES[index % len(SERIES)],
+                color=style[method]["color"],
+                linestyle=style[method]["linestyle"],
+                marker=style[method]["marker"],
+                markersize=3.5,
+                markevery=max(len(values) // 12, 1),
                 label=method,
                 linewidth=1.2,
             )
-        low.set_ylabel("saliency")
+        low.set_ylabel("saliency\n(0 to 1)")
         low.set_ylim(0, 1.05)
         if len(sample.saliency) > 2:  # too many to fit among the curves
             figure.legend(
@@ -130,7 +136,7 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
         elif sample.saliency:
             low.legend(ncols=len(sample.saliency), loc="upper right", fontsize=7)
     axes[-1, 0].set_xlim(0, sample.duration)
-    axes[-1, 0].set_xlabel("seconds")
+    axes[-1, 0].set_xlabel("time (seconds)")
     return figure
 
 

@@ -1,8 +1,7 @@
 """Figures of the chapter on task, data, evaluator and released predictions. Plain numbers in, matplotlib
 figures out.
 
-Each method keeps its colour and marker through the chapter: its place in
-`vtg_lib.evaluation.per_query.METHODS`.
+A method looks as it does in the whole book: `vtg_lib.book.figures.looks`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib.book.figures import BLACK, GREY, MARKERS, PREDICTION, SERIES, TRUTH, styled, subplots
+from vtg_lib.book.figures import (
+    BLACK,
+    DASHES,
+    GREY,
+    MARKERS,
+    PREDICTION,
+    SERIES,
+    TRUTH,
+    looks,
+    styled,
+    subplots,
+)
 from vtg_lib.data.statistics import MOMENTS, POSITIONS, RELATIVE, SECONDS, VOTES, WORDS
 from vtg_lib.evaluation.per_query import COUNTS, LENGTH_EDGES, METHODS
 
@@ -21,15 +31,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 5.7  # inches; a phone shows the figure at about half of its pixels
-DASHES = ("-", "--", "-.", ":")
 FEWEST = 10  # predictions in a bin of a reliability curve that is drawn
 Styles = Mapping[str, Mapping[str, Any]]  # by line, what `Axes.plot` takes
 # Lines by name (x, y and, where the marks have sizes, these), and what `Axes.set` takes.
 Panel = tuple[Mapping[str, Sequence[Any]], Mapping[str, Any]]
 
 METHOD_STYLES = {
-    name: {"color": SERIES[n], "marker": MARKERS[n], "label": title, "markersize": 4.5, "linewidth": 1.3}
-    for n, (name, title) in enumerate(METHODS.items())
+    name: look | {"label": title, "markersize": 4.5, "linewidth": 1.3}
+    for (name, title), look in zip(METHODS.items(), looks(list(METHODS)), strict=True)
 }
 
 
@@ -134,7 +143,7 @@ def ranking(worked: Mapping[str, Any], level: str = "0.5") -> Figure:
         text = f"{step['score']:.2f} · IoU {step['iou']:.2f}"
         top.text(y=rank, s=text, va="center", fontsize=8, **place)
     top.set(yticks=range(len(steps) + 1), yticklabels=["truth", *range(1, len(steps) + 1)])
-    top.set(ylim=(len(steps) + 0.6, -0.7), xlim=(0, duration), xlabel="seconds", ylabel="rank")
+    top.set(ylim=(len(steps) + 0.6, -0.7), xlim=(0, duration), xlabel="time (seconds)", ylabel="rank")
     top.grid(axis="y", visible=False)
     recall = np.cumsum([step[level] is not None for step in steps]) / len(windows)
     precision = np.asarray(worked["precision"][level])

@@ -50,7 +50,7 @@ def figure() -> HTML:
             kept[f"{name}, authors' log"] = tuple(
                 zip(*(pair for pair in pairs if pair[0] <= last), strict=True)
             )
-    drawn = plots.curves(x, series, xlabel="epoch", ylabel="mAP (val)", reference=kept)
+    drawn = plots.curves(x, series, xlabel="epoch", ylabel="mAP on val (points)", reference=kept)
     ends = ", ".join(
         f"{name} ends at {record['metrics']['last']['MR-full-mAP']:.1f}" for name, record in found.items()
     )

@@ -21,7 +21,7 @@ from vtg_lib.papers.verdict import (
     UNLEARNED,
 )
 
-XLABEL = "treated − control (mAP)"
+XLABEL = "treated − control (points of mAP)"
 KEY = (
     "Dots: seeds; hollow where a run had not learned to read. Squares: our mean, 95 % interval. "
     "Diamonds: the paper."

@@ -105,7 +105,7 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
     kind = reference.best_run.kind if reference is not None and reference.best_run is not None else ""
     rows = [
-        (result.row.label, printed, ours)
+        (result.row, printed, ours)
         for result in results.rows
         if kind in result.runs
         and (printed := result.row.paper[column]) is not None
@@ -114,7 +114,11 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     title = f"{results.table.title}, {column}"
     if not rows:
         return not_run(chapter, f"Slope chart of {title}", f"--tables {table_id}")
-    labels, paper, summaries = zip(*rows, strict=True)
+    found, paper, summaries = zip(*rows, strict=True)
+    whole = [not row.overrides.config and row.model for row in found]
+    labels = [row.label for row in found]
+    # One row of a figure is the method whole; where several differ in data alone, labels tell them apart.
+    names = [m if m and whole.count(m) == 1 else label for m, label in zip(whole, labels, strict=True)]
     figure = plots.slope_chart(
         labels,
         paper,
@@ -122,10 +126,15 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
         metric=column,
         ours_sd=[ours.sd for ours in summaries],
         evidence=kind,
+        names=names,
     )
-    told = "; ".join(f"{label}: paper {printed:.2f}, ours {ours.mean:.2f}" for label, printed, ours in rows)
+    told = "; ".join(
+        f"{row.label}: paper {printed:.2f}, ours {ours.mean:.2f} (n = {ours.n})"
+        for row, printed, ours in rows
+    )
     alt = f"Slope chart of {title}, each side on its own scale. {told}"
-    caption = f"{title}: the paper's order of rows beside ours; the two sides have scales of their own."
+    caption = f"{title}: the paper's order of rows beside ours; the two sides have scales of their own; "
+    caption += "± sd over seeds where a row has several."
     return plots.show(figure, alt, caption)
 
 
@@ -239,13 +248,16 @@ def again(chapter: Chapter, results: Mapping[str, RunResult], spec: RunSpec) -> 
 
 def training_curves(results: Mapping[str, RunResult], metric: str = "MR-full-mAP") -> HTML:
     """The metric on validation by epoch, one line a run."""
+    from vtg_lib.papers.columns import METRICS
+
     epochs = [np.asarray(result.curves["epoch"], dtype=float) for result in results.values()]
     longest = max(epochs, key=len).tolist()
     series = {name: np.asarray(result.curves[metric], dtype=float) for name, result in results.items()}
-    figure = plots.curves(longest, series, xlabel="epoch", ylabel=metric)
+    shown = next((name for name, key in METRICS.items() if key == metric), metric)
+    figure = plots.curves(longest, series, xlabel="epoch", ylabel=f"{shown} on validation (points)")
     told = "; ".join(f"{name} ends at {values[-1]:.2f}" for name, values in series.items())
     return plots.show(
         figure,
-        f"{metric} on validation by epoch: {told}.",
-        f"{metric} on validation by epoch, one seed each.",
+        f"{shown} on validation by epoch: {told}.",
+        f"{shown} on validation (points, 0 to 100) by epoch; one run each, so there is no interval.",
     )

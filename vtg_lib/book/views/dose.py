@@ -11,7 +11,8 @@ from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import code
 from vtg_lib.book.views.claims import sentence
 from vtg_lib.book.views.common import not_run
-from vtg_lib.evaluation.statistics import summarise
+from vtg_lib.evaluation.statistics import t_interval
+from vtg_lib.papers.columns import axis_label
 from vtg_lib.papers.dose import response, table_points
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def dose(chapter: Chapter, key: str) -> HTML:
     if not any(points):
         return not_run(chapter, study.question, f"--dose {key}")
     bounds = [(p.mean, p.low, p.high) if p else None for p in points]
-    figure = plots.dose_response(study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain")
+    figure = plots.dose_response(
+        study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain (points of mAP)"
+    )
     told = "; ".join(f"at {v:g}: {_gain(p)}" for v, p in zip(study.values, points, strict=True))
     drawn = plots.figure_html(
         figure,
@@ -57,15 +60,23 @@ def varied(chapter: Chapter, table_id: str) -> HTML:
     numbers = sorted({number for points in found.values() for number, _, _ in points})
     series, told = {}, []
     for method, points in found.items():
-        wholes = [summarise([value for at, _, value in points if at == number]) for number in numbers]
-        series[method] = [(w.mean, w.mean - w.sd, w.mean + w.sd) if w.n else None for w in wholes]
-        means = (f"{w.mean:.1f} at {number:g}" for number, w in zip(numbers, wholes, strict=True) if w.n)
+        wholes = [t_interval([value for at, _, value in points if at == number]) for number in numbers]
+        series[method] = [(w.mean, w.low, w.high) if w.n else None for w in wholes]
+        means = (f"{_score(w)} at {number:g}" for number, w in zip(numbers, wholes, strict=True) if w.n)
         told.append(f"{method}: {', '.join(means)}")
-    figure = plots.dose_response(numbers, series, xlabel=setting.unit, ylabel=column, zero=False)
-    caption = f"{column} by number of {setting.unit}; bars: ± sd over seeds. Evidence: {kind}."
-    drawn = plots.figure_html(figure, f"{column} by number of {setting.unit}. {'; '.join(told)}.", caption)
+    name = axis_label(column)
+    figure = plots.dose_response(numbers, series, xlabel=setting.unit, ylabel=name, zero=False)
+    what, numbers_told = f"{column} by number of {setting.unit}", "; ".join(told)
+    bars = "bars: 95 % interval of the mean over seeds, where a point has several"
+    caption = f"{what}; {bars}. Evidence: {kind}. {numbers_told}."
+    drawn = plots.figure_html(figure, f"{what}. {numbers_told}.", caption)
     about = [one for one in chapter.judged if one.claim.treated[0] == table_id]
     return HTML(f"{drawn}<ul>{''.join(f'<li>{sentence(one)}</li>' for one in about)}</ul>")
+
+
+def _score(found: Interval) -> str:
+    bounds = "one seed" if found.n == 1 else f"95 % {found.low:.1f} to {found.high:.1f}, n = {found.n}"
+    return f"{found.mean:.1f} ({bounds})"
 
 
 def _gain(found: Interval | None) -> str:

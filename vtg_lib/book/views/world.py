@@ -114,8 +114,8 @@ def _strips(
     axes.set_yticks(range(len(values)), list(names))
     axes.set_ylim(len(values) - 0.5, -1.1)
     for start, end in windows:
-        axes.barh(-0.8, end - start, left=start, height=0.35, color=plots.SERIES[0])
-    axes.set_xlabel("seconds")
+        axes.barh(-0.8, end - start, left=start, height=0.35, color=plots.TRUTH)
+    axes.set_xlabel("time (seconds)")
     figure.colorbar(image, ax=axes, label="cosine", pad=0.02)
     return figure
 
