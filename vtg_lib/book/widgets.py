@@ -38,14 +38,18 @@ font-variant-numeric: tabular-nums; }
 white-space: nowrap; }
 .vtg-x th { border-bottom: 1px solid #999; font-weight: 600; }
 .vtg-x td.n { text-align: right; }
-.vtg-x td.b { width: 50%; white-space: normal; padding-right: 5em; }
+.vtg-x td.b { width: 45%; min-width: 12rem; white-space: normal; padding-right: 5em; }
+.vtg-x :is(th, td:first-child) { white-space: normal; }
+.vtg-x label { display: flex; gap: .4em; align-items: baseline; }
 .vtg-x .t { position: relative; height: 1.5em; border-left: 1px solid #8888; border-right: 1px solid #8888; }
 .vtg-x .t > * { position: absolute; top: 50%; }
+.vtg-x .k { display: inline-block; width: 9px; height: 9px; }
+.vtg-x .k.p { transform: rotate(45deg) scale(.9); }
 .vtg-x .t i { height: 2px; transform: translateY(-50%); min-width: 2px; }
 .vtg-x .t b { width: 9px; height: 9px; transform: translate(-50%, -50%); }
 .vtg-x .t small { left: calc(100% + 6px); transform: translateY(-50%); white-space: nowrap; }
 .vtg-x .p { background: {{ colours.p }}; } .vtg-x .o { background: {{ colours.o }}; }
-.vtg-x b.p { transform: translate(-50%, -50%) rotate(45deg) scale(.9); } .vtg-x b.o { border-radius: 50%; }
+.vtg-x .t b.p { transform: translate(-50%, -50%) rotate(45deg) scale(.9); } .vtg-x b.o { border-radius: 50%; }
 .vtg-x tfoot td { border-top: 1px solid #999; vertical-align: top; white-space: normal; }
 .vtg-x tfoot .a { display: flex; justify-content: space-between; gap: 1em; }
 .vtg-x tr:has(input:not(:checked)) td { color: #8a8a8a; }
@@ -53,11 +57,20 @@ white-space: nowrap; }
 .vtg-x label { cursor: pointer; } .vtg-x p { margin: 0 0 6px; }
 :is([data-theme="dark"], [data-jp-theme-light="false"]) .vtg-x .p { background: {{ colours.dark_p }}; }
 :is([data-theme="dark"], [data-jp-theme-light="false"]) .vtg-x .o { background: {{ colours.dark_o }}; }
+@media (max-width: 700px) {
+.vtg-x table { min-width: 0; }
+.vtg-x tr { display: grid; grid-template-columns: 1fr auto auto; }
+.vtg-x th { border: 0; } .vtg-x thead { border-bottom: 1px solid #999; }
+.vtg-x td.n { white-space: normal; min-width: 3.5em; }
+.vtg-x :is(td.b, th:last-child, tfoot td) { grid-column: 1 / -1; width: auto; padding: 0 5em 4px 1.6em; }
+}
 </style>
 <div class="vtg-x" role="group" aria-label="{{ column }}"><p>{{ caption }}</p>
+<p><b class="k p"></b> paper &nbsp; <b class="k o"></b> ours, the line its 95 % interval over seeds; each
+kind of evidence on a scale of its own, whose ends stand below.</p>
 <table><thead><tr>
 <th scope="col">row</th><th scope="col">paper</th><th scope="col">ours, mean over seeds</th>
-<th scope="col">{{ axis }}: grey diamond, paper; blue dot, ours; line, 95 % interval</th>
+<th scope="col">{{ axis }}</th>
 </tr></thead><tbody>
 {% for row in rows %}<tr>
   <td><label><input type="checkbox" checked> {{ row.label }}</label></td>
@@ -73,7 +86,7 @@ white-space: nowrap; }
     <b class="{{ mark }}" style="left:{{ at|number(1) }}%"></b><small>{{ kind }}</small></div>
   {% endfor %}</td>
 </tr>{% endfor %}
-</tbody><tfoot><tr><td colspan="3">The scale of each kind of evidence, {{ axis }}:</td><td class="b">
+</tbody><tfoot><tr><td colspan="3">scales, {{ axis }}</td><td class="b">
 {% for kind, (low, high) in scales.items() %}
   <div class="a"><span>{{ low|number }}</span><span>{{ kind }}</span><span>{{ high|number }}</span></div>
 {% endfor %}

@@ -38,11 +38,24 @@ def flow(shares: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Figure:
                 # What stays flows straight on; the others start from the whole layer before.
                 left = [0, 1] if index else [low, low + share]
                 x, y = pair + np.array([0.06, 0.94, 0.94, 0.06]), [left[0], low, low + share, left[1]]
-                drawn = row.fill(x, y, facecolor=colour, alpha=0.35 if index else 0.85, linewidth=0)
+                drawn = row.fill(
+                    x,
+                    y,
+                    facecolor=colour,
+                    alpha=0.35 if index else 0.85,
+                    linewidth=0,
+                    zorder=1 if index else 2,
+                )
                 handles[part] = drawn[0]
                 if share >= 0.06:
                     row.text(
-                        pair + 0.92, low + share / 2, f"{share:.0%}", ha="right", va="center", fontsize=7
+                        pair + 0.92,
+                        low + share / 2,
+                        f"{share:.0%}",
+                        ha="right",
+                        va="center",
+                        fontsize=7,
+                        zorder=3,
                     )
         layers = range(1, table.shape[1] + 2)
         row.vlines(layers, 0, 1, color=GREY, linewidth=4)
@@ -75,7 +88,9 @@ def histograms(shown: Histograms, panels: Sequence[Sequence[Panel]]) -> Figure:
             for index, place in enumerate(panel.marks.values()):
                 cell.axvline(place, color=colours[index], linestyle=("--", ":")[index % 2], linewidth=1)
             cell.set(
-                title=textwrap.fill(panel.title, 30, replace_whitespace=False), ylabel=panel.side, yticks=[]
+                title="\n".join(textwrap.fill(line, 30) for line in panel.title.splitlines()),
+                ylabel=panel.side,
+                yticks=[],
             )
             cell.grid(False)
     figure.supxlabel(shown.xlabel, fontsize=9)

@@ -10,6 +10,7 @@ import base64
 import functools
 import html
 import io
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -26,7 +27,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
 BLUE, VERMILION, PURPLE, GREY = "#0072b2", "#d55e00", "#cc79a7", "#595959"
 
 PAPER, OURS, TRUTH, PREDICTION = GREY, BLUE, GREEN, ORANGE
-SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # in order of use
+SERIES = (BLUE, VERMILION, SKY, GREEN, PURPLE, ORANGE, BLACK)  # in order of use
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # a second cue beside colour
 DASHES = ("-", "--", "-.", ":")
 
@@ -88,30 +89,31 @@ def looks(labels: Sequence[str]) -> list[dict[str, str]]:
     """Colour, marker and line style of what one figure draws, by label.
 
     A method looks the same in every figure. Its second line in a figure (another size of it, say) keeps the
-    colour and gets another marker; labels that name no method get what is left, in order. No two labels of a
-    figure share colour and marker.
+    colour and gets another marker; labels that name no method get colours that no method has, in order. No
+    two labels of a figure share colour and marker.
     """
-    ways = [_look(place) for place in range(len(METHOD_COLOURS) * len(MARKERS))]
-    names = [method_of(label) for label in labels]
-    given: dict[int, dict[str, str]] = {}
-    for at, name in enumerate(names):  # methods first: they have a claim to their look
-        if name is not None:
-            own = ways[_methods().index(name) % len(ways)]
-            alike = [own, *(way for way in ways if way["color"] == own["color"])]
-            given[at] = next((way for way in alike if way not in given.values()), own)
-    for at in range(len(labels)):
-        if at not in given:
-            left = [way for way in ways if way not in given.values()] or ways
-            often = [way["color"] for way in given.values()]
-            given[at] = min(left, key=lambda way: often.count(way["color"]))
-    return [given[at] for at in range(len(labels))]
+    found: list[dict[str, str]] = []
+    unnamed = (_look(place, SERIES[:-1]) for place in itertools.count())  # black is a method's
+    for name in map(method_of, labels):
+        if name is None:
+            found.append(next(unnamed))
+            continue
+        own = _look(_methods().index(name), METHOD_COLOURS)
+        first = MARKERS.index(own["marker"])
+        again = ({**own, "marker": marker} for marker in MARKERS[first:] + MARKERS[:first])
+        found.append(next((look for look in again if not _taken(look, found)), own))
+    return found
 
 
-def _look(place: int) -> dict[str, str]:
-    row = place // len(METHOD_COLOURS)
+def _taken(look: dict[str, str], others: Sequence[dict[str, str]]) -> bool:
+    return any((look["color"], look["marker"]) == (other["color"], other["marker"]) for other in others)
+
+
+def _look(place: int, colours: Sequence[str]) -> dict[str, str]:
+    row, column = divmod(place, len(colours))
     return {
-        "color": METHOD_COLOURS[place % len(METHOD_COLOURS)],
-        "marker": MARKERS[(place + row) % len(MARKERS)],
+        "color": colours[column],
+        "marker": MARKERS[(column + row) % len(MARKERS)],
         "linestyle": DASHES[row % len(DASHES)],
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vtg_lib.book.figures.style import BLACK, PREDICTION, TRUTH, looks, styled, subplots
+from vtg_lib.book.figures.style import GREY, PREDICTION, TRUTH, looks, styled, subplots
 from vtg_lib.diagnostics.timelines import Timeline
 
 if TYPE_CHECKING:
@@ -90,10 +90,11 @@ def timeline(sample: Timeline, *, top: int = 3, width: float = 7.2) -> Figure:
                     position,
                     np.full_like(position, row),
                     s=size,
-                    color=BLACK,
-                    alpha=0.55,
+                    color=GREY,
+                    alpha=0.8,
                     zorder=3,
-                    linewidth=0,
+                    linewidth=0.5,
+                    edgecolor="white",
                 )
             labels.append(f"{method}: level {level + 1}")
     main.set_yticks(range(len(labels)), labels)
