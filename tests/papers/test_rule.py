@@ -86,5 +86,6 @@ def test_pages_say_what_was_tried_and_whether_runs_learned(tmp_path):
         Store(tmp_path / "search.jsonl").append(line(spec, 60 + 1e3 * spec.train.learning_rate))
     filled = Chapter("simdetr", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
     shown = views.learned(filled).data
+    assert "rowgroup" not in shown and ">state<" in shown  # a part of the rule a row, with its state
     assert "8 of 8 runs learned to read; mAP on test 60.5 ± 0.5; 100 s a run" in shown and "kept" in shown
     assert "0.002" in views.trials(filled).data and "✓" in views.trials(filled).data

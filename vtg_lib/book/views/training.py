@@ -91,7 +91,7 @@ def learned(chapter: Chapter) -> HTML:
 
     found = check_rule(chapter.paper, chapter.store)
     words = {True: "kept", False: "broken", None: "not known yet"}
-    rows = [{"rule": part, "": words[kept]} for part, kept in found.parts.items()]
+    rows = [{"rule": part, "state": words[kept]} for part, kept in found.parts.items()]
     told = f"{found.row}: {found.learned} of {found.seeds} runs learned to read"
     if found.learned:
         told += f"; mAP on test {found.mean:.1f} ± {found.sd:.1f}" if found.learned > 1 else ""
