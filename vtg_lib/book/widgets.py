@@ -66,8 +66,8 @@ white-space: nowrap; }
 }
 </style>
 <div class="vtg-x" role="group" aria-label="{{ column }}"><p>{{ caption }}</p>
-<p><b class="k p"></b> paper &nbsp; <b class="k o"></b> ours, the line its 95 % interval over seeds; each
-kind of evidence on a scale of its own, whose ends stand below.</p>
+<p><b class="k p"></b> paper &nbsp; <b class="k o"></b> ours, the line its 95 % interval over seeds;&#32;
+each kind of evidence on a scale of its own, whose ends stand below.</p>
 <table><thead><tr>
 <th scope="col">row</th><th scope="col">paper</th><th scope="col">ours, mean over seeds</th>
 <th scope="col">{{ axis }}</th>
@@ -132,7 +132,9 @@ def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str
     scales = {kind: _scale(values) for kind, values in reach.items()}
     shown = []
     for row, value, found in zip(rows, paper, cells, strict=True):
-        marks = [] if value is None else [("paper", "p", _place(value, scales["paper"]), None, None)]
+        marks: list[tuple[str, str, float, float | None, float | None]] = []
+        if value is not None:
+            marks.append(("paper", "p", _place(value, scales["paper"]), None, None))
         for cell in found:
             scale = scales[cell["evidence"]]
             low, high = (

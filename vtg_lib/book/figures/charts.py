@@ -93,6 +93,7 @@ def curves(
         reference: up to three lines drawn dashed in grey, as (x, y): a published log, say.
     """
     figure, axes = subplots(size=(6.4, 3.0))
+    faint = 0.18 if len(series) <= 3 else 0.08  # many bands lie over each other
     for (label, values), look in zip(series.items(), looks(list(series)), strict=True):
         array = np.atleast_2d(np.asarray(values, dtype=float))
         mean = array.mean(0)
@@ -102,7 +103,7 @@ def curves(
         if len(array) > 1:
             bands = [t_interval(column) for column in array.T]
             low, high = ([getattr(band, side) for band in bands] for side in ("low", "high"))
-            axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+            axes.fill_between(x, low, high, color=look["color"], alpha=faint, linewidth=0)
     for dashes, (label, (along, heights)) in zip(("--", ":", "-."), (reference or {}).items(), strict=False):
         axes.plot(along, heights, color=PAPER, linestyle=dashes, linewidth=1.3, label=label)
     axes.set_xlabel(xlabel)
