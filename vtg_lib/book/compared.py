@@ -29,7 +29,7 @@ _COMPARED = template("""
   {% for row, lines in rows %}{% for line in lines %}
     <tr{% if row.label == table.reference %} class="reference"{% endif %}>
     {% if loop.first %}<th class="label" scope="rowgroup" rowspan="{{ lines|length }}">
-      {{ row.label }}{% if row.added %} (added){% endif %}</th>{% endif %}
+      {{ row.label|linked }}{% if row.added %} (added){% endif %}</th>{% endif %}
     {% for paper, ours, counted in line.cells %}
       <td data-label="{{ heads[2 * loop.index0 + 1] }}" class="paper">{{ paper }}</td>
       <td data-label="{{ heads[2 * loop.index0 + 2] }}" class="ours"
@@ -64,7 +64,7 @@ _COMPARED = template("""
   {% for name in every %}<th scope="col">paper</th><th scope="col">ours</th>{% endfor %}
   </tr></thead><tbody>
   {% for row, lines in further %}{% for cells in lines %}
-    <tr>{% if loop.first %}<th class="label" scope="rowgroup" rowspan="{{ lines|length }}">{{ row.label
+    <tr>{% if loop.first %}<th class="label" scope="rowgroup" rowspan="{{ lines|length }}">{{ row.label|linked
     }}</th>{% endif %} {% for paper, ours, counted in cells %}
       <td class="paper">{{ paper }}</td><td class="ours">{% if ours is not none %}{{ ours.mean|number }}
       {%- if ours.n > 1 %} <span class="sd">± {{ ours.sd|number }}</span>{% endif %}{% endif %}</td>

@@ -1,6 +1,7 @@
 """Tables of the pages as HTML: rows, data frames, names with values.
 
 The same values give the same string, with no script and no outside file; what a template is given is escaped.
+A label that names a method links to its paper (`vtg_lib.book.references`).
 A wide table scrolls sideways in its own box, and its first column stays in sight.
 """
 
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, Template
 from markupsafe import Markup, escape
+
+from vtg_lib.book.references import linked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +51,7 @@ def with_sd(mean: float, sd: float | None) -> str:
 
 
 _ENVIRONMENT = Environment(autoescape=True)
-_ENVIRONMENT.filters |= {"code": code, "number": number, "printed": printed}
+_ENVIRONMENT.filters |= {"code": code, "linked": linked, "number": number, "printed": printed}
 
 
 def template(source: str) -> Template:
@@ -80,9 +83,9 @@ _ROWS = template("""
 <tbody>
 {% for row in rows %}<tr>
   {% if group in row %}
-    <th scope="rowgroup" class="group" colspan="{{ names|length }}">{{ row[group] }}</th>
+    <th scope="rowgroup" class="group" colspan="{{ names|length }}">{{ row[group]|linked }}</th>
   {% else %}
-    <th scope="row">{{ row[names[0]]|number(digits) }}</th>
+    <th scope="row">{{ row[names[0]]|number(digits)|linked }}</th>
     {% for name in names[1:] %}
       <td{% if name in text %} class="text"{% endif %}>{{ row.get(name)|number(digits) }}</td>
     {% endfor %}
