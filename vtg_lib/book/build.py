@@ -26,6 +26,7 @@ import yaml
 from vtg_lib.book import contents
 from vtg_lib.book import map as house
 from vtg_lib.book.checks import external_files, repeated_constants
+from vtg_lib.book.sources import to_pages
 from vtg_lib.book.status import errors, read, status_page
 from vtg_lib.files import ROOT
 
@@ -189,15 +190,17 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
             raise BookError(
                 f"{path.name} holds a failed cell: {failed[0]}; execute it again with `make book`"
             )
-        _fold_parameters(path)
+        _prepare(path)
     (target / "status.md").write_text(status_page(chapters), encoding="utf-8")
     (target / "map.svg").write_text(house.svg(), encoding="utf-8")
     return target
 
 
-def _fold_parameters(path: Path) -> None:
-    """The cell that papermill adds is as little of the first screen as the one that it stands in for."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+def _prepare(path: Path) -> None:
+    """Links to files of the library lead to their pages, and the cell that papermill adds is as little of the
+    first screen as the one that it stands in for.
+    """
+    notebook = json.loads(to_pages(path.read_text(encoding="utf-8")))
     for cell in notebook["cells"]:
         if "injected-parameters" in (tags := cell["metadata"].get("tags", [])):
             tags.append("hide-input")

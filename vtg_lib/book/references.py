@@ -1,4 +1,4 @@
-"""From the name of a method to its paper: `book/references.bib`, whose field `names` says what tables call it.
+"""From a method's name to its paper: `book/references.bib`, whose field `names` is what tables call it.
 
 Links go to the paper's own address and not to the page of references: an output of a notebook is read in
 JupyterLab, too, where that page does not exist.
@@ -20,7 +20,7 @@ BIBLIOGRAPHY = ROOT / "book" / "references.bib"
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A work: its key, title and year; address, "" where none is established; names: of the method in tables."""
+    """A work; its address is "" where none is established, `names` are what tables call the method."""
 
     key: str
     title: str

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib.book import PROVENANCE
+from vtg_lib.book import PROVENANCE, sources
 from vtg_lib.book import figures as plots
 from vtg_lib.book.compared import render
 from vtg_lib.book.tables import code, folded, frame_html, record_html
@@ -80,10 +80,13 @@ def footer(chapter: Chapter) -> None:
 
 
 def source(*objects: Callable[..., Any] | type) -> Markdown:
-    """The source of functions or classes, as the library has it now."""
+    """The source of functions or classes, as the library has it now, each with a link to its file."""
     from IPython.display import Markdown
 
-    parts = [f"```python\n{textwrap.dedent(inspect.getsource(item)).rstrip()}\n```" for item in objects]
+    parts = [
+        f"```python\n{textwrap.dedent(inspect.getsource(item)).rstrip()}\n```\n\n{sources.link(item)}"
+        for item in objects
+    ]
     return Markdown("\n\n".join(parts))
 
 
