@@ -19,10 +19,11 @@ def write(folder, name, *parts):
 
 
 def test_links_to_files_that_are_not_there(tmp_path):
-    write(tmp_path, "other.html")
+    write(tmp_path, "other.html", '<p id="there">')
+    places = '<a href="other.html#there">p</a><a href="other.html#away">q</a>'
     outside = '<a href="https://a.b/c">z</a><a href="data:text/csv,1">d</a>'
-    write(tmp_path, "page.html", CLEAN, DEAD, outside)
-    assert browser.dead_files(tmp_path / "page.html") == ["gone.html"]
+    write(tmp_path, "page.html", CLEAN, DEAD, places, outside)
+    assert browser.dead_files(tmp_path / "page.html") == ["gone.html", "other.html#away"]
 
 
 def test_a_browser_is_named_by_the_environment(monkeypatch):

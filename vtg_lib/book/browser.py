@@ -70,11 +70,22 @@ def look(page: Path, browser: str, *, width: int = 1200, theme: str = "light") -
 
 
 def dead_files(page: Path) -> list[str]:
-    """Links to files of the book that are not there."""
+    """Links to files of the book that are not there, or to places that their pages do not have."""
     links = re.findall(r'<a [^>]*href="([^"]+)"', page.read_text(encoding="utf-8"))
     parts = [urllib.parse.urlsplit(html.unescape(link)) for link in links]
-    paths = {urllib.parse.unquote(part.path) for part in parts if not part.scheme and not part.netloc}
-    return sorted(path for path in paths if path and not (page.parent / path).exists())
+    places = {
+        (urllib.parse.unquote(part.path), urllib.parse.unquote(part.fragment))
+        for part in parts
+        if part.path and not part.scheme and not part.netloc
+    }
+    dead = []
+    for path, place in places:
+        target = page.parent / path
+        if not target.exists():
+            dead.append(path)
+        elif place and target.suffix == ".html" and f'id="{place}"' not in target.read_text(encoding="utf-8"):
+            dead.append(f"{path}#{place}")
+    return sorted(set(dead))
 
 
 def faults(folder: Path, browser: str) -> Iterator[Fault]:

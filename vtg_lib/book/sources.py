@@ -72,7 +72,8 @@ def _body(app: Sphinx, name: str) -> str:
     for number, names in anchors(code).items():
         marks = "".join(f'<span id="{escape(name)}"></span>' for name in names)
         lines[number - 1] = marks + lines[number - 1]
-    return f"<h1>{escape(name)}</h1>{before}{start}" + "\n".join(lines)
+    heading = escape(name).replace("/", "/<wbr>")  # it breaks on a narrow screen
+    return f"<h1>{heading}</h1>{before}{start}" + "\n".join(lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
