@@ -49,7 +49,7 @@ def test_without_runs_nothing_is_decided(tmp_path):
     number = sum(len(verdicts) for _, verdicts, _ in claims)
     told = f"0 of {number} causal claims of {len(claims)} papers are decided by 0 runs: {number} not run."
     assert front.sentence(claims) == told
-    assert "nothing was run yet" in front.markdown(claims) and "<svg" in front.pictures(claims)[front.LIGHT]
+    assert "0 claims" in front.markdown(claims) and "<svg" in front.pictures(claims)[front.LIGHT]
 
 
 def test_runs_are_counted_that_verdicts_rest_on():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -66,8 +65,9 @@ def alt(claims: Claims) -> str:
 
 
 def markdown(claims: Claims) -> str:
-    """The picture and the sentence, as the README has them."""
-    told = html.escape(alt(claims), quote=True)
+    """The picture and the sentence, as the README has them; the picture's own description tells every line."""
+    shown = sum(bool(row.word) for row in rows(claims))
+    told = f"{shown} claims about mAP, each a difference with its interval"
     return (
         f'<picture>\n<source media="(prefers-color-scheme: dark)" srcset="{DARK}">\n'
         f'<img alt="{told}" src="{LIGHT}">\n</picture>\n\n**{sentence(claims)}**\n{KEY}\n'

@@ -98,7 +98,7 @@ def learned(chapter: Chapter) -> HTML:
         told += f"; {found.seconds:.0f} s a run, in the median"
     if found.doubled:
         told += f"; twice the training: {found.moved:+.1f} mAP ({found.doubled} seeds)"
-    parts = folded(f"The rule: {tally(row[''] for row in rows)}", frame_html(pd.DataFrame(rows)).data)
+    parts = folded(f"The rule: {tally(row['state'] for row in rows)}", frame_html(pd.DataFrame(rows)).data)
     return HTML(f"<p>{code(told)}.</p>{parts}")
 
 
