@@ -65,7 +65,7 @@ def alt(claims: Claims) -> str:
 
 
 def markdown(claims: Claims) -> str:
-    """The picture and the sentence, as the README has them; the picture's own description tells every line."""
+    """The picture and the sentence, as the README has them; the picture itself describes every line."""
     shown = sum(bool(row.word) for row in rows(claims))
     told = f"{shown} claims about mAP, each a difference with its interval"
     return (

@@ -36,23 +36,20 @@ HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "H
 
 
 def overview(chapter: Chapter) -> HTML:
-    """What this execution does, and what it does without."""
+    """What this execution does, and what it does without, in a line."""
+    from IPython.display import HTML
+
     p = chapter.parameters
     where = {
         "smoke": "a few steps of everything, to prove that the code runs: its numbers mean nothing",
-        "quick": "everything comes from the run store; one of the headline runs is trained again up to its "
-        "first evaluation",
+        "quick": "numbers are the run store's; one headline run is trained again up to its first evaluation",
     }.get(
         chapter.profile,
         "runs that the store lacks are trained, which can take hours and goes on where it stopped",
     )
-    items = {
-        "profile": f"{chapter.profile} ({where})",
-        "device": p.device,
-        "seeds": ", ".join(map(str, p.seeds)),
-        "run store": f"results/{chapter.store.path.name}, {len(chapter.store)} runs",
-    }
-    return record_html(items | ({"missing": " ".join(chapter.missing)} if chapter.missing else {}))
+    told = f"Profile {chapter.profile}: {where}. `results/{chapter.store.path.name}`: {len(chapter.store)} runs. "
+    told += f"Here: {p.device}, seed {', '.join(map(str, p.seeds))}."
+    return HTML("".join(f"<p>{code(line)}</p>" for line in (told, *chapter.missing)))
 
 
 def footer(chapter: Chapter) -> None:
