@@ -111,7 +111,11 @@ def test_a_table_that_varies_a_setting_is_drawn_with_its_claims(tmp_path):
     kind, points = dose.table_points(filled_chapter.compared["queries"])
     assert kind == "sim" and len(points["TR-DETR"]) == 9 and len(points["Sim-DETR"]) == 6
     shown = dose_views.varied(filled_chapter, "queries").data
-    assert "TR-DETR: 37.1 at 10, 34.1 at 20" in shown and "Evidence: sim" in shown
+    assert (
+        "at 10, 34.1 (95 % " in shown
+        and "TR-DETR: 37.1 (95 % 36.9 to 37.3, n = 3)" in shown
+        and "Evidence: sim" in shown
+    )
     baseline, ours = shown.split("<li>")[1:]
     assert "More queries hurt the baseline" in baseline and "<strong>supports</strong>" in baseline
     assert "More queries serve Sim-DETR better" in ours and "3 seeds" in ours

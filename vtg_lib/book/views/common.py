@@ -47,8 +47,9 @@ def overview(chapter: Chapter) -> HTML:
         chapter.profile,
         "runs that the store lacks are trained, which can take hours and goes on where it stopped",
     )
-    told = f"Profile {chapter.profile}: {where}. `results/{chapter.store.path.name}`: {len(chapter.store)} runs. "
-    told += f"Here: {p.device}, seed {', '.join(map(str, p.seeds))}."
+    seeds = ", ".join(map(str, p.seeds))
+    store = f"`results/{chapter.store.path.name}`: {len(chapter.store)} runs"
+    told = f"Profile {chapter.profile}: {where}. {store}. Here: {p.device}, seed {seeds}."
     return HTML("".join(f"<p>{code(line)}</p>" for line in (told, *chapter.missing)))
 
 
