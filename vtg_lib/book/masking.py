@@ -17,6 +17,7 @@ from vtg_lib.models.inference import predict
 
 if TYPE_CHECKING:
     import ipywidgets
+    from IPython.display import HTML
     from torch import nn
 
     from vtg_lib.data.batches import GroundingData
@@ -116,6 +117,20 @@ def _line(values: Sequence[float]) -> str:
         f"{100 * (place + 0.5) / len(values):.1f},{32 - 30 * (value - low) / reach:.1f}"
         for place, value in enumerate(values)
     )
+
+
+def before_and_after(models: Mapping[str, nn.Module], data: GroundingData, row: int) -> HTML:
+    """A row of the split as it is, and with all from its first to its last moment hidden."""
+    from IPython.display import HTML
+
+    annotation = data.annotations[row]
+    windows = annotation["relevant_windows"]
+    masks = [(0.0, 0.0), (min(start for start, _ in windows), max(end for _, end in windows))]
+    found = answers(models, data, row, masks)
+    pages = [
+        panel(annotation, mask, {name: one[n] for name, one in found.items()}) for n, mask in enumerate(masks)
+    ]
+    return HTML(_STYLE + "".join(pages))
 
 
 def mask_explorer(

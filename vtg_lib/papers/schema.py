@@ -278,7 +278,8 @@ class Dose:
         question: what it asks, as a sentence.
         knob: field of the data specification; values: what it is set to, or what `settings` mean in numbers;
             unit: of the values.
-        settings: what the knob is set to at each value, where that is no number.
+        settings: what the knob is set to at each value, where that is no number; data: further fields, the
+            same at every value.
         treated, control: (table, row label) of the two rows compared.
         gain: what the difference is called on the axis.
         claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives
@@ -296,6 +297,7 @@ class Dose:
     claim: Direction
     place: str
     settings: tuple[Any, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.settings and len(self.settings) != len(self.values):
