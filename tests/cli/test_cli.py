@@ -305,6 +305,32 @@ def test_render_writes_the_public_layout(tmp_path: Path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_render_writes_moments_in_foreign_contexts(tmp_path: Path, capsys):
+    out = tmp_path / "dynamic"
+    knobs = ["train=6", "val=4", "clips=8", "semantic_dim=8", "motion_dim=4"]
+    assert main(["render", "--out", str(out), "--dynamic-context", "--data", *knobs, "--json"]) == 0
+    summary = read(capsys)
+    assert list(summary["splits"]) == ["val"] and summary["spec"]["view"] == "dynamic context"
+    assert summary["splits"]["val"]["videos"] == 4
+    truth = [json.loads(line) for line in (out / "val.jsonl").read_text().splitlines()]
+    submission = tmp_path / "answers.jsonl"
+    submission.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "qid": row["qid"],
+                    "pred_relevant_windows": [[*window, 1.0] for window in row["relevant_windows"]],
+                    "pred_saliency_scores": [0.0] * 8,
+                }
+            )
+            + "\n"
+            for row in truth
+        )
+    )
+    assert main(["eval", "--pred", str(submission), "--gt", str(out / "val.jsonl"), "--json"]) == 0
+    assert read(capsys)["brief"]["MR-full-mAP"] == 100
+
+
 def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
     store, predictions = tmp_path / "s.jsonl", tmp_path / "p.jsonl"
     common = ["--store", str(store), "--checkpoints", str(tmp_path), "--json"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vtg_lib.data import load_data
-from vtg_lib.data.views import FILLS, decoy, masked, swapped_text, swapped_video
+from vtg_lib.data.views import FILLS, decoy, masked, painted, swapped_text, swapped_video
 
 DATA = load_data({"kind": "sim", "train": 4, "val": 20, "semantic_dim": 8, "motion_dim": 4})["val"]
 LEVELS = load_data({"kind": "sim", "train": 4, "val": 6, "semantic_dim": 8, "layout": "levels", "levels": 2})[
@@ -81,3 +81,17 @@ def test_refusals():
         masked(DATA, "black")
     with pytest.raises(ValueError, match="rows without"):
         masked(dataclasses.replace(DATA, span_count=torch.zeros(20, dtype=torch.int64)))
+
+
+def test_painted_hides_what_a_mask_touches():
+    view = painted(DATA, 3, [(0.0, 0.0), (4.0, 8.0), (5.0, 5.5)], "zeros")
+    assert len(view) == 3 and [row["qid"] for row in view.annotations] == [DATA.annotations[3]["qid"]] * 3
+    original = DATA.video[DATA.video_index[3]]
+    assert torch.equal(view.video[0], original)
+    hidden = (view.video != original).any(-1)
+    assert hidden[1].nonzero().flatten().tolist() == [2, 3] and hidden[2].nonzero().flatten().tolist() == [2]
+    for wrong, message in (((20, [(0, 1)]), "0 to 19"), ((0, [(3, 1)]), "start <= end")):
+        with pytest.raises(ValueError, match=message):
+            painted(DATA, *wrong)
+    with pytest.raises(ValueError, match="'other'"):
+        painted(DATA, 0, [(0, 1)], "other")

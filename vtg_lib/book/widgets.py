@@ -93,19 +93,19 @@ each kind of evidence on a scale of its own, whose ends stand below.</p>
 </td></tr></tfoot></table></div>""")
 
 
-def _selector(options: Sequence[str], stack: ipywidgets.Stack, description: str) -> ipywidgets.Dropdown:
+def selector(options: Sequence[str], stack: ipywidgets.Stack, description: str) -> ipywidgets.Dropdown:
     """A drop-down that shows one child of `stack`, by a link that needs no kernel."""
     import ipywidgets
 
-    selector = ipywidgets.Dropdown(
+    chosen = ipywidgets.Dropdown(
         options=list(options),
         description=description,
         layout={"width": WIDE},
         style={"description_width": "6.5rem"},
     )
     stack.selected_index = 0
-    ipywidgets.jslink((selector, "index"), (stack, "selected_index"))
-    return selector
+    ipywidgets.jslink((chosen, "index"), (stack, "selected_index"))
+    return chosen
 
 
 def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str = "") -> str:
@@ -202,11 +202,11 @@ def table_explorer(compared: Sequence[Mapping[str, Any]]) -> ipywidgets.VBox:
         ]
         stack = ipywidgets.Stack(pages)
         names.append(str(table["table"]))
-        panels.append(ipywidgets.VBox([_selector(columns, stack, "metric"), stack]))
+        panels.append(ipywidgets.VBox([selector(columns, stack, "metric"), stack]))
     if not names:
         raise ValueError("no table to explore: expected at least one table with a number in it")
     outer = ipywidgets.Stack(panels)
-    return ipywidgets.VBox([_selector(names, outer, "table"), outer])
+    return ipywidgets.VBox([selector(names, outer, "table"), outer])
 
 
 def picture_explorer(pictures: Mapping[str, str], *, description: str) -> ipywidgets.VBox:
@@ -223,7 +223,7 @@ def picture_explorer(pictures: Mapping[str, str], *, description: str) -> ipywid
     if not pictures:
         raise ValueError("no pictures to explore: expected at least one")
     stack = ipywidgets.Stack([ipywidgets.HTML(element, layout=FULL) for element in pictures.values()])
-    selector = _selector(list(pictures), stack, description)
+    chosen = selector(list(pictures), stack, description)
     slider = ipywidgets.IntSlider(
         min=0,
         max=max(len(pictures) - 1, 1),
@@ -233,8 +233,8 @@ def picture_explorer(pictures: Mapping[str, str], *, description: str) -> ipywid
         style={"description_width": "6.5rem"},
         disabled=len(pictures) == 1,
     )
-    ipywidgets.jslink((slider, "value"), (selector, "index"))
-    return ipywidgets.VBox([selector, slider, stack])
+    ipywidgets.jslink((slider, "value"), (chosen, "index"))
+    return ipywidgets.VBox([chosen, slider, stack])
 
 
 def timeline_explorer(

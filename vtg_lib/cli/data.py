@@ -215,16 +215,23 @@ def render(
     data: Annotated[
         list[str] | None, pairs("e.g. kind=rendered, dataset=qvhighlights, layout=levels, train=1024")
     ] = None,
+    dynamic_context: Annotated[
+        bool, typer.Option(help="only the validation split, every moment in another video's context")
+    ] = False,
     data_root: DataRoot = None,
 ) -> Reply:
     """`vtg render`."""
-    from vtg_lib.data import load_data
+    from vtg_lib.data import load_data, views
     from vtg_lib.data.export import export_data
 
     settings = knobs(data)
     if out.exists():
         raise ValueError(f"--out {out} exists already: give a folder that does not, or remove it")
-    summary = export_data(load_data(settings, root=data_root), out, settings)
+    splits = load_data(settings, root=data_root)
+    if dynamic_context:
+        splits = {"val": views.dynamic_context(splits["val"])}
+        settings = {**settings, "view": "dynamic context"}
+    summary = export_data(splits, out, settings)
     lines = [
         f"{name}: {split['queries']} queries, {split['videos']} videos"
         for name, split in summary["splits"].items()

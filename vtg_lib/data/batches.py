@@ -133,13 +133,18 @@ class GroundingData:
 
     def first(self, number: int) -> GroundingData:
         """The first rows of the split, as a split; the videos stay."""
-        if number >= len(self):
-            return self
-        rows = ("video_index", "text", "text_length", "spans", "span_count", "saliency")
-        kept: dict[str, Any] = {name: getattr(self, name)[:number] for name in rows}
-        fingerprint = f"{self.fingerprint} first {number}"
+        return self if number >= len(self) else self.rows(range(number))
+
+    def rows(self, index: Sequence[int]) -> GroundingData:
+        """Some rows of the split, in this order, as a split; the videos stay."""
+        names = ("video_index", "text", "text_length", "spans", "span_count", "saliency")
+        chosen = torch.as_tensor(list(index))
+        kept: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
         return dataclasses.replace(
-            self, annotations=self.annotations[:number], fingerprint=fingerprint, **kept
+            self,
+            annotations=[self.annotations[row] for row in index],
+            fingerprint=fingerprint(self.fingerprint, "rows", list(index)),
+            **kept,
         )
 
     def batch(self, index: Tensor) -> Batch:

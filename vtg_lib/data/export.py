@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def export_data(splits: Mapping[str, GroundingData], folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Write `splits` below `folder`, which appears only when all of it is there.
 
-    `<split>.jsonl`: annotations. `<split>/video/<vid>.npz`: `features`, `[T, D]` or `[K, T, D]`.
+    `<split>.jsonl`: annotations; where rows about one video see different clips of it, as in a view, every
+    row's `vid` gets its `qid`. `<split>/video/<vid>.npz`: `features`, `[T, D]` or `[K, T, D]`.
     `<split>/text/qid<qid>.npz`: `last_hidden_state`, `[L, D]`. `data.json`: spec, facts, shapes,
     fingerprints.
 
@@ -42,7 +43,8 @@ def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
     for part in ("video", "text"):
         (root / name / part).mkdir(parents=True)
     written = set()
-    for row, annotation in enumerate(tqdm(data.annotations, desc=name, unit="query", leave=False)):
+    annotations = _named(data)
+    for row, annotation in enumerate(tqdm(annotations, desc=name, unit="query", leave=False)):
         video = int(data.video_index[row])
         if video not in written:
             written.add(video)
@@ -53,7 +55,7 @@ def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
             root / name / "text" / f"qid{annotation['qid']}.npz", last_hidden_state=words.float().numpy()
         )
     with (root / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(annotation) + "\n" for annotation in data.annotations)
+        file.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
     return {
         "queries": len(data),
         "videos": len(written),
@@ -63,3 +65,11 @@ def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "facts": data.facts,
     }
+
+
+def _named(data: GroundingData) -> list[dict[str, Any]]:
+    """The annotations; one name a video."""
+    names = {(row["vid"], int(video)) for row, video in zip(data.annotations, data.video_index, strict=True)}
+    if len(names) == len({name for name, _ in names}):
+        return data.annotations
+    return [{**row, "vid": f"{row['vid']}_qid{row['qid']}"} for row in data.annotations]

@@ -8,6 +8,7 @@ the hiding itself is told from what was hidden.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -69,6 +70,32 @@ def decoy(data: GroundingData, fill: Fill = "noise", margin: float = 0.0, seed: 
     first = (draw * (free.sum(1) - wanted + 1)).long()
     hidden = free & (place >= first[:, None]) & (place < (first + wanted)[:, None])
     return _hidden(data, hidden, fill, seed, "decoy")
+
+
+def painted(
+    data: GroundingData, row: int, masks: Sequence[tuple[float, float]], fill: Fill = "mean", seed: int = 0
+) -> GroundingData:
+    """One row as often as there are masks, the clips that a mask touches hidden.
+
+    Args:
+        row: of the split. masks: (start, end) in seconds each; an empty one hides nothing.
+        fill, seed: as in `masked`; `other` has no video to take clips from.
+
+    Raises:
+        ValueError: no such row, a mask that ends before it starts, or the fill `other`.
+    """
+    if not 0 <= row < len(data):
+        raise ValueError(f"row: expected 0 to {len(data) - 1}, got {row}")
+    if wrong := [mask for mask in masks if mask[1] < mask[0]]:
+        raise ValueError(f"masks: expected (start, end) with start <= end in seconds, got {wrong[0]}")
+    if fill == "other":
+        raise ValueError("fill: expected zeros, mean or noise for one row alone, got 'other'")
+    again = data.rows([row] * len(masks))
+    seconds = torch.arange(data.saliency.shape[1]) * data.clip_length
+    edges = torch.tensor(masks, dtype=torch.float32)
+    shown = (seconds + data.clip_length > edges[:, :1]) & (seconds < edges[:, 1:])
+    shown &= edges[:, 1:] > edges[:, :1]
+    return _hidden(again, shown, fill, seed, "painted")
 
 
 def dynamic_context(data: GroundingData) -> GroundingData:

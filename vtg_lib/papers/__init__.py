@@ -30,11 +30,11 @@ with it. A top-level field that begins with `x-` only holds what others refer to
             text: {column: word}    # printed cells that are not numbers
             also: {sd: [...]}       # further printed numbers: sd (±) or gain (in parentheses)
             added: true             # a row of ours that the paper's table does not have
-            features: levels        # other features than the model's usual ones, as the profile has them
+            variant: levels         # other features or sizes than usual, as the profile has them
             diagnostics: [name]     # of `vtg_lib.diagnostics`, computed with the row's run
             config_field: config.width  # the field of Config or TrainConfig that holds the value
     profiles:
-      sim: {evidence: sim, data: {...}, train: {...}, models: {...}, datasets: {...}, features: {...}}
+      sim: {evidence: sim, data: {...}, train: {...}, models: {...}, datasets: {...}, variants: {...}}
     doses: [{key: ..., ...}]        # dose-response studies, see `Dose`
     claims: [{key: ..., ...}]       # what the paper says causes what, see `Claim`
     yardstick: [tab5, Ours]         # the row that the length of the profile `sim` is set by
@@ -45,8 +45,8 @@ with it. A top-level field that begins with `x-` only holds what others refer to
       - {number: 1, place: Eq. 1, text_says: ..., we_do: ..., reason: ...}
 
 A profile gives `config`, `data` and `train` overrides, once for all, per model (`models`) and per data set
-(`datasets`, which may hold `models` in turn) or per kind of `features` that a row asks for. Later ones win:
-profile, its model, data set, its model, features, row.
+(`datasets`, which may hold `models` in turn) or per `variant` that a row asks for. Later ones win:
+profile, its model, data set, its model, variant, row.
 """
 
 from __future__ import annotations

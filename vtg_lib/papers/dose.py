@@ -59,7 +59,7 @@ def _pair(dose: Dose, paper: Paper, profile: str, setting: Any, seed: int) -> li
     rows = [paper.table(table).row(label) for table, label in (dose.treated, dose.control)]
     bases = [row_spec(row, paper.profile(profile), DATASET, seed) for row in rows]
     plain = [dataclasses.replace(base, diagnostics=(), keep=False) for base in bases]
-    return [dataclasses.replace(base, data={**base.data, dose.knob: setting}) for base in plain]
+    return [dataclasses.replace(base, data={**base.data, **dose.data, dose.knob: setting}) for base in plain]
 
 
 def response(

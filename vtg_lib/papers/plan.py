@@ -44,7 +44,7 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
     have diagnostics the store keeps the first seed's weights, for pages to look into.
 
     Raises:
-        ValueError: the row names no model, the profile does not produce `dataset` or the features the row
+        ValueError: the row names no model, the profile does not produce `dataset` or the variant the row
             asks for, or a train field is unknown.
     """
     from vtg_lib.experiments.spec import RunSpec
@@ -52,13 +52,13 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
     if row.model is None:
         raise ValueError(f"row {row.label!r} is only quoted: it names no model to run")
     overrides = profile.overrides(row.model, dataset)
-    if row.features is not None:
-        if row.features not in profile.features:
-            known = ", ".join(profile.features) or "none"
+    if row.variant is not None:
+        if row.variant not in profile.variants:
+            known = ", ".join(profile.variants) or "none"
             raise ValueError(
-                f"row {row.label!r} asks for features {row.features!r}; profile {profile.name} has {known}"
+                f"row {row.label!r} asks for variant {row.variant!r}; profile {profile.name} has {known}"
             )
-        overrides = overrides.then(profile.features[row.features])
+        overrides = overrides.then(profile.variants[row.variant])
     overrides = overrides.then(row.overrides)
     return RunSpec.from_dict(
         {

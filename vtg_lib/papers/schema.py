@@ -87,13 +87,13 @@ class Profile(Layer):
     Attributes:
         evidence: the kind of evidence its runs are; None if they only exercise code.
         datasets: the data sets it can produce, each with its own layer.
-        features: what a row sets that asks for other features than its model's usual ones, by their name.
+        variants: what a row sets that asks for other features or sizes than its model's usual ones, by name.
     """
 
     name: str
     evidence: Kind | None = None
     datasets: Mapping[Dataset, Layer] = field(default_factory=dict)
-    features: Mapping[str, Overrides] = field(default_factory=dict)
+    variants: Mapping[str, Overrides] = field(default_factory=dict)
 
     def overrides(self, model: str, dataset: str) -> Overrides:
         """What the profile sets for one model on one data set.
@@ -119,7 +119,7 @@ class Row:
         also: further printed numbers: `sd` (±), `gain` (in parentheses).
         config_field: the field of Config or TrainConfig, such as "config.width", that holds the value.
         added: a row of ours that the paper's table does not have.
-        features: other features than the model's usual ones, by the name that the profile gives them.
+        variant: other features or sizes than the model's usual ones, by the name that the profile gives them.
         diagnostics: of `vtg_lib.diagnostics`, computed with the row's run.
     """
 
@@ -134,7 +134,7 @@ class Row:
     notes: tuple[str, ...] = ()
     config_field: str | None = None
     added: bool = False
-    features: str | None = None
+    variant: str | None = None
     diagnostics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -278,7 +278,8 @@ class Dose:
         question: what it asks, as a sentence.
         knob: field of the data specification; values: what it is set to, or what `settings` mean in numbers;
             unit: of the values.
-        settings: what the knob is set to at each value, where that is no number.
+        settings: what the knob is set to at each value, where that is no number; data: further fields, the
+            same at every value.
         treated, control: (table, row label) of the two rows compared.
         gain: what the difference is called on the axis.
         claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives
@@ -296,6 +297,7 @@ class Dose:
     claim: Direction
     place: str
     settings: tuple[Any, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.settings and len(self.settings) != len(self.values):

@@ -63,7 +63,9 @@ def _spec(paper: Paper, profile: str, model: str, rate: float, world: int) -> Ru
     rows = [row for table in paper.tables for row in table.rows if row.planned and row.model == model]
     if not rows:
         raise ValueError(f"search: {paper.key} has no row of {model}")
-    row = min(rows, key=lambda row: len(row.overrides.config) + len(row.overrides.data))
+    row = min(
+        rows, key=lambda row: (row.variant is not None, len(row.overrides.config) + len(row.overrides.data))
+    )
     spec = row_spec(row, paper.profile(profile), "qvhighlights", world)
     train = dataclasses.replace(spec.train, learning_rate=rate)
     return dataclasses.replace(spec, train=train, diagnostics=(), keep=False)

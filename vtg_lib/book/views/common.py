@@ -139,6 +139,44 @@ def slope(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
     return plots.show(figure, alt, caption)
 
 
+def differences(chapter: Chapter, table_id: str, column: str | None = None) -> HTML:
+    """A table's rows as differences from its reference row, ours beside the paper's, in its primary column
+    unless one is named.
+    """
+    results = chapter.compared[table_id]
+    column = column or results.table.primary or results.table.columns[0].name
+    title = f"{results.table.title}, {column}"
+    reference = next((r for r in results.rows if r.row.label == results.table.reference), None)
+    rows = []
+    for row in results.rows:
+        verdict = row.verdicts.get(column)
+        if row is reference or verdict is None or verdict.difference is None or verdict.evidence is None:
+            continue
+        assert reference is not None  # without one there is no verdict
+        ours, base = (side.runs[verdict.evidence].values[column] for side in (row, reference))
+        found = verdict.difference
+        rows.append(
+            plots.Gap(
+                label=row.row.label,
+                word=verdict.word,
+                learned=[ours[seed] - base[seed] for seed in sorted(ours.keys() & base.keys())],
+                mean=found.mean,
+                low=found.low,
+                high=found.high,
+                paper=verdict.paper_difference,
+            )
+        )
+    if not rows:
+        return not_run(chapter, f"Differences of {title}", f"--tables {table_id}")
+    told = "; ".join(f"{row.label}: {row.mean:+.1f}, {row.word}" for row in rows)
+    figure = plots.gaps(rows, xlabel=f"row − {results.table.reference} (points of {column})")
+    return plots.show(
+        figure,
+        f"{title}: differences from {results.table.reference}. {told}",
+        f"{title}. Dots: seeds. Squares: our mean, 95 % interval. Diamonds: the paper.",
+    )
+
+
 def not_run(chapter: Chapter, what: str, options: str) -> HTML:
     """Says that something waits for runs, and which command makes them."""
     from IPython.display import HTML
