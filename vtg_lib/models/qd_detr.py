@@ -52,7 +52,7 @@ class QDDETR(QueryEncoder):
         `negative_saliency [B, T]` with another sample's text. trace: see `Decoded`.
         """
         encoded = self.encode(batch)
-        decoded = self.decoder(encoded.memory, encoded.position, batch.video_mask, trace)
+        decoded = self.decode(encoded.memory, encoded.position, batch, trace)
         return self.output(decoded, encoded.memory, encoded.saliency, **encoded.negatives)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
