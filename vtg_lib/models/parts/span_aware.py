@@ -73,8 +73,7 @@ class SpanAwareConfig(DetrConfig):
         if self.noise == "pairs" and self.sigma_p >= self.sigma_n:
             self.refuse("sigma_p", f"less than sigma_n, which is {self.sigma_n}, with noise 'pairs'")
         if self.margin == "decaying" and (self.noise != "pairs" or self.margin_steps < 1):
-            self.refuse("margin", "'fixed', or noise 'pairs' and the training steps of its decay in
-            margin_steps")
+            self.refuse("margin", "'fixed', or noise 'pairs' and in margin_steps the training steps it takes")
         if self.alpha <= 0:
             self.refuse("alpha", "a positive number")
 
@@ -124,8 +123,10 @@ class SpanAware(Detr):
         decoded = self.decoder(
             *(memory, position, mask, trace, content),
             anchors=None if start is None else start.anchors,
-            groups=self.noise(batch, self.parts.queries) if self.training and self.noise is not None else
-            None, modulate=None if self.span_mask is None else partial(self.span_mask, mask=mask),
+            groups=self.noise(batch, self.parts.queries)
+            if self.training and self.noise is not None
+            else None,
+            modulate=None if self.span_mask is None else partial(self.span_mask, mask=mask),
             update=update,
         )
         initial = decoded.references[0] if start is None else start.supervised
@@ -149,8 +150,10 @@ class SpanAware(Detr):
         layers = self.read(extras["group_states"], extras["group_references"])
         spans = by_moment(layers["spans"], c.groups, len(c.sigmas))  # [K, S, G, B, M, 2]
         target, valid = (x[:, : spans.shape[-2]] for x in (batch.spans, batch.span_mask))
-        chosen = spans if c.noise == "repeated" else spans[:1]  # negative queries have no moment loss
-        (reading 7) loss = moment_loss(chosen, target, valid.expand(chosen.shape[:-1]), *weights)
+        chosen = (
+            spans if c.noise == "repeated" else spans[:1]
+        )  # negative ones have no moment loss (reading 7)
+        loss = moment_loss(chosen, target, valid.expand(chosen.shape[:-1]), *weights)
         found["noise"] = c.weight_moment * loss.mean((0, 2)).sum()
         if c.noise == "pairs":
             quality = by_moment(class_score(layers), c.groups, 2)
