@@ -157,6 +157,6 @@ class SpanAware(Detr):
         found["noise"] = c.weight_moment * loss.mean((0, 2)).sum()
         if c.noise == "pairs":
             quality = by_moment(class_score(layers), c.groups, 2)
-            gap = quality_margin(*quality.unbind(0), valid, c.margin_quality)
+            gap = quality_margin(quality[0], quality[1], valid, c.margin_quality)
             found["margin"] = c.weight_quality * gap.sum()
         return found
