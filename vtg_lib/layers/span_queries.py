@@ -23,6 +23,19 @@ LEAST_WIDTH = 1e-3  # share of the video, of a noisy anchor
 MOST_QUERIES = 256  # extra queries a sample
 
 
+def perturb(spans: Tensor, sigma: Tensor, draw: Tensor) -> Tensor:
+    """Noisy spans: |dc| < sigma w / 2 (printed with c in place of w; reading 2) and |dw| <= sigma w, cut to
+    the video.
+
+    Args:
+        spans: `[..., 2]` (center, width), normalised; sigma: `[...]`; draw: `[..., 2]` in -1..1.
+    """
+    center, width = spans.float().unbind(-1)
+    move, stretch = draw.unbind(-1)
+    noisy = torch.stack((center + move * sigma * width / 2, width * (1 + stretch * sigma)), -1)
+    return se_to_cw(cw_to_se(noisy).clamp(0, 1)).clamp(min=LEAST_WIDTH)
+
+
 class Start(NamedTuple):
     """Anchors `[B, Q, 2]` that the decoder starts from, and those that L_init supervises."""
 
@@ -80,10 +93,9 @@ ANCHORS = {"instance": InstanceAnchors, "learned": _learned, "shuffled": Shuffle
 class NoiseGroups(nn.Module):
     """Queries around the moments, which learn to find back (contrastive denoising).
 
-    |dc| < sigma w / 2 (printed with c in place of w; reading 2), |dw| <= sigma w, cut to the video. All
-    start with one learned content, ones. Groups are isolated from each other and from the matching queries,
-    in both directions; a group's positive and negative queries of all moments see each other (DINO; reading
-    7).
+    All start with one learned content, ones. Groups are isolated from each other and from the matching
+    queries, in both directions; a group's positive and negative queries of all moments see each other
+    (DINO; reading 7).
 
     Args:
         sigmas: of the K kinds of a group, the positive one first.
@@ -122,10 +134,8 @@ class NoiseGroups(nn.Module):
             )
         sigma = self.scales()[:, None]
         self.steps += 1
-        center, width = batch.spans[:, None, None, :count].float().unbind(-1)  # [B, 1, 1, M]
-        move, stretch = 2 * torch.rand(2, len(batch), self.groups, kinds, count, device=sigma.device) - 1
-        noisy = torch.stack((center + move * sigma * width / 2, width * (1 + stretch * sigma)), -1)
-        noisy = se_to_cw(cw_to_se(noisy).clamp(0, 1)).clamp(min=LEAST_WIDTH).flatten(1, 3)
+        draw = 2 * torch.rand(len(batch), self.groups, kinds, count, 2, device=sigma.device) - 1
+        noisy = perturb(batch.spans[:, None, None, :count], sigma, draw).flatten(1, 3)
         group = torch.arange(self.groups, device=sigma.device).repeat_interleave(kinds * count)
         group = torch.cat((group.new_full((queries,), -1), group))
         real = batch.span_mask[:, :count].repeat(1, self.groups * kinds)
