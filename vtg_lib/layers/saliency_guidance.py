@@ -119,11 +119,13 @@ class Read(NamedTuple):
         clips: `[B, T, D]`; attention: `[B, T, N + L]`, weights of dummies and words times the factor, mean
             over heads and layers, filled if asked for.
         update: `[S, B, T]`, norm of what each layer adds to a clip, filled if asked for.
+        dummies: `[B, N, D]`, if there are any.
     """
 
     clips: Tensor
     attention: Tensor | None
     update: Tensor | None
+    dummies: Tensor | None = None
 
 
 class GuidedCrossLayer(nn.Module):
