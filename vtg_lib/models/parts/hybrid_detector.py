@@ -207,8 +207,12 @@ class HybridDetector(nn.Module):
             groups.append(head.anchor_group(levels, *given, random=c.collab == "random"))
         return [group for group in groups if group is not None]
 
-    def finish(self, output: Output, reading: str) -> Output:
-        """Moments of one head, or of both fused: suppressed, cut to the video, rounded to the grid.
+    def answer(self, output: Output, reading: str) -> tuple[Tensor, Tensor]:
+        """Moments of one head, or of both fused.
+
+        Returns:
+            Spans `[B, Q, 2]` (center, width) as shares of the filled videos, and scores `[B, Q]`; empty spans
+            of score 0 where there are fewer.
 
         Raises:
             ValueError: the config has no such head.
@@ -216,13 +220,17 @@ class HybridDetector(nn.Module):
         c, found = self.config, output.extras["found"]
         if reading not in c.readings:
             raise ValueError(f"reading: expected one of {', '.join(c.readings)}; got {reading!r}")
-        if reading == FUSED:
-            sets = [self._kept(name, found[name], c.fused_least, c.fused_nms) for name in c.names]
-            spans, scores = weighted_fusion(sets, c.fusion_weights, c.fusion_iou, c.fusion_least)
-        else:
-            spans, scores = self._kept(reading, found[reading], c.alone_least, c.alone_nms)
+        if reading != FUSED:
+            return self._kept(reading, found[reading], c.alone_least, c.alone_nms)
+        sets = [self._kept(name, found[name], c.fused_least, c.fused_nms) for name in c.names]
+        return weighted_fusion(sets, c.fusion_weights, c.fusion_iou, c.fusion_least)
+
+    def finish(self, output: Output, reading: str) -> Output:
+        """`answer`, in the videos' own frame, cut to the video and rounded to the grid."""
+        spans, scores = self.answer(output, reading)
         ratio = output.extras["ratio"]
-        spans = _settled(spans / ratio[:, None, None], output.extras["length"] * ratio, c.grid)
+        length = output.extras["length"] * ratio
+        spans = _settled(spans / ratio[:, None, None], length, self.config.grid)
         return dataclasses.replace(output, spans=spans, scores=scores)
 
     def _kept(
@@ -241,7 +249,7 @@ class HybridDetector(nn.Module):
         def add(name: str, value: Tensor) -> None:
             losses[name] = losses[name] + value if name in losses else value
 
-        for name, head in output.extras["heads"].items():
+        for head in output.extras["heads"].values():
             if isinstance(head, PointOutput):
                 for term, value in self._point_losses(head, output, inner).items():
                     add(f"atss_{term}", getattr(c, f"weight_atss_{term}") * value)
