@@ -17,6 +17,15 @@ from torch import Tensor
 from vtg_lib.models.imported.common import attention
 from vtg_lib.models.imported.rules import Rules, State, count, shape
 
+# Google Drive files of the weights, as a third party's script names them; neither fetched nor checked here.
+CHECKPOINTS = {
+    "qvhighlights": "1BbPEV13fnyzFJqNdP3GtgJ3TsbGDLuVT",
+    "qvhighlights, pretrained": "1KFuLQHPvoCExCDG-P7VByd5fOtFQ3x8S",
+    "charades_sta": "1KShUx5GmYncHLvhUw4Hc6XAencm-OSZ7",
+    "charades_sta, pretrained": "1-fUDhgj408m0INlZS4ILEh1bb27T2v5y",
+    "tacos": "1YZA-CG2tJLRSki5KUfuuikJ7nXsJ-ByY",
+    "tacos, pretrained": "1HdZ-4mP28qfAiBFporLXY7JLpkneQkZp",
+}
 PREFIX = "model."  # of the trainer that holds the module
 DETR, ATSS = r"detector.heads.detr", r"detector.heads.atss"
 DECODER = r"main_det_head\.decoder"
