@@ -159,11 +159,18 @@ class AtssHead(nn.Module):
         nn.init.constant_(last.taps.bias, math.log(prior / (1 - prior)))
 
     def forward(self, levels: Sequence[Tensor], masks: Sequence[Tensor], anchors: Anchors) -> PointOutput:
-        """levels `[B, P_s, D]`, masks `[B, P_s]` of the pyramid, and its anchors."""
-        pairs = list(zip(levels, masks, strict=True))
-        logits = torch.cat([self.class_head(x, mask) for x, mask in pairs], 1).squeeze(-1)
-        boxes = [self.box_head(x, mask) for x, mask in pairs]
+        """levels `[B, P_s, D]`, masks `[B, P_s]` of the pyramid, and its anchors.
+
+        All levels stand in one row, with a place between two that convolutions read as zeros, as the ends.
+        """
+        x = torch.cat([F.pad(level, (0, 0, 0, 1)) for level in levels], 1)
+        mask = torch.cat([F.pad(real, (0, 1)) for real in masks], 1)
+        own = torch.ones(x.shape[1], dtype=torch.bool)
+        own[torch.tensor(anchors.counts).add(1).cumsum(0) - 1] = False
+        own = own.to(x.device)
+        logits, boxes = (head(x, mask)[:, own].float() for head in (self.class_head, self.box_head))
         with full_precision(logits):
-            offsets = [box[..., :2].float() * scale for box, scale in zip(boxes, self.scale, strict=True)]
-            centerness = torch.cat([box[..., 2] for box in boxes], 1).float()
-            return PointOutput(logits.float(), centerness, anchors.decode(torch.cat(offsets, 1)))
+            counts = torch.tensor(anchors.counts, device=x.device)
+            scale = self.scale.repeat_interleave(counts, output_size=len(anchors.center))
+            borders = anchors.decode(boxes[..., :2] * scale[:, None])
+            return PointOutput(logits.squeeze(-1), boxes[..., 2], borders)
