@@ -1,6 +1,7 @@
 # make book   executes the chapters (papermill, default profile quick), renders the book, prints the page to open
 # make test   passes the tests
-# Narrow with CHAPTER=03_sdst PROFILE=smoke DEVICE=cpu SEEDS=0,1 DATA_ROOT=/path. See `make help`.
+# Narrow with CHAPTER=03_sdst PROFILE=smoke DEVICE=cpu SEEDS=0,1 DATA_ROOT=/path; KEEP=1 puts the executed chapters
+# into book/chapters, too. See `make help`.
 
 CHAPTER ?= all
 PROFILE ?= quick
@@ -8,6 +9,7 @@ DEVICE  ?= auto
 SEEDS   ?=
 DATA_ROOT ?=
 RERUN   ?=
+KEEP    ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +40,7 @@ test: env ## pass the tests
 
 book: env ## execute the chapters, render the book, print the page to open
 	$(BIN)/python -m vtg_lib.book.build build --chapter "$(CHAPTER)" --profile "$(PROFILE)" --device "$(DEVICE)" \
-	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)") $(if $(RERUN),--rerun)
+	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(DATA_ROOT),--data-root "$(DATA_ROOT)") $(if $(RERUN),--rerun) $(if $(KEEP),--keep)
 
 render: env ## render the executed chapters as they are, training nothing
 	$(BIN)/python -m vtg_lib.book.build render

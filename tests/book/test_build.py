@@ -64,9 +64,9 @@ def test_sources_are_clean(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_executed_chapter_has_the_code_of_its_source(path):
     executed = ROOT / "book" / "chapters" / path.name
-    assert executed.exists(), f"run `make book CHAPTER={path.stem}`"
+    assert executed.exists(), f"run `make book CHAPTER={path.stem} KEEP=1`"
     assert code_cells(executed) == code_cells(path), (
-        f"the source changed: run `make book CHAPTER={path.stem}`"
+        f"the source changed: run `make book CHAPTER={path.stem} KEEP=1`"
     )
 
 

@@ -1,7 +1,7 @@
 """Executes the chapters and renders the book: ``python -m vtg_lib.book.build build|render|contents|lock``.
 
-Sources are ``notebooks/*.ipynb`` (clean). Executed notebooks go to ``book/chapters/`` (what the book renders,
-committed), except those of profile ``smoke``, which only prove that the code runs and stay under ``_build/``.
+Sources are ``notebooks/*.ipynb`` (clean). Executed notebooks stay under ``_build/``, so that a build leaves every
+tracked file as it was; ``--keep`` puts them into ``book/chapters/``, too (committed; what ``render`` renders).
 Rendering stages a copy of ``book/`` under ``_build/src``, adds the status page and the page's own scripts,
 and never trains.
 """
@@ -184,11 +184,11 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
     chapters = [target / "chapters" / source.name for source in sources(root)]
     missing = [path.stem for path in chapters if not path.exists()]
     if missing:
-        raise BookError(f"never executed: {', '.join(missing)}; run `make book CHAPTER={missing[0]}`")
+        raise BookError(f"never executed: {', '.join(missing)}; run `make book CHAPTER={missing[0]} KEEP=1`")
     for path in chapters:
         if failed := errors(path):
             raise BookError(
-                f"{path.name} holds a failed cell: {failed[0]}; execute it again with `make book`"
+                f"{path.name} holds a failed cell: {failed[0]}; execute it again with `make book KEEP=1`"
             )
         _prepare(path)
     (target / "status.md").write_text(status_page(chapters), encoding="utf-8")
@@ -251,18 +251,18 @@ def parameters_of(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def build(chapter: str, parameters: Mapping[str, Any], root: Path = ROOT, *, keep: bool = True) -> Path:
+def build(chapter: str, parameters: Mapping[str, Any], root: Path = ROOT, *, keep: bool = False) -> Path:
     """Execute the selected chapters and render the book; returns the page to open.
 
     Args:
-        keep: put them into `book/chapters/`, too, unless the profile is `smoke`.
+        keep: put them into `book/chapters/`, too; a chapter that could not be rendered is not put there.
     """
-    replacements: dict[str, Path] = {}
-    for source in select(chapter, root):
-        replacements[source.name] = execute(source, parameters, root)
-        if keep and parameters["profile"] != "smoke":
-            shutil.copy(replacements[source.name], root / "book" / "chapters" / source.name)
-    return render(root, replacements)
+    replacements = {source.name: execute(source, parameters, root) for source in select(chapter, root)}
+    page = render(root, replacements)
+    if keep:
+        for name, path in replacements.items():
+            shutil.copy(path, root / "book" / "chapters" / name)
+    return page
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -291,6 +291,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--seeds", help="comma-separated, such as 0,1,2")
     command.add_argument("--data-root")
     command.add_argument("--rerun", action="store_true")
+    command.add_argument(
+        "--keep", action="store_true", help="put the executed chapters into book/chapters, too"
+    )
     commands.add_parser("render", help="render the executed chapters, training nothing")
     commands.add_parser(
         "contents", help="write the lists of chapters, and the picture of the claims, from papers and store"
@@ -306,8 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "render":
             print(f"open {render()}")
         elif name == "build":
-            chapter = options.pop("chapter")
-            print(f"open {build(chapter, parameters_of(options))}")
+            chapter, keep = options.pop("chapter"), options.pop("keep")
+            print(f"open {build(chapter, parameters_of(options), keep=keep)}")
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -29,7 +29,7 @@ def chapter(
     options = {"profile": profile, "device": device, "seeds": seeds, "rerun": rerun, "data_root": data_root}
     Parameters.parse(**options | {"data_root": str(data_root or "")})  # before a kernel is started
     (source,) = build.select(name)[:1]
-    index = build.build(source.stem, build.parameters_of(options), keep=False)
+    index = build.build(source.stem, build.parameters_of(options))
     executed = build.executed_path(source)
     page = index.parent / "chapters" / f"{source.stem}.html"
     if browse:
