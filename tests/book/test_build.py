@@ -88,9 +88,23 @@ def test_the_data_root_reaches_a_chapter_but_not_its_parameters(tmp_path, monkey
     monkeypatch.setenv("VTG_DATA_ROOT", "elsewhere")
     monkeypatch.setattr(book.contents, "write", lambda: None)
     given = []
-    monkeypatch.setattr(book, "build", lambda chapter, parameters: given.append(parameters))
+    monkeypatch.setattr(book, "build", lambda chapter, parameters, keep: given.append(parameters))
     assert book.main(["build", "--profile", "smoke", "--data-root", str(tmp_path)]) == 0
     assert given == [{"profile": "smoke", "device": "auto"}] and os.environ["VTG_DATA_ROOT"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_build_leaves_the_committed_chapters_alone_unless_told(tmp_path, monkeypatch, keep):
+    for folder in ("notebooks", "book/chapters", "_build"):
+        (tmp_path / folder).mkdir(parents=True)
+    committed, made = tmp_path / "book" / "chapters" / "01_a.ipynb", tmp_path / "_build" / "01_a.ipynb"
+    (tmp_path / "notebooks" / "01_a.ipynb").write_text("source")
+    committed.write_text("old")
+    made.write_text("new")
+    monkeypatch.setattr(book, "execute", lambda source, parameters, root: made)
+    monkeypatch.setattr(book, "render", lambda root, replacements: replacements["01_a.ipynb"])
+    assert book.build("all", {"profile": "quick"}, tmp_path, keep=keep) == made
+    assert committed.read_text() == ("new" if keep else "old")
 
 
 def test_contents_list_every_chapter():

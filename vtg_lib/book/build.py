@@ -1,8 +1,8 @@
 """Executes the chapters and renders the book: ``python -m vtg_lib.book.build build|render|contents|lock``.
 
-Sources are ``notebooks/*.ipynb`` (clean). Executed notebooks stay under ``_build/``, so that a build leaves every
-tracked file as it was; ``--keep`` puts them into ``book/chapters/``, too (committed; what ``render`` renders).
-Rendering stages a copy of ``book/`` under ``_build/src``, adds the status page and the page's own scripts,
+Sources are ``notebooks/*.ipynb`` (clean). Executed notebooks stay under ``_build/``, so that a build leaves
+every tracked file as it was; ``--keep`` puts them into ``book/chapters/``, too (committed; what ``render``
+shows). Rendering stages a copy of ``book/`` under ``_build/src``, adds the status page and the page's own scripts,
 and never trains.
 """
 
