@@ -2,8 +2,8 @@
 
 Sources are ``notebooks/*.ipynb`` (clean). Executed notebooks stay under ``_build/``, so that a build leaves
 every tracked file as it was; ``--keep`` puts them into ``book/chapters/``, too (committed; what ``render``
-shows). Rendering stages a copy of ``book/`` under ``_build/src``, adds the status page and the page's own scripts,
-and never trains.
+shows). Rendering stages a copy of ``book/`` under ``_build/src``, adds the status page and the page's own
+scripts, and never trains.
 """
 
 from __future__ import annotations
