@@ -479,6 +479,12 @@ def test_a_method_is_timed_on_features_as_wide_as_published() -> None:
     assert (step.data.video.shape[-1], step.data.text.shape[-1]) == (768, 512)
 
 
+def test_a_step_is_timed_with_what_a_hook_does_to_its_batch() -> None:
+    step = bench_steps.Step(_bench_spec("qd_detr", "sim", hook="synthesis"), "cpu")
+    step()
+    assert list(step.parts)[:2] == ["batch", "hook"] and step.hook.tallies["made"] > 0
+
+
 def test_bench_splits_the_steps_of_several_models(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -490,7 +496,8 @@ def test_bench_splits_the_steps_of_several_models(
         "train": {"batch_size": 4},
     }
     monkeypatch.setattr(
-        "vtg_lib.cli.runs._bench_spec", lambda model, size: RunSpec.from_dict(value | {"model": model})
+        "vtg_lib.cli.runs._bench_spec",
+        lambda model, size, hook: RunSpec.from_dict(value | {"model": model}),
     )
     monkeypatch.setattr(bench_steps, "REPEATS", 3)
     monkeypatch.setattr(bench_steps, "precisions", lambda device: ("float32", "bfloat16"))

@@ -380,6 +380,9 @@ def bench(
     precision: Annotated[
         str | None, typer.Option(help="with --record; default: float16 on a GPU, float32 on a CPU")
     ] = None,
+    hook: Annotated[
+        str, typer.Option(metavar="NAME", help="what is done to a step's batch, e.g. synthesis")
+    ] = "",
     device: Device = "cpu",
     reference: Annotated[
         Path | None,
@@ -398,12 +401,13 @@ def bench(
             raise ValueError(
                 "--precision goes with --record; the parts measure every precision that they are about"
             )
-        specs = [_bench_spec(name, size or "sim") for name in models]
+        specs = [_bench_spec(name, size or "sim", hook=hook) for name in models]
         value = run_benchmarks(specs, names(only), device=where, data_root=data_root, reference=reference)
         return Reply(value=value, text=describe(value))
-    if size == "sim" or only or reference:
+    if size == "sim" or only or reference or hook:
         raise ValueError(
-            "--record measures a training step at paper size: leave out --size sim, --only, --reference"
+            "--record measures a method's training step at paper size: "
+            "leave out --size sim, --only, --reference, --hook"
         )
     # as papers train on a GPU; a CPU has no float16
     precision = precision or ("float16" if where.startswith("cuda") else "float32")
@@ -414,7 +418,7 @@ def bench(
     return Reply(value=value[models[0]] if one else value, text=f"{describe(value)}\nwritten to {RECORD}")
 
 
-def _bench_spec(model: str, size: str, precision: str = "float32") -> RunSpec:
+def _bench_spec(model: str, size: str, precision: str = "float32", hook: str = "") -> RunSpec:
     """`model` at the size of the first paper's profile `sim` that has rows of it, or as published ("paper").
 
     Raises:
@@ -437,7 +441,7 @@ def _bench_spec(model: str, size: str, precision: str = "float32") -> RunSpec:
                     "model": model,
                     "config": dict(overrides.config),
                     "data": data | {"kind": "sim"},
-                    "train": train | {"precision": precision},
+                    "train": train | {"precision": precision, "hook": hook},
                 }
             )
             return spec if size == "sim" else at_paper_size(spec)

@@ -16,6 +16,7 @@ from vtg_lib.data.batches import Batch, GroundingData, last_level
 from vtg_lib.data.hooks import Synthesis
 
 TOP_PAIRS = 50  # pairs of clips that `top50` averages
+STRIP = 8  # rows of a batch that are compared with those after them at a time
 SHORTLIST = 32  # of a whole set, the videos with the most similar mean clip are compared pair by pair
 
 
@@ -107,13 +108,16 @@ def similarity(batch: Batch, kind: str) -> Tensor:
     if kind == "mean":
         mean = _mean_clip(last_level(batch.video), length)
         return mean @ mean.T
-    clips, size = _unit(batch), batch.video_mask.shape[1]
-    flat = clips.flatten(0, 1)
-    every = (flat @ flat.T).unflatten(0, (-1, size)).unflatten(2, (-1, size)).transpose(1, 2)
-    one, other = torch.triu_indices(len(batch), len(batch), device=flat.device)
-    found = every.new_zeros(len(batch), len(batch))
-    found[one, other] = found[other, one] = _top(every[one, other].flatten(1), length[one] * length[other])
-    return found
+    clips = _unit(batch)
+    found = clips.new_zeros(len(batch), len(batch))
+    for first in range(
+        0, len(batch), STRIP
+    ):  # all pairs at once do not fit a cache
+        strip = slice(first, first + STRIP)
+        pairs = torch.einsum("atd,bsd->abts", clips[strip], clips[first:]).flatten(2)
+        found[strip, first:] = _top(pairs, length[strip, None] * length[first:])
+    upper = found.triu()
+    return upper + upper.triu(1).T
 
 
 def pair_similarity(one: Batch, other: Batch, kind: str, each: int) -> Tensor:

@@ -216,26 +216,21 @@ def _spread(
 
 def assemble(batch: Batch, partners: Batch, plan: Plan) -> Batch:
     """The new batch: clips gathered, windows shifted and scaled to the new length, saliency carried along."""
-    clips = _gather(batch.video, torch.arange(len(batch), device=plan.clip.device), plan.clip)
-    foreign = _gather(partners.video, plan.partner, plan.clip)
-    where = plan.foreign if clips.dim() == 3 else plan.foreign[:, None]
-    mask = plan.mask if clips.dim() == 3 else plan.mask[:, None]
+    rows = torch.arange(len(batch), device=plan.clip.device)[:, None]
+    own, theirs = (part.video.movedim(-2, 1) for part in (batch, partners))  # clips before levels
+    taken = plan.foreign.nonzero(as_tuple=True)
+    video = own[rows, plan.clip.clamp(max=own.shape[1] - 1)]
+    video[taken] = theirs[plan.partner[taken[0]], plan.clip[taken]]
+    video[~plan.mask] = 0
     old, new = batch.video_mask.sum(1), plan.mask.sum(1)
     edges = cw_to_se(batch.spans) * old[:, None, None] + (plan.start - plan.first)[:, None, None]
     spans = torch.where(plan.made[:, None, None], se_to_cw(edges / new[:, None, None]), batch.spans)
-    own = batch.saliency.gather(1, plan.clip.clamp(max=batch.saliency.shape[1] - 1))
+    saliency = batch.saliency.gather(1, plan.clip.clamp(max=batch.saliency.shape[1] - 1))
     return dataclasses.replace(
         batch,
-        video=torch.where(where[..., None], foreign, clips) * mask[..., None],
+        video=video.movedim(1, -2).contiguous(),
         video_mask=plan.mask,
         spans=spans * batch.span_mask[..., None],
-        saliency=own * (plan.mask & ~plan.foreign),
+        saliency=saliency * (plan.mask & ~plan.foreign),
         duration=batch.duration / old * new,
     )
-
-
-def _gather(video: Tensor, rows: Tensor, clip: Tensor) -> Tensor:
-    """Clips `[B, T']` of rows `[B]` of `[N, (K,) T, D]`."""
-    video, index = video[rows], clip.clamp(max=video.shape[-2] - 1)
-    index = index if video.dim() == 3 else index[:, None].expand(-1, video.shape[1], -1)
-    return video.gather(-2, index[..., None].expand(*index.shape, video.shape[-1]))

@@ -18,6 +18,7 @@ from torch.utils.benchmark import Measurement, Timer
 
 from vtg_lib import models
 from vtg_lib.data import load_data
+from vtg_lib.data.hooks import hook_options
 from vtg_lib.experiments.bench.memory import forget_peak, peak_mb
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.training import make_optimizer
@@ -73,12 +74,16 @@ class Step:
         torch.manual_seed(0)
         self.model: Any = models.build(spec.model, spec.config).to(device).train()  # has a `loss`
         self.data, self.device, self.train = data.to(device), device, spec.train
+        if spec.train.hook:
+            self.hook = hook_options(spec.train.hook, spec.train.hook_options).bind(self.data)
+            self.generator = torch.Generator().manual_seed(0)
         self.optimizer = make_optimizer(self.model, spec.train)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         float16 = spec.train.precision == "float16"
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=float16)
         self.parts: dict[str, Callable[[], None]] = {
             "batch": self._batch,
+            **({"hook": self._changed} if spec.train.hook else {}),
             "forward": self._forward,
             "loss": self._loss,
             "backward": self._backward,
@@ -91,6 +96,9 @@ class Step:
 
     def _batch(self) -> None:
         self.batch = self.data.batch(torch.arange(self.train.batch_size)).to(self.device)
+
+    def _changed(self) -> None:
+        self.batch = self.hook(self.batch, self.generator)
 
     def _forward(self) -> None:
         self.output = forward(self.model, self.batch, self.train.precision)
