@@ -110,9 +110,7 @@ def similarity(batch: Batch, kind: str) -> Tensor:
         return mean @ mean.T
     clips = _unit(batch)
     found = clips.new_zeros(len(batch), len(batch))
-    for first in range(
-        0, len(batch), STRIP
-    ):  # all pairs at once do not fit a cache
+    for first in range(0, len(batch), STRIP):  # all pairs at once do not fit a cache
         strip = slice(first, first + STRIP)
         pairs = torch.einsum("atd,bsd->abts", clips[strip], clips[first:]).flatten(2)
         found[strip, first:] = _top(pairs, length[strip, None] * length[first:])

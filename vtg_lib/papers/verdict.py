@@ -9,7 +9,7 @@ Two rows are compared seed by seed over the seeds at which both have learned to 
 - "did not learn": in either row, fewer than half of the runs, or fewer than two, have learned to read;
 - "cannot tell": there is one seed;
 - "supports" or "contradicts": p < 0.05 by the moderated t, and the sign is the expected one or not;
-- "smaller than printed": the 95 % interval contains 0 and leaves out the printed difference, which is larger;
+- "smaller than printed": not so, and the whole 95 % interval lies short of the printed difference;
 - "cannot tell": none of these, with the seeds that a decision would need at this spread.
 
 A run has learned to read if its mAP on validation falls by a quarter or more when the sentences are swapped
@@ -99,7 +99,7 @@ def judge(
         word = UNDECIDED
     elif p < LEVEL:
         word = SUPPORTS if found.mean * sign > 0 else CONTRADICTS
-    elif printed and (found.high if sign > 0 else -found.low) < abs(printed) and found.low <= 0 <= found.high:
+    elif printed and (found.high if sign > 0 else -found.low) < abs(printed):
         word = SMALLER
     else:
         word = UNDECIDED
