@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,30 +19,58 @@ from vtg_lib.cli.options import DataRoot, PaperStore, Reply, knobs, pairs, store
 
 def evaluate(
     *,
-    pred: Annotated[Path, typer.Option(metavar="P.jsonl", help="predictions in the submission layout")],
-    gt: Annotated[Path, typer.Option(metavar="G.jsonl", help="annotations of the same queries")],
+    pred: Annotated[
+        Path,
+        typer.Option(metavar="P.jsonl", help="predictions as submitted, or answers in words"),
+    ],
+    gt: Annotated[
+        Path,
+        typer.Option(
+            metavar="G", help="annotations of the same queries: JSON lines, or any layout that `vtg` reads"
+        ),
+    ],
     recall: Annotated[
         bool, typer.Option("--recall", help="add R1@{0.3,0.5,0.7} and mIoU (Charades-STA, TACoS)")
+    ] = False,
+    protocol: Annotated[
+        Literal["qvhighlights", "tvsum", "youtube"] | None, typer.Option(help="default: by the labels")
+    ] = None,
+    unit: Annotated[
+        Literal["seconds", "fraction", "percent"] | None,
+        typer.Option(help="of predicted windows, and of bare numbers in answers in words; default: seconds"),
+    ] = None,
+    clip_length: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="of a clip that saliency is of; default: told")
+    ] = None,
+    durations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="seconds by video (JSON or CSV), for annotations without them"),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="score the queries that both files have")
     ] = False,
 ) -> Reply:
     """`vtg eval`."""
     from vtg_lib.data.annotations import SCORED, read_annotations
-    from vtg_lib.evaluation import protocol as metrics
-    from vtg_lib.evaluation.submission import read_submission
+    from vtg_lib.evaluation import scoring
+    from vtg_lib.evaluation.reading import read_submission
 
-    with warnings.catch_warnings(record=True) as notes:
-        truth = read_annotations(gt, SCORED)
+    if clip_length is not None and not clip_length > 0:
+        raise ValueError(f"--clip-length: expected a positive number of seconds, got {clip_length}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        truth = read_annotations(gt, SCORED, durations)
+        given = {"match_number": not allow_missing, "clip_length": clip_length}
+        predictions = read_submission(pred, truth, unit=unit, **given)  # type: ignore[arg-type]
+    nested, notes = scoring.evaluate(predictions, truth, name=protocol, recall=recall, **given)  # type: ignore[arg-type]
+    notes = [*(str(warning.message) for warning in caught), *notes]
     for note in notes:
-        print(f"vtg: {note.message}", file=sys.stderr)
-    predictions = read_submission(pred, truth)
-    nested = metrics.evaluate(predictions, truth)
-    if recall:
-        nested["recall"] = metrics.recall_and_miou(predictions, truth)
+        print(f"vtg: note: {note}", file=sys.stderr)
     lines = [
-        f"{name:24} {value:6.2f}"
+        f"{name:28} {value:6.2f}"
         for name, value in [*nested["brief"].items(), *nested.get("recall", {}).items()]
     ]
-    return Reply(value=without_nan(nested), text="\n".join(lines))
+    return Reply(value=without_nan({**nested, "notes": notes}), text="\n".join(lines))
 
 
 def models() -> Reply:

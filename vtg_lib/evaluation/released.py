@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vtg_lib.evaluation.protocol import evaluate
-from vtg_lib.evaluation.submission import read_jsonl
+from vtg_lib.evaluation.reading import read_jsonl
 from vtg_lib.files import ANNOTATIONS, RESULTS
 
 RECORD = RESULTS / "recorded.json"
