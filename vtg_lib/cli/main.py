@@ -11,6 +11,7 @@ import contextlib
 import dis
 import functools
 import inspect
+import io
 import json
 import os
 import sys
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: wrong usage, code 2.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter shows another
+            stream.reconfigure(errors="replace")
     try:
         get_command(app).main(arguments, prog_name="vtg")
     except SystemExit as stop:
@@ -97,10 +101,19 @@ def _answer(body: Callable[[], Reply], as_json: bool, traceback: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if traceback or not _is_user_error(error):
+        full = _out_of_memory(error)
+        if traceback or not (full or _is_user_error(error)):
             raise
-        print(f"vtg: error: {error}", file=sys.stderr)
+        text = f"out of memory ({error}). Fix: fewer or smaller data, a smaller batch or model"
+        print(f"vtg: error: {text if full else error}", file=sys.stderr)
         return 1
+
+
+def _out_of_memory(error: Exception) -> bool:
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in told or "not enough memory" in told)
+    )
 
 
 def _is_user_error(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,22 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
+def writable(path: Path, option: str) -> None:
+    """Refuse a file that could not be written, before anything is computed.
+
+    Raises:
+        ValueError: a folder, or nothing that this user may write.
+    """
+    if path.is_dir():
+        raise ValueError(f"{option}: expected a file, got the folder {path}. Fix: name a file in it")
+    parent = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        raise ValueError(f"{option}: expected a file in a folder, but {parent} is a file. Fix: another path")
+    if not os.access(path if path.exists() else parent, os.W_OK):
+        what = path if path.exists() else parent
+        raise ValueError(f"{option}: {what} cannot be written. Fix: another path, or its permissions")
+
+
 def store_of(store: Path | None, paper: Paper) -> Store:
     """`--store`, or the paper's own."""
     from vtg_lib.experiments.store import Store
@@ -171,7 +188,9 @@ def device_of(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise ValueError(f"--device: expected auto, cpu or cuda, got {name!r}")
+        raise ValueError(
+            f"--device: expected auto, cpu or cuda, got {name!r}, which this library does not support"
+        )
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no GPU; use --device cpu")
     return name

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtg_lib.data.annotations import DATASETS
+from vtg_lib.data.annotations import DATASETS, SHOWN
 from vtg_lib.data.batches import Batch, GroundingData, fingerprint, targets
-from vtg_lib.data.features import EPSILON, FeatureCache, FeatureError, FeatureSpec, check_same, convert
-from vtg_lib.data.manifests import array_folder, feature_spec, get
+from vtg_lib.data.feature_cache import FeatureCache, FeatureWarning, check_same, convert
+from vtg_lib.data.features import EPSILON, FeatureError, FeatureSpec
+from vtg_lib.data.manifests import ManifestError, array_folder, feature_spec, get
+from vtg_lib.files import cache_root as user_cache
 
 # Feature packs and annotations may differ by a clip or so per video; a wrong clip length differs by far more.
 LENGTH_TOLERANCE = 0.25
+CLIPS_OFF = 2  # that short videos may differ by
 
 
 def official_arrays(
@@ -105,7 +111,8 @@ def official_data(
         video_arrays: its arrays to join along the channels, e.g. ("slowfast", "clip").
         text_array: its words, e.g. "clip_text".
         data_root: where the set lies.
-        cache_root: where caches go; `features/cache` under `data_root` if not given.
+        cache_root: where caches go; if not given `features/cache` under `data_root`, or below the user's
+            cache folder (`VTG_CACHE`) where that cannot be written.
         max_clips, max_words: longer videos and queries are cut.
 
     Raises:
@@ -113,19 +120,23 @@ def official_data(
         FeatureError: see `features.convert` and `official_arrays`.
     """
     data = get(feature_set)
-    root = Path(cache_root) if cache_root is not None else Path(data_root) / "features" / "cache"
+    root = Path(cache_root) if cache_root is not None else _cache_folder(Path(data_root))
     rows = [row for part in split_rows.values() for row in part]
     ids = {"video": [row["vid"] for row in rows], "text": [row["qid"] for row in rows]}
 
     def cache_of(array: str) -> FeatureCache:
         spec = feature_spec(data, array)
         target = root / feature_set / array
-        if (target / "index.json").exists():
-            found = FeatureCache.open(target)
+        try:
+            folder = array_folder(data, array, data_root)
+        except ManifestError:
+            if not (target / "index.json").exists():
+                raise
+            found = FeatureCache.open(target)  # the files are gone, what was made of them is not
             check_same(spec, found.spec, str(target))
             found.rows(ids[spec.kind])
             return found
-        return convert(array_folder(data, array, data_root), target, ids[spec.kind], spec, progress=progress)
+        return convert(folder, target, ids[spec.kind], spec, overwrite=True, progress=progress)
 
     videos, text = [cache_of(array) for array in video_arrays], cache_of(text_array)
     clip_length = videos[0].spec.clip_length
@@ -150,6 +161,23 @@ def official_data(
     return splits
 
 
+def _cache_folder(data_root: Path) -> Path:
+    """Where the caches of a data root go."""
+    folder = data_root / "features" / "cache"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+        reason = "it cannot be written"
+    except OSError as error:
+        reason = str(error.strerror or error)
+    key = hashlib.sha256(str(data_root.resolve()).encode()).hexdigest()[:12]
+    other = user_cache() / "features" / key
+    text = f"{folder}: {reason}; converted features go to {other} (VTG_CACHE moves it)"
+    warnings.warn(text, FeatureWarning, stacklevel=2)
+    return other
+
+
 def _check_together(video_caches: Sequence[FeatureCache], text_cache: FeatureCache) -> None:
     first = video_caches[0].spec
     for cache in (*video_caches, text_cache):
@@ -172,16 +200,27 @@ def _check_together(video_caches: Sequence[FeatureCache], text_cache: FeatureCac
 
 
 def _check_clip_length(cache: FeatureCache, videos: Sequence[str], durations: np.ndarray) -> None:
-    assert cache.spec.clip_length is not None
-    covered = cache.lengths[cache.rows(videos)] * cache.spec.clip_length
-    ratio = float(np.median(covered / durations))
+    length = cache.spec.clip_length
+    assert length is not None
+    clips = cache.lengths[cache.rows(videos)]
+    ratio = float(np.median(clips * length / durations))
     if abs(ratio - 1) > LENGTH_TOLERANCE:
         raise FeatureError(
-            f"{cache.folder}: clip_length {cache.spec.clip_length:g} s: expected clips that cover the "
-            f"videos, got {ratio:.2f} of their duration (median). "
-            f"Fix: these are features of about {cache.spec.clip_length / ratio:.3g} s a clip; correct "
-            "the manifest or take the other set."
+            f"{cache.folder}: clip_length {length:g} s: expected clips that cover the videos, got "
+            f"{ratio:.2f} of their duration (median). Fix: these are features of about "
+            f"{length / ratio:.3g} s a clip; correct the manifest or take the other set."
         )
+    expected = durations / length
+    off = np.flatnonzero(np.abs(clips - expected) > np.maximum(CLIPS_OFF, LENGTH_TOLERANCE * expected))
+    if off.size:
+        lines = [
+            f"{videos[n]}: expected about {expected[n]:.0f} clips of {length:g} s for {durations[n]:g} s, "
+            f"got {clips[n]}"
+            for n in off[:SHOWN]
+        ]
+        more = [f"… and {off.size - SHOWN} more videos"] if off.size > SHOWN else []
+        fix = "Fix: fetch or extract these videos again, or correct their duration"
+        raise FeatureError(f"{cache.folder}: " + "\n".join([*lines, *more, fix]) + ".")
 
 
 def loading_benchmark(

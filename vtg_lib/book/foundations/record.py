@@ -78,7 +78,7 @@ def make(root: Path) -> dict[str, Any]:
 
 def write(record: Mapping[str, Any], path: Path = released.RECORD) -> None:
     """Writes the record as sorted JSON."""
-    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def gather(root: Path | None) -> tuple[dict[str, Any], dict[str, bool]]:
