@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,12 +86,14 @@ def predict(
     from vtg_lib.models.imported import imported_notes, load_imported
 
     settings = knobs(data)
-    if "kind" not in settings:
+    if not settings:
         raise ValueError(
             "--data: expected the features to predict from, e.g. kind=official "
             "features=qvhighlights_slowfast_clip video=[slowfast,clip] text=clip_text; or kind=sim, whose "
-            "features are generated; got no kind"
+            "features are generated; got none"
         )
+    if settings.get("kind", "sim") != "official":
+        print("vtg: note: the data are generated: this says nothing of the checkpoint", file=sys.stderr)
     writable(out, "--out")
     where = device_of(device)
     notes = imported_notes(model)

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -87,7 +88,8 @@ def _answer(body: Callable[[], Reply], as_json: bool, traceback: bool) -> int:
     """Runs the body of a command and prints what it answers; returns the exit code."""
     try:
         # whatever a library prints must not end up in the JSON
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.showwarning = _note
             reply = body()
         print(json.dumps(reply.value, indent=2, allow_nan=False) if as_json else reply.text)
         sys.stdout.flush()
@@ -107,6 +109,11 @@ def _answer(body: Callable[[], Reply], as_json: bool, traceback: bool) -> int:
         text = f"out of memory ({error}). Fix: fewer or smaller data, a smaller batch or model"
         print(f"vtg: error: {text if full else error}", file=sys.stderr)
         return 1
+
+
+def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Warnings as people read them."""
+    print(f"vtg: note: {message}", file=sys.stderr)
 
 
 def _out_of_memory(error: Exception) -> bool:

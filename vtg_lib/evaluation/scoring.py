@@ -72,7 +72,9 @@ def _labelled(
     notes = [] if domains else ["no row has a domain: the mean is over videos"]
     if name == "youtube":
         none = sum(not any(any(score > 0 for score in clip) for clip in row["label"]) for row in ground_truth)
-        notes += [f"{none} videos have no positive clip and count as 0"] if none else []
+        notes += (
+            [f"{none} of {len(ground_truth)} videos have no positive clip and count as 0"] if none else []
+        )
     return {"brief": brief, "domains": domains}, [*notes, *_constant(predictions)]
 
 

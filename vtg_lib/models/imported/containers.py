@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,39 +29,35 @@ HARMLESS: dict[str, Any] = {
 DTYPES = [type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OVMmSU"]
 
 
-class Foreign(dict[Any, Any]):
-    """An object of a class that is not loaded: its items, and its state."""
+NAME, GIVEN = "__foreign__", "__given__"  # attributes of what stands for a foreign object
+
+
+class _Foreign:
+    """Makes an `OrderedDict`, to which PyTorch's reader lets a file add items and attributes."""
 
     name = "?"
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__()
-        self.given, self.named = given, named
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def append(self, value: Any) -> None:
-        """As a list's."""
-        self[len(self)] = value
-
-    def extend(self, values: Any) -> None:
-        """As a list's."""
-        for value in values:
-            self.append(value)
+    def __new__(cls, *given: Any) -> Any:
+        made: OrderedDict[Any, Any] = OrderedDict()
+        vars(made).update({NAME: cls.name, GIVEN: given})
+        return made
 
 
-def foreign(name: str) -> type[Foreign]:
-    """A container for the class of this name."""
-    return type("Foreign", (Foreign,), {"name": name})
+def foreign(name: str) -> type:
+    """What makes containers for objects of the class of this name."""
+    return type("Foreign", (_Foreign,), {"name": name})
+
+
+def foreign_name(value: Any) -> str | None:
+    """The class that a container stands for; None of other values."""
+    return vars(value).get(NAME) if type(value) is OrderedDict else None
 
 
 def plain(value: Any, depth: int = 0) -> Any:
     """Options as JSON could hold them: EasyDict, OmegaConf, argparse, dataclasses, NumPy's numbers, paths."""
     if depth > 50:
         return repr(value)
-    if isinstance(value, Foreign):
+    if foreign_name(value) is not None:
         return _foreign(value, depth)
     if isinstance(value, argparse.Namespace):
         value = vars(value)
@@ -73,16 +70,14 @@ def plain(value: Any, depth: int = 0) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _foreign(value: Foreign, depth: int) -> Any:
-    state: Mapping[Any, Any] = value.state if isinstance(value.state, Mapping) else {}
-    if "_content" in state:  # OmegaConf's containers
-        return plain(state["_content"], depth + 1)
-    if "_val" in state:  # and its nodes
-        return plain(state["_val"], depth + 1)
-    if value:
-        return {str(key): plain(item, depth + 1) for key, item in value.items()}
-    if state:
-        return {str(key): plain(item, depth + 1) for key, item in state.items()}
-    if len(value.given) == 1:  # an enumeration's value, a list's items
-        return plain(value.given[0], depth + 1)
-    return [plain(item, depth + 1) for item in value.given]
+def _foreign(value: OrderedDict[Any, Any], depth: int) -> Any:
+    state = {key: item for key, item in vars(value).items() if key not in (NAME, GIVEN)}
+    given = vars(value)[GIVEN]
+    for name in ("_content", "_val"):  # OmegaConf's containers, and its nodes
+        if name in state:
+            return plain(state[name], depth + 1)
+    if value or state:
+        return {str(key): plain(item, depth + 1) for key, item in (value or state).items()}
+    if len(given) == 1:  # an enumeration's value
+        return plain(given[0], depth + 1)
+    return [plain(item, depth + 1) for item in given]

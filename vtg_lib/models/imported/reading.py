@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,13 @@ def _read_torch(path: Path) -> tuple[Any, Mapping[str, Any]]:
         with torch.serialization.safe_globals(known):
             return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # torch raises several unrelated types for a damaged file
-        raise CheckpointImportError(_damaged(path, error)) from error
+        if not (isinstance(error, pickle.UnpicklingError) and (names := _foreign_classes(path))):
+            raise CheckpointImportError(_damaged(path, error)) from error
+        raise CheckpointImportError(
+            f"{path}: expected tensors and options, got also {', '.join(names)}, whose code this library "
+            "does not run. Fix: where you trust the file, save its state dict and options as plain values, "
+            '`torch.save({"model": c["model"], "opt": {"nheads": 8, …}}, "clean.ckpt")`.'
+        ) from error
 
 
 def _foreign_classes(path: Path) -> list[str]:
@@ -160,12 +167,9 @@ def _state(
     path: Path, content: Any, options: Mapping[str, Any], keys: Sequence[str]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
     """The state dict and the options in what a file held."""
-    if not isinstance(content, Mapping) or isinstance(content, containers.Foreign):
-        what = (
-            f"an object of {content.name}"
-            if isinstance(content, containers.Foreign)
-            else type(content).__name__
-        )
+    kind = containers.foreign_name(content)
+    if not isinstance(content, Mapping) or kind:
+        what = f"an object of {kind}" if kind else type(content).__name__
         raise CheckpointImportError(
             f"{path}: expected a dictionary with a state dict, got {what}. Fix: where you trust the file, "
             'save `{"model": its.state_dict(), "opt": its options}`.'
