@@ -17,6 +17,8 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # the checkout
 RESULTS = ROOT / "results"  # run stores and records
+USUAL_CLIPS = (2.0, 1.0, 0.5, 1 / 8, 4.0, 1 / 3, 16 / 15, 5.0)  # seconds of a clip, of the field's features
+UNEVEN = 0.08  # by how much a video's last clip may move its mean clip
 # Annotations below the data root by data set and split, as `vtg data fetch` lays them.
 ANNOTATIONS: dict[str, dict[str, str]] = {
     "qvhighlights": {

@@ -222,11 +222,11 @@ def test_what_changed_or_is_lacking_is_converted_and_the_rest_taken_over(source,
 
 def test_caches_go_to_the_users_folder_where_the_data_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("VTG_CACHE", str(tmp_path / "own"))
-    assert official._cache_folder(tmp_path / "data") == tmp_path / "data" / "features" / "cache"
+    assert official.cache_folder(tmp_path / "data") == tmp_path / "data" / "features" / "cache"
     (tmp_path / "taken" / "features").mkdir(parents=True)
     (tmp_path / "taken" / "features" / "cache").write_text("in the way")
     with pytest.warns(FeatureWarning, match="converted features go to .*VTG_CACHE moves it"):
-        found = official._cache_folder(tmp_path / "taken")
+        found = official.cache_folder(tmp_path / "taken")
     assert found.parent == tmp_path / "own" / "features"
 
 

@@ -92,7 +92,7 @@ def predict(
             "features=qvhighlights_slowfast_clip video=[slowfast,clip] text=clip_text; or kind=sim, whose "
             "features are generated; got none"
         )
-    if settings.get("kind", "sim") != "official":
+    if settings.get("kind", "sim") not in ("official", "own"):
         print("vtg: note: the data are generated: this says nothing of the checkpoint", file=sys.stderr)
     writable(out, "--out")
     where = device_of(device)

@@ -209,6 +209,55 @@ def data_fetch(
     )
 
 
+def data_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="what the data set is called from now on")],
+    *,
+    annotations: Annotated[list[str] | None, pairs("split=FILE, e.g. train=t.jsonl val=v.jsonl")] = None,
+    video: Annotated[list[str] | None, pairs("name=FOLDER, e.g. clip=features/clip")] = None,
+    text: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="features of the words, a file a query")
+    ] = None,
+    durations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="seconds by video, for annotations without them")
+    ] = None,
+    clip_length: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="default: what the files agree on")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="leave vectors as long as they are, which the field does not")
+    ] = False,
+    data_root: DataRoot = None,
+) -> Reply:
+    """`vtg data add`."""
+    from vtg_lib.data.own import add, path_of
+
+    given = {"--annotations": annotations, "--video": video, "--text": text}
+    if lacking := [option for option, value in given.items() if not value]:
+        raise ValueError(f"{lacking[0]}: expected one; see `vtg data add --help`")
+    assert text is not None
+    data, facts = add(
+        name,
+        {split: str(path) for split, path in knobs(annotations).items()},
+        {key: str(folder) for key, folder in knobs(video).items()},
+        text,
+        durations=durations,
+        clip_length=clip_length,
+        normalise=not raw,
+        root=data_root,
+    )
+    counts = ", ".join(
+        f"{split} {queries} queries of {facts['videos'][split]} videos"
+        for split, queries in facts["queries"].items()
+    )
+    lines = [
+        f"{name}: {counts}; clips of {facts['clip_length']:g} s",
+        f"written to {path_of(name, data_root)}",
+        f"train on it: vtg run --model qd_detr --data kind=own name={name} "
+        f"--config video_dim={facts['video_dim']} text_dim={facts['text_dim']} --predictions p.jsonl",
+    ]
+    return Reply(value={"name": name, **facts, "file": str(path_of(name, data_root))}, text="\n".join(lines))
+
+
 def data_verify(
     sets: Annotated[list[str] | None, typer.Argument(metavar="[SET...]", help="default: all")] = None,
     *,

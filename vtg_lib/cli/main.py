@@ -150,6 +150,7 @@ for _group, _name, _body, _help in (
     (app, "chapter", chapters.chapter, "run a chapter of the book, render it, say which page to open"),
     (data_app, "list", data.data_list, "what there is, its size and licence, and what is here"),
     (data_app, "fetch", data.data_fetch, "download sets, verified before they are unpacked"),
+    (data_app, "add", data.data_add, "make a data set of one's own known by a name"),
     (data_app, "verify", data.data_verify, "hash what is here"),
     (data_app, "record", data.data_record, "write what pages show of real files into results/recorded.json"),
     (app, "render", data.render, "write a rendered data set to disk, in the layout of public features"),
@@ -164,7 +165,7 @@ for _group, _name, _body, _help in (
     (app, "bench", runs.bench, "measure this machine: evaluator, loading, training steps, inference"),
 ):
     _command(_group, _name, _body, _help)
-app.add_typer(data_app, name="data", short_help="list, fetch and verify data")
+app.add_typer(data_app, name="data", short_help="list, fetch, add and verify data")
 
 
 if __name__ == "__main__":

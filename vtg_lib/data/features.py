@@ -109,7 +109,7 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
     """
     parts = []
     for path in spec.paths(Path(folder), item):
-        array = _load(path, spec.key)
+        array = load_array(path, spec.key)
         wanted = "[" + ", ".join(spec.axes.upper()) + "]"
         if array.ndim != len(spec.axes) or not all(array.shape):
             raise FeatureError(
@@ -145,7 +145,12 @@ def read_source(folder: str | Path, item: str, spec: FeatureSpec) -> np.ndarray:
     return array
 
 
-def _load(path: Path, key: str | None) -> np.ndarray:
+def load_array(path: Path, key: str | None) -> np.ndarray:
+    """The array in a feature file.
+
+    Raises:
+        FeatureError: none, or unreadable.
+    """
     fetch = "fetch the feature set (`vtg data fetch`) or correct the folder"
     try:
         if path.suffix == ".pt":

@@ -62,7 +62,14 @@ def entries(path: str | Path, durations: str | Path | None = None) -> list[Entry
         place, whole = values[0]
         for known, read in _OBJECTS:
             if known(whole):
-                return _numbered(read(str(path), whole))
+                try:
+                    return _numbered(read(str(path), whole))
+                except UnreadableFile:
+                    raise
+                except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+                    got = f"an entry of another form ({type(error).__name__}: {error})"
+                    fix = "compare the entries with the layout"
+                    raise UnreadableFile([(place, "entries of one layout", got, fix)]) from None
         if names := [name for name in _LISTS if isinstance(whole.get(name), list)]:
             values = [(f"{path}, {names[0]}, item {n}", row) for n, row in enumerate(whole[names[0]], 1)]
     return _numbered(_plain(place, value) for place, value in values)

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -120,48 +120,92 @@ def official_data(
         FeatureError: see `features.convert` and `official_arrays`.
     """
     data = get(feature_set)
-    root = Path(cache_root) if cache_root is not None else _cache_folder(Path(data_root))
-    rows = [row for part in split_rows.values() for row in part]
-    ids = {"video": [row["vid"] for row in rows], "text": [row["qid"] for row in rows]}
+    root = Path(cache_root) if cache_root is not None else cache_folder(Path(data_root))
 
-    def cache_of(array: str) -> FeatureCache:
-        spec = feature_spec(data, array)
+    def place(array: str) -> Place:
         target = root / feature_set / array
         try:
             folder = array_folder(data, array, data_root)
         except ManifestError:
             if not (target / "index.json").exists():
                 raise
-            found = FeatureCache.open(target)  # the files are gone, what was made of them is not
-            check_same(spec, found.spec, str(target))
-            found.rows(ids[spec.kind])
-            return found
-        return convert(folder, target, ids[spec.kind], spec, overwrite=True, progress=progress)
+            folder = None  # the files are gone, what was made of them is not
+        return Place(feature_spec(data, array), folder, target)
 
-    videos, text = [cache_of(array) for array in video_arrays], cache_of(text_array)
-    clip_length = videos[0].spec.clip_length
+    return featured_data(
+        split_rows,
+        [place(array) for array in video_arrays],
+        place(text_array),
+        {"kind": "official", "dataset": dataset, "feature_set": feature_set},
+        unit=DATASETS[dataset].duration_unit if DATASETS[dataset].regular else None,
+        max_clips=max_clips,
+        max_words=max_words,
+        progress=progress,
+    )
+
+
+class Place(NamedTuple):
+    """Features: what they are, their folder (None if it is gone), and where their cache is."""
+
+    spec: FeatureSpec
+    folder: Path | None
+    cache: Path
+
+
+def featured_data(
+    split_rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    videos: Sequence[Place],
+    text: Place,
+    facts: Mapping[str, Any],
+    *,
+    unit: float | None = 1.0,
+    max_clips: int | None = None,
+    max_words: int | None = None,
+    progress: bool = True,
+) -> dict[str, GroundingData]:
+    """Splits with features, converted on first use and where their files changed.
+
+    Args:
+        facts: of the data set; unit: seconds per unit of `duration`, see `official_arrays`.
+
+    Raises:
+        FeatureError: see `feature_cache.convert` and `official_arrays`.
+    """
+    rows = [row for part in split_rows.values() for row in part]
+    ids = {"video": [row["vid"] for row in rows], "text": [row["qid"] for row in rows]}
+
+    def cache_of(place: Place) -> FeatureCache:
+        wanted = ids[place.spec.kind]
+        if place.folder is not None:
+            return convert(place.folder, place.cache, wanted, place.spec, overwrite=True, progress=progress)
+        found = FeatureCache.open(place.cache)
+        check_same(place.spec, found.spec, str(place.cache))
+        found.rows(wanted)
+        return found
+
+    caches, words = [cache_of(place) for place in videos], cache_of(text)
+    clip_length = caches[0].spec.clip_length
     assert clip_length is not None
-    unit = DATASETS[dataset].duration_unit if DATASETS[dataset].regular else None
+    prints = {cache.spec.name: cache.fingerprint for cache in (*caches, words)}
     splits = {}
     for split, part in split_rows.items():
-        arrays = official_arrays(part, videos, text, max_clips, max_words, unit)
+        arrays = official_arrays(part, caches, words, max_clips, max_words, unit)
         row_length = arrays["video_length"][arrays["video_index"]]
         spans, count, saliency = targets(part, row_length, clip_length, arrays["video"].shape[-2])
         arrays |= {"spans": spans, "span_count": count, "saliency": saliency}
-        prints = {cache.spec.name: cache.fingerprint for cache in (*videos, text)}
         splits[split] = GroundingData(
             annotations=[dict(row) for row in part],
             clip_length=clip_length,
             fingerprint=fingerprint(
                 sorted(prints.items()), json.dumps(part, sort_keys=True), max_clips, max_words
             ),
-            facts={"kind": "official", "dataset": dataset, "feature_set": feature_set, "features": prints},
+            facts={**facts, "features": prints},
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
         )
     return splits
 
 
-def _cache_folder(data_root: Path) -> Path:
+def cache_folder(data_root: Path) -> Path:
     """Where the caches of a data root go."""
     folder = data_root / "features" / "cache"
     try:

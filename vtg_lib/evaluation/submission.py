@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vtg_lib.evaluation.problems import Problem, SubmissionError, show, some
+from vtg_lib.files import UNEVEN, USUAL_CLIPS
 
 Row = Mapping[str, Any]
 
@@ -26,8 +27,6 @@ Row = Mapping[str, Any]
 # files.
 LENGTH_TOLERANCE = 2
 CLIP = 2.0  # seconds of QVHighlights' clips
-UNEVEN = 0.08  # by how much a video's last clip may move its mean clip
-USUAL_CLIPS = (2.0, 1.0, 0.5, 1 / 8, 4.0, 1 / 3, 16 / 15, 5.0)  # of the field's features
 WINDOWS, SALIENCY = "pred_relevant_windows", "pred_saliency_scores"
 _LISTS = (list, tuple, np.ndarray)
 
