@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import typer
 from vtg_lib.cli import checkpoints, runs
 from vtg_lib.cli import data as commands
 from vtg_lib.cli import main as cli
-from vtg_lib.cli.main import main
+from vtg_lib.cli.main import EXAMPLES, main
 from vtg_lib.cli.options import Reply
 from vtg_lib.cli.runs import _bench_spec
 from vtg_lib.experiments import bench
@@ -460,6 +462,18 @@ def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):
         "assert not {'torch', 'numpy', 'pandas', 'rich', 'pydantic'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", light], cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_command_has_an_example_of_options_that_it_has(name, capsys):
+    words = shlex.split(EXAMPLES[name])[1:]
+    command = [word for word in words[:2] if word in ("data", name)]
+    assert main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example: vtg" in text
+    for word in words:
+        if word.startswith("--"):
+            assert re.search(rf"{word}\b", text.split("Example:")[0]), word
 
 
 # --- bench

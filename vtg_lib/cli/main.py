@@ -68,6 +68,30 @@ def _vtg(
     pass
 
 
+EXAMPLES = {
+    "eval": "vtg eval --pred p.jsonl --gt highlight_val_release.jsonl",
+    "models": "vtg models --json",
+    "tables": "vtg tables --paper sdst",
+    "claims": "vtg claims --paper simdetr",
+    "chapter": "vtg chapter 03_sdst --open",
+    "list": "vtg data list",
+    "fetch": "vtg data fetch qvhighlights released_predictions",
+    "add": "vtg data add mine --annotations train=t.jsonl val=v.jsonl --video clip=clip --text words",
+    "verify": "vtg data verify qvhighlights",
+    "record": "vtg data record --data-root data",
+    "render": "vtg render --out raw --data kind=sim train=64 val=16",
+    "run": "vtg run --paper simdetr --table tab3 --row '+ QGR' --seed 0",
+    "sweep": "vtg sweep --paper sdst --claims --seeds 8 --device cpu",
+    "rule": "vtg rule --paper sdst",
+    "search": "vtg search --paper simdetr --models tr_detr,sim_detr",
+    "replay": "vtg replay --paper simdetr",
+    "diagnose": "vtg diagnose masked --model qd_detr",
+    "import-checkpoint": "vtg import-checkpoint --model qd_detr model_best.ckpt ours.safetensors",
+    "predict": "vtg predict --model ours.safetensors --data kind=own name=mine --out p.jsonl",
+    "bench": "vtg bench --only step --model qd_detr",
+}
+
+
 def _command(group: typer.Typer, name: str, body: Callable[..., Reply], help: str) -> None:
     """Adds a command; `--json` and `--traceback`, which all have, are declared here and not in its body."""
 
@@ -81,7 +105,8 @@ def _command(group: typer.Typer, name: str, body: Callable[..., Reply], help: st
         for name, kind in (("as_json", Json), ("traceback", Traceback))
     ]
     command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    group.command(name, cls=Command, help=help[0].upper() + help[1:] + ".", short_help=help)(command)
+    sentence, example = f"{help[0].upper()}{help[1:]}.", f"Example: {EXAMPLES[name]}"
+    group.command(name, cls=Command, help=sentence, short_help=help, epilog=example)(command)
 
 
 def _answer(body: Callable[[], Reply], as_json: bool, traceback: bool) -> int:

@@ -84,7 +84,7 @@ def read_own(name: str, root: str | os.PathLike[str] | None = None) -> OwnData:
     if not path.exists():
         known = sorted(found.stem for found in path.parent.glob("*.yaml"))
         raise ValueError(f"data set {unknown(name, known)}; `vtg data add` makes one, in {path.parent}")
-    return check(OwnData, yaml.safeload_array(path.read_text(encoding="utf-8")), str(path))
+    return check(OwnData, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
 def add(
@@ -161,7 +161,7 @@ def _check_once(ids: Mapping[str, Sequence[str]]) -> None:
             if seen.setdefault(qid, split) != split:
                 raise ValueError(
                     f"annotations: expected a qid in one split, got {qid} in {seen[qid]} and in {split}. "
-                    f"Fix: number the queries through, or keep features by split and write {SPLIT} in the folder"
+                    f"Fix: number the queries through, or keep features by split: {SPLIT} in the folder"
                 )
 
 
@@ -178,9 +178,7 @@ def _source(
         raise FeatureError(
             f"{where}: expected the same features in all splits, got {made}. Fix: correct one."
         )
-    parts = Path(where).parts
-    anchor = where if Path(where).is_absolute() else str(Path.cwd().joinpath(*parts))
-    return Source(folder=anchor, spec=made[0])
+    return Source(folder=str(Path.cwd() / where), spec=made[0])
 
 
 def _look(
