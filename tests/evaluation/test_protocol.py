@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vtg_lib.evaluation.average_precision import detection_ap, tied_ap
+from vtg_lib.evaluation.problems import SubmissionError
 from vtg_lib.evaluation.protocol import GroundTruth, evaluate, highlight_map, recall_and_miou
-from vtg_lib.evaluation.submission import SubmissionError
 
 # R1@0.5, R1@0.7, mAP@0.5, mAP@0.75, mAP, HD mAP and HIT@1 (VeryGood) that the reference evaluator gives on
 # predictions that their authors published: jayleicn/moment_detr @ b7e553a, wjun0830/QD-DETR @ 56c63b2,

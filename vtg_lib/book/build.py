@@ -131,7 +131,7 @@ def install_assets(root: Path = ROOT) -> Path | None:
     manifest = [root / "package.json", root / "package-lock.json"]
     stamp = folder / ".installed"
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifest)).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
         return folder / "node_modules"
     # the environment's own npm comes first
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -150,7 +150,7 @@ def install_assets(root: Path = ROOT) -> Path | None:
         reason = (done.stderr.strip().splitlines() or ["no message"])[0]
         print(f"note: npm could not install the page's scripts ({reason}); they will be loaded from CDNs")
         return None
-    stamp.write_text(digest)
+    stamp.write_text(digest, encoding="utf-8")
     return folder / "node_modules"
 
 

@@ -16,7 +16,11 @@ from vtg_lib.files import ROOT
 from vtg_lib.papers import Paper, load_paper, paper_keys
 
 # Pages beside the chapters, by the part of the contents that they stand in. `status` is made when rendering.
-START, LIBRARY, ABOUT = ("how_to_read",), ("library", "architecture", "cluster"), ("references", "status")
+START, LIBRARY, ABOUT = (
+    ("how_to_read", "your_data"),
+    ("library", "architecture", "cluster"),
+    ("references", "status"),
+)
 CHAPTERS = "<!-- chapters: written by `make contents` -->", "<!-- end of chapters -->"
 CLAIMS = "<!-- claims: written by `make contents` -->", "<!-- end of claims -->"
 

@@ -35,7 +35,8 @@ from vtg_lib.evaluation.average_precision import (
     tied_ap,
     trapezoid_ap,
 )
-from vtg_lib.evaluation.submission import SALIENCY, WINDOWS, SubmissionError
+from vtg_lib.evaluation.problems import SubmissionError
+from vtg_lib.evaluation.submission import SALIENCY, WINDOWS
 
 __all__ = ["GroundTruth", "evaluate", "highlight_map", "recall_and_miou"]
 
