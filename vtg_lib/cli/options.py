@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +138,13 @@ def writable(path: Path, option: str) -> None:
     parent = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
     if not parent.is_dir():
         raise ValueError(f"{option}: expected a file in a folder, but {parent} is a file. Fix: another path")
-    if not os.access(path if path.exists() else parent, os.W_OK):
+    try:
+        with path.open("ab") if path.exists() else tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
         what = path if path.exists() else parent
-        raise ValueError(f"{option}: {what} cannot be written. Fix: another path, or its permissions")
+        reason = f"{what} cannot be written ({error.strerror or error})"
+        raise ValueError(f"{option}: {reason}. Fix: another path, or its permissions") from None
 
 
 def store_of(store: Path | None, paper: Paper) -> Store:
