@@ -44,6 +44,18 @@ def test_layouts(tmp_path, content):
     assert read_submission(write(tmp_path, content), TRUTH) == ROWS
 
 
+def test_windows_by_qid_and_as_objects(tmp_path):
+    expected = [[[4.0, 10.0, 0.9]]] * 3
+    by_qid = {str(row["qid"]): row["pred_relevant_windows"] for row in ROWS}
+    read = read_submission(write(tmp_path, json.dumps(by_qid)), TRUTH)
+    assert windows(read) == expected and [row["qid"] for row in read] == [0, 1, 2]
+    objects = [{**row, "pred_relevant_windows": [{"start": 4.0, "end": 10.0, "score": 0.9}]} for row in ROWS]
+    assert windows(read_submission(write(tmp_path, objects), TRUTH)) == expected
+    objects[0]["pred_relevant_windows"] = [{"from": 4.0, "to": 10.0}]
+    with pytest.raises(SubmissionError, match=r"got \{'from': 4.0"):
+        read_submission(write(tmp_path, objects), TRUTH)
+
+
 def test_windows_without_scores_count_in_their_order(tmp_path):
     rows = [{**row, "pred_relevant_windows": [[4, 10], [0, 2]]} for row in ROWS]
     with pytest.warns(SubmissionWarning, match="windows without scores"):

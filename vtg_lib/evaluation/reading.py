@@ -1,7 +1,8 @@
 """Submissions from files, in the layouts that people have, brought to QVHighlights' rows.
 
-JSON lines, one JSON list, or an object that holds such a list; perhaps gzip. Windows without a score are in
-the order of their rank. Rows with a text `answer` in place of windows are read by `answers`.
+JSON lines, one JSON list, or an object that holds such a list, or windows by qid; perhaps gzip. Windows
+without a score, or as objects, are in the order of their rank. Rows with a text `answer` in place of windows
+are read by `answers`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def read_submission(
     found = _rows(path)
     places = [place for place, _ in found]
     duration = {row["qid"]: row["duration"] for row in ground_truth or ()}
-    rows = _scored(_answered([row for _, row in found], duration, unit, str(path)), str(path))
+    rows = _same_qids([_listed(row) for _, row in found], duration)
+    rows = _scored(_answered(rows, duration, unit, str(path)), str(path))
     rows = _in_seconds(rows, duration, unit, str(path))
     check(
         *(rows, ground_truth),
@@ -79,6 +81,8 @@ def _rows(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
         name = next((name for name in _LISTS if isinstance(whole.get(name), list)), None)
         if name is not None:
             values = [(f"{path}, {name}, item {n}", row) for n, row in enumerate(whole[name], 1)]
+        elif whole and all(isinstance(windows, list) and windows for windows in whole.values()):
+            return [(f"{path}, {qid}", {"qid": qid, WINDOWS: windows}) for qid, windows in whole.items()]
     problems = [
         Problem(
             place=place,
@@ -93,6 +97,25 @@ def _rows(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
         empty = Problem(place=str(path), expected="one row for each query", got="none", fix="predict again")
         raise SubmissionError(problems or [empty])
     return values
+
+
+def _listed(row: dict[str, Any]) -> dict[str, Any]:
+    """With windows as lists, where they are objects with start, end and perhaps a score."""
+    windows = row.get(WINDOWS)
+    if not isinstance(windows, list) or not windows or not all(isinstance(one, dict) for one in windows):
+        return row
+    names = [name for name in ("start", "end", "score") if name in windows[0]]
+    if names[:2] != ["start", "end"] or any(name not in one for one in windows for name in names):
+        return row
+    return {**row, WINDOWS: [[one[name] for name in names] for one in windows]}
+
+
+def _same_qids(rows: list[dict[str, Any]], wanted: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """With the annotations' qids, where a JSON object could only have them as text."""
+    by_text = {str(qid): qid for qid in wanted}
+    if not rows or any(not isinstance(row.get("qid"), str) or len(row) != 2 for row in rows):
+        return rows
+    return [{**row, "qid": by_text.get(row["qid"], row["qid"])} for row in rows]
 
 
 def _answered(
