@@ -29,7 +29,11 @@ def test_every_paper_and_every_method_of_the_library_has_an_entry():
     methods = [paper.method for paper in map(load_paper, paper_keys()) if paper.method]
     assert methods and all(references.find(method) for method in methods)
     bare = {re.sub(r"\W", "", name).lower() for work in WORKS for name in work.names}
-    for model in set(MODELS) - {"untuned"}:  # a row of SDST's Tab. H, no method of its own
+    for model in set(MODELS) - {
+        "untuned",
+        "sa_qd_detr",
+        "sa_tr_detr",
+    }:  # rows of tables, no methods of their own
         assert model.replace("_", "") in bare
 
 
