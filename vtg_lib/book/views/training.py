@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from vtg_lib.book.tables import code, folded, frame_html, tally
 from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
+from vtg_lib.papers.readings import epochs_to_share
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -47,8 +49,7 @@ def stored_runs(chapter: Chapter, table: str) -> dict[str, list[RunResult]]:
 
 
 def convergence_table(chapter: Chapter, table: str) -> HTML:
-    """Epochs until a run reaches 90 % of its last validation mAP, of those that were evaluated; and where
-    runs ended.
+    """Epochs until a run reaches 90 % of its last validation mAP, and where runs ended.
 
     Highlights are learned first, and from the sentence: the run of a row that ranks clips worst shows whether
     it was read.
@@ -64,20 +65,14 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
             [np.array(run.curves[name], dtype=float).tolist() for run in runs]
             for name in ("epoch", "MR-full-mAP", "HL-min-VeryGood-mAP")
         )
-        whole = summarise([epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)])
+        reached = [epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)]
+        whole = summarise([math.nan if epoch is None else epoch for epoch in reached])
         cells: dict[str, Any] = {"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd}
         for name, curves in (("mAP", moments), ("HD mAP", highlights)):
             last = [curve[-1] for curve in curves]
             cells |= {f"last {name}": np.mean(last), f"lowest {name}": min(last)}
         rows.append(cells | {"n": whole.n})
     return frame_html(pd.DataFrame(rows), digits=1, fold="Epochs to 90 % of the last mAP, and where runs end")
-
-
-def epochs_to_share(epochs: Sequence[float], values: Sequence[float], share: float = 0.9) -> float:
-    """The first evaluated epoch at which a curve reaches `share` of its last value."""
-    return next(
-        float(epoch) for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1]
-    )
 
 
 def learned(chapter: Chapter) -> HTML:
