@@ -30,6 +30,7 @@ from vtg_lib.models import MODELS, build, count_parameters, qd_detr, tr_detr
 from vtg_lib.models.inference import autocast
 from vtg_lib.models.parts.span_aware import NOISES
 from vtg_lib.models.sa_detr import SADETR, Config
+from vtg_lib.papers import load_paper
 from vtg_lib.spans import cw_to_se, generalised_iou, iou
 
 SIZES = {
@@ -47,21 +48,14 @@ def build_small(moved: bool = True, **changes) -> SADETR:
 
 
 def test_table_9():
-    columns = ("samples", "weight_matched", "weight_align", "weight_saliency")
-    expected = {
-        "qvhighlights": ((10, 1, 1, 1), (32, 200, 1e-4)),
-        "tacos": ((15, 10, 0, 4), (32, 200, 2e-4)),
-        "charades_sta": ((15, 10, 0, 4), (32, 200, 2e-4)),
-        "charades_sta_vgg": ((10, 10, 0, 4), (16, 100, 1e-4)),
-    }
-    assert set(Config.presets) == set(Config.training) == set(expected)
-    for name, (own, training) in expected.items():
+    names = ("qvhighlights", "tacos", "charades_sta", "charades_sta_vgg")  # of the table's rows
+    assert set(Config.presets) == set(Config.training) == set(names)
+    for name, row in zip(names, load_paper("sadetr").table("tab9").rows, strict=True):
         c, train = Config.paper(name), TrainConfig(**Config.training[name])
-        assert tuple(getattr(c, column) for column in columns) == own
-        assert (train.batch_size, train.epochs, train.learning_rate) == training
-        assert (c.queries, c.groups, c.alpha, c.sigma_p, c.sigma_n) == (10, 5, 2, 0.2, 0.6)
-        assert (c.weight_l1, c.weight_giou, c.margin_quality) == (10, 1, 0.4)
-        assert (c.weight_moment, c.weight_quality, c.width, c.heads) == (1, 1, 256, 8)
+        others = {"batch": train.batch_size, "epochs": train.epochs, "rate": train.learning_rate}
+        for column, printed in row.paper.items():
+            assert others.get(column, getattr(c, column, None)) == printed, (name, column)
+        assert (c.width, c.heads) == (256, 8)
         assert c.fusion_layers == c.encoder_layers == c.decoder_layers == 2
     qvhighlights = TrainConfig(**Config.training["qvhighlights"])  # "gradually to 0 after 40 epochs"
     assert [qvhighlights.learning_rate_at(epoch, 1) for epoch in (0, 40, 120)] == [1e-4, 1e-4, 5e-5]

@@ -74,6 +74,8 @@ AB = {"a": (3.0, 5.0), "b": (2.0, 5.5), "c": (1.0, None)}
             "limit 1.97; above: b − c +3.00; not above: none",
             True,
         ),
+        ("within: {table: u, row: mean, of: [u, b], column: mAP}", "+0.7 deviations", True),
+        ("within: {table: u, row: mean, of: [t, c], column: mAP}", "-3.5 deviations", False),
         ("spread: {table: u, row: mean, ddof: 1}", "equal in every column", True),
         (
             "spread: {table: u, row: mean, ddof: 0}",

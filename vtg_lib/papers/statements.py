@@ -179,6 +179,14 @@ def chance(
     return f"limit {limit:.2f}; above: {beyond}; not above: {within}", min(gaps.values()) > limit
 
 
+def within(paper: Paper, *, table: str, row: str, of: tuple[str, str], column: str) -> Outcome:
+    """The number of the row `of` lies within 1.96 deviations (`also: sd`) of that of `row`."""
+    name = paper.table(table).column(column).name
+    sd = paper.table(table).row(row).also["sd"][name]
+    away = float(_row(paper, *of)[column] - _row(paper, table, row)[column]) / sd
+    return f"{away:+.1f} deviations", abs(away) <= 1.96
+
+
 def welch(paper: Paper, *, table: str, row: str, other: str, runs: int) -> Outcome:
     """`row` is above `other` in every column by Welch's t at 5 %, from mean and deviation (`also: sd`) of
     `runs` runs each.
@@ -263,6 +271,7 @@ CHECKS: dict[str, Callable[..., Outcome]] = {
     "same": same,
     "spread": spread,
     "chance": chance,
+    "within": within,
     "welch": welch,
     "places": places,
     "falls": falls,
