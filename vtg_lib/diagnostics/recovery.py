@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -27,14 +29,13 @@ def measure(model: nn.Module, data: GroundingData) -> Record:
         `scales`; and for each `before`, `after`: mean IoU with the moment. Empty for methods without an
         `AnchorDecoder`, and for data without moments.
     """
-    decoder = getattr(model, "decoder", None)
-    if not isinstance(decoder, AnchorDecoder):
+    if not isinstance(getattr(model, "decoder", None), AnchorDecoder):
         return {}
     rows = first_rows(data, SAMPLES)
     rows = rows[data.span_count.cpu()[rows] > 0]
     if not len(rows):
         return {}
-    found = [_at(model, decoder, data, rows, scale) for scale in SCALES]
+    found = [_at(model, data, rows, scale) for scale in SCALES]
     return {
         "scales": list(SCALES),
         "before": [rounded(before) for before, _ in found],
@@ -42,37 +43,53 @@ def measure(model: nn.Module, data: GroundingData) -> Record:
     }
 
 
-def _at(
-    model: nn.Module, decoder: AnchorDecoder, data: GroundingData, rows: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
+@contextlib.contextmanager
+def noisy_anchors(model: nn.Module, scale: float) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Within, the decoder of `model` starts from noisy moments.
+
+    Gives, for every batch so far, each query's moment `[B, Q, 2]` and the anchor that it was given.
+
+    Raises:
+        ValueError: a method without an `AnchorDecoder`.
+    """
+    decoder = getattr(model, "decoder", None)
+    if not isinstance(decoder, AnchorDecoder):
+        raise ValueError(
+            f"noisy anchors: expected a method whose decoder starts from anchors, got {type(model).__name__}"
+        )
     generator = torch.Generator().manual_seed(0)
-    truth: list[Tensor] = []
-    given: list[Tensor] = []
+    given: list[tuple[Tensor, Tensor]] = []
 
     def replace(_: nn.Module, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, options | {"anchors": given[-1]}
+        return args, options | {"anchors": given[-1][1]}
 
     def before(_: nn.Module, args: tuple[Batch, ...], options: dict[str, Any]) -> None:
         batch, queries = args[0], cast(Any, model).config.queries
         number = torch.arange(queries, device=batch.spans.device) % batch.span_mask.sum(1, keepdim=True)
-        truth.append(batch.spans.gather(1, number[..., None].expand(-1, -1, 2)))
-        draw = 2 * torch.rand(truth[-1].shape, generator=generator) - 1
-        given.append(perturb(truth[-1], torch.tensor(scale), draw.to(truth[-1].device)))
-
-    def pick(_: Batch, output: Output) -> dict[str, Tensor]:
-        target = cw_to_se(truth[-1])
-        spans = (given[-1], output.layers["spans"][-1].float())
-        return {"iou": torch.stack([iou(cw_to_se(span).clamp(0, 1), target) for span in spans])}
+        truth = batch.spans.gather(1, number[..., None].expand(-1, -1, 2))
+        draw = (2 * torch.rand(truth.shape, generator=generator) - 1).to(truth.device)
+        given.append((truth, perturb(truth, torch.tensor(scale), draw)))
 
     hooks = (
         model.register_forward_pre_hook(before, with_kwargs=True),
         decoder.register_forward_pre_hook(replace, with_kwargs=True),
     )
     try:
-        overlap = collect(model, data, rows, pick)["iou"].mean((1, 2))
+        yield given
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _at(model: nn.Module, data: GroundingData, rows: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    with noisy_anchors(model, scale) as given:
+
+        def pick(_: Batch, output: Output) -> dict[str, Tensor]:
+            truth, anchors = given[-1]
+            spans = (anchors, output.layers["spans"][-1].float())
+            return {"iou": torch.stack([iou(cw_to_se(span).clamp(0, 1), cw_to_se(truth)) for span in spans])}
+
+        overlap = collect(model, data, rows, pick)["iou"].mean((1, 2))
     return overlap[0], overlap[1]
 
 
