@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import code, folded, frame_html, tally
 from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
@@ -73,6 +74,26 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
             cells |= {f"last {name}": np.mean(last), f"lowest {name}": min(last)}
         rows.append(cells | {"n": whole.n})
     return frame_html(pd.DataFrame(rows), digits=1, fold="Epochs to 90 % of the last mAP, and where runs end")
+
+
+def mean_curves(chapter: Chapter, table: str) -> HTML:
+    """mAP on validation by epoch of a table's rows, means over seeds of equally long runs."""
+    found = stored_runs(chapter, table)
+    if not found:
+        return not_run(chapter, "Curves", f"--tables {table}")
+    epochs = max((run.curves["epoch"] for runs in found.values() for run in runs), key=len)
+    series = {
+        label: np.array([run.curves["MR-full-mAP"] for run in runs if run.curves["epoch"] == epochs], float)
+        for label, runs in found.items()
+    }
+    series = {label: values for label, values in series.items() if len(values)}
+    figure = plots.curves(epochs, series, xlabel="epoch", ylabel="mAP on validation (points)")
+    told = "; ".join(f"{label} ends at {values[:, -1].mean():.1f}" for label, values in series.items())
+    return plots.show(
+        figure,
+        f"mAP on validation by epoch: {told}.",
+        "mAP on validation (points, 0 to 100) by epoch; bands: 95 % interval over seeds.",
+    )
 
 
 def learned(chapter: Chapter) -> HTML:
