@@ -40,8 +40,9 @@ vector-effect="non-scaling-stroke" points="{{ layer.mask }}"/>{% endif %}
 <polyline fill="none" stroke="{{ one.colour }}" vector-effect="non-scaling-stroke"
 points="{{ layer.attention }}"/></svg>{% endif %}
 {% endfor %}{% endfor %}
-<div class="a"><span>0 s</span><span>bars: start, then after each layer; curves: attention, mask dashed</span>
-<span>{{ seconds|number(0) }} s</span></div>
+<div class="a"><span>0 s</span><span>{{ seconds|number(0) }} s</span></div>
+<p>Bars: where the query starts, then where it stands after each layer. Curves: its attention; its mask,
+dashed.</p>
 </div>""")
 
 
