@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Kind = Literal["official", "rendered", "sim"]
 Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
-Split = Literal["val", "test"]
+Split = Literal["val", "test", "val:detr", "val:atss"]
 Direction = Literal["grows", "falls"]
 Expected = Literal["more", "less"]
 RowName = tuple[str, str]  # (table, label)
