@@ -146,7 +146,7 @@ class AnchorDecoderLayer(nn.Module):
         Returns:
             `[B, Q, D]` and, if asked for, the attention to the clips `[B, H, Q, T]`.
         """
-        mixed, _ = self.self_attention(x, position, x, position, bias=bias)
+        mixed, _ = self.self_attention(x, position, x, self.key_position(position), bias=bias)
         x = self.norms[0](self.dropout(mixed, x))
         x = x if update is None else update(x)
         start = None if self.start is None else self.start(position)
@@ -155,6 +155,10 @@ class AnchorDecoderLayer(nn.Module):
         )
         x = self.norms[1](self.dropout(mixed, x))
         return self.norms[2](self.dropout(self.feed_forward(x), x)), weights
+
+    def key_position(self, position: Tensor) -> Tensor:
+        """What the keys of the self-attention take for their position, `[B, Q, D]`."""
+        return position
 
 
 class AnchorDecoder(nn.Module):

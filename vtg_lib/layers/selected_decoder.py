@@ -146,26 +146,10 @@ class SelectedDecoderLayer(AnchorDecoderLayer):
         xavier_(self.self_attention)
         xavier_(self.cross_attention)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        sine: Tensor,
-        memory: Tensor,
-        memory_position: Tensor,
-        mask: Tensor,
-        bias: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `AnchorDecoderLayer`."""
-        twice = self.self_attention.query_position(position)
-        mixed, _ = self.self_attention(x, position, x, twice, bias=bias)
-        x = self.norms[0](self.dropout(mixed, x))
-        mixed, weights = self.cross_attention(
-            x, sine, memory, memory_position, mask, need_weights=need_weights
-        )
-        x = self.norms[1](self.dropout(mixed, x))
-        return self.norms[2](self.dropout(self.feed_forward(x), x)), weights
+    def key_position(self, position: Tensor) -> Tensor:
+        """Projected as a query's before it is projected as a key's."""
+        projected: Tensor = self.self_attention.query_position(position)
+        return projected
 
 
 class DecodedQueries(NamedTuple):

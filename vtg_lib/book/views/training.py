@@ -81,11 +81,12 @@ def mean_curves(chapter: Chapter, table: str) -> HTML:
     found = stored_runs(chapter, table)
     if not found:
         return not_run(chapter, "Curves", f"--tables {table}")
-    epochs = max((run.curves["epoch"] for runs in found.values() for run in runs), key=len)
+    longest = max((run.curves["epoch"] for runs in found.values() for run in runs), key=len)
     series = {
-        label: np.array([run.curves["MR-full-mAP"] for run in runs if run.curves["epoch"] == epochs], float)
+        label: np.array([run.curves["MR-full-mAP"] for run in runs if run.curves["epoch"] == longest], float)
         for label, runs in found.items()
     }
+    epochs = np.array(longest, float).tolist()
     series = {label: values for label, values in series.items() if len(values)}
     figure = plots.curves(epochs, series, xlabel="epoch", ylabel="mAP on validation (points)")
     told = "; ".join(f"{label} ends at {values[:, -1].mean():.1f}" for label, values in series.items())
