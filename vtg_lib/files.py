@@ -1,16 +1,24 @@
-"""Where things lie, and how they are written so that neither a crash nor another process spoils them."""
+"""Where things lie, how they are written so that neither a crash nor another process spoils them, and how
+text is read that people have in whatever form."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import gzip
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # the checkout
 RESULTS = ROOT / "results"  # run stores and records
+USUAL_CLIPS = (2.0, 1.0, 0.5, 1 / 8, 4.0, 1 / 3, 16 / 15, 5.0)  # seconds of a clip, of the field's features
+UNEVEN = 0.08  # by how much a video's last clip may move its mean clip
 # Annotations below the data root by data set and split, as `vtg data fetch` lays them.
 ANNOTATIONS: dict[str, dict[str, str]] = {
     "qvhighlights": {
@@ -94,3 +102,115 @@ def sha256(path: Path) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     lines = [f"{f.relative_to(path).as_posix()}\0{f.stat().st_size}\0{sha256(f)}\n" for f in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class UnreadableFile(ValueError):
+    """A file that holds no JSON; `faults` are (place, expected, got, fix) each."""
+
+    def __init__(self, faults: Sequence[tuple[str, str, str, str]]) -> None:
+        self.faults = list(faults)
+        super().__init__(
+            "\n".join(
+                f"{place}: expected {expected}, got {got}. Fix: {fix}."
+                for place, expected, got, fix in faults
+            )
+        )
+
+
+AGAIN = "fetch or write the file again"
+# The first bytes of what is no text, what it is, and what to do.
+_OTHERS = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file", "fetch the file itself (git lfs pull)"),
+    (b"PK\x03\x04", "a zip archive (or a PyTorch file)", "unpack it, or name the file inside"),
+    (b"\x93NUMPY", "a NumPy array", "give the JSON file"),
+    (b"\x80", "a pickle", "give the JSON file; pickles may run code and are not read"),
+    (b"\xfd7zXZ", "an xz archive", "unpack it first"),
+    (b"BZh", "a bzip2 archive", "unpack it first"),
+    (b"(\xb5/\xfd", "a zstd archive", "unpack it first"),
+    (b"<", "a web page (HTML)", "download the file again: a page was saved in its place"),
+)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a file: UTF-8, or UTF-16 with its mark, perhaps gzip, told by the first bytes and not by
+    the name; line ends become "\\n".
+
+    Raises:
+        UnreadableFile: it cannot be read, or is no text.
+    """
+    place = str(path)
+    try:
+        data = Path(path).read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            place += " (unpacked)"
+            data = gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableFile([(str(path), "a whole gzip file", f"a torn one ({error})", AGAIN)]) from None
+    except OSError as error:
+        got = str(error.strerror or error)
+        raise UnreadableFile(
+            [(str(path), "a readable file", got, "check the path and its permissions")]
+        ) from None
+    head = data[:64].removeprefix(codecs.BOM_UTF8).lstrip()
+    for start, what, fix in _OTHERS:
+        if head.startswith(start):
+            raise UnreadableFile([(f"{place}, line 1", "JSON text", what, fix)])
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        got = f"the byte {data[error.start : error.start + 1].hex()}" if line > 1 else "binary data"
+        fix = "save it as UTF-8, or name the .jsonl file"
+        raise UnreadableFile([(f"{place}, line {line}", "UTF-8 text", got, fix)]) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def json_values(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
+    """The JSON values of a file, (place, value) each: one a line; or those of one list; or one object alone.
+
+    Raises:
+        UnreadableFile: see `read_text`; an empty file; or lines that are not JSON, all of them.
+    """
+    text, values, faults = read_text(path), list[tuple[str, Any]](), list[tuple[str, str, str, str]]()
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise UnreadableFile([(str(path), "JSON, one object a line", "an empty file", AGAIN)])
+    if lines[0][1].lstrip()[0] in "[{" and (len(lines) == 1 or not _is_json(lines[0][1])):
+        try:
+            whole = json.loads(text)
+        except (ValueError, RecursionError):
+            whole = None
+        if isinstance(whole, list):
+            return [(f"{path}, item {number}", value) for number, value in enumerate(whole, 1)]
+        if whole is not None:
+            return [(f"{path}, line {lines[0][0]}", whole)]
+    for number, line in lines:
+        place = f"{path}, line {number}"
+        try:
+            values.append((place, json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            torn = number == lines[-1][0] and line.lstrip()[0] == "{" and line.rstrip()[-1] != "}"
+            shown = repr(line.strip()[-20:] if torn else line.strip()[:40])
+            got = (
+                f"a torn line, which ends after {len(line.strip())} characters, in {shown}"
+                if torn
+                else f"{shown} ({error})"
+            )
+            fix = (
+                AGAIN + ": it was cut off"
+                if torn
+                else "write one JSON object a line (json.dumps without indent)"
+            )
+            faults.append((place, "one JSON object", got, fix))
+    if faults:
+        raise UnreadableFile(faults)
+    return values
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

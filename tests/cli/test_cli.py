@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import typer
 from vtg_lib.cli import checkpoints, runs
 from vtg_lib.cli import data as commands
 from vtg_lib.cli import main as cli
-from vtg_lib.cli.main import main
+from vtg_lib.cli.main import EXAMPLES, main
 from vtg_lib.cli.options import Reply
 from vtg_lib.cli.runs import _bench_spec
 from vtg_lib.experiments import bench
@@ -129,7 +131,8 @@ def test_what_ground_truths_may_lack_and_how_far_windows_may_reach(tmp_path, cap
     moments = [{name: row[name] for name in ("qid", "duration", "relevant_windows")} for row in GT]
     assert _score(tmp_path, moments) == 0
     out, error = capsys.readouterr()
-    assert "R1@0.5                   100.00" in out and "HL-" not in out and error == ""
+    assert "MR-full-R1@0.5               100.00" in out and "HL-" not in out
+    assert "note: highlights are not scored: the predictions have no pred_saliency_scores" in error
     assert _score(tmp_path, [*moments[:2], moments[2] | {"relevant_windows": [[4, 20.8]]}]) == 0
     assert "window past the end in 1 row(s), first at line 3" in capsys.readouterr().err
 
@@ -152,7 +155,9 @@ def test_every_published_ground_truth_scores_without_a_word(data_root, tmp_path,
         )
         assert main(["eval", "--pred", str(predictions), "--gt", str(data_root / name), "--json"]) == 0
         out, error = capsys.readouterr()
-        assert error == "" and json.loads(out)["brief"]["MR-full-R1@0.7"] == 100
+        expected = ("vtg: note: highlights are not scored: the predictions", "vtg: note: MR-", "vtg: note: 1")
+        assert all(line.startswith(expected) for line in error.splitlines())
+        assert json.loads(out)["brief"]["MR-full-R1@0.7"] == 100
 
 
 def test_eval_needs_neither_torch_nor_pydantic(submission):
@@ -457,6 +462,18 @@ def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):
         "assert not {'torch', 'numpy', 'pandas', 'rich', 'pydantic'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", light], cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_command_has_an_example_of_options_that_it_has(name, capsys):
+    words = shlex.split(EXAMPLES[name])[1:]
+    command = [word for word in words[:2] if word in ("data", name)]
+    assert main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example: vtg" in text
+    for word in words:
+        if word.startswith("--"):
+            assert re.search(rf"{word}\b", text.split("Example:")[0]), word
 
 
 # --- bench

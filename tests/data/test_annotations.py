@@ -98,11 +98,11 @@ def test_line_numbers_count_blank_lines(write):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (json.dumps(row()) + '\n{"qid": 2, "que', "line 2: .*torn line.*vtg data fetch"),
-        ('{"qid": 2, "que\n' + json.dumps(row()), "line 1: .*correct the line"),
-        ("<!DOCTYPE html><html></html>", "an HTML page"),
+        (json.dumps(row()) + '\n{"qid": 2, "que', "line 2: .*torn line.*fetch or write the file again"),
+        ('{"qid": 2, "que\n' + json.dumps(row()), "line 1: .*write one JSON object a line"),
+        ("<!DOCTYPE html><html></html>", "a web page .HTML."),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:1", "a Git LFS pointer"),
-        ("", "expected at least one row"),
+        ("", "got an empty file"),
         ("[1, 2]", "a JSON object"),
     ],
 )
@@ -145,7 +145,9 @@ def test_tvsum_duration_counts_clips():
     assert statistics([video], "tvsum")["duration"]["mean"] == 6
     with pytest.raises(AnnotationError, match="counts clips"):
         validate_annotations([video | {"duration": 6}], "tvsum")
-    with pytest.raises(AnnotationError, match="all of one length"):
+    with pytest.raises(
+        AnnotationError, match="one list of 1 scores .annotators. for each clip, got a list of 2"
+    ):
         validate_annotations([video | {"label": [[1.0], [1.0, 2.0], [1.0]]}], "tvsum")
 
 

@@ -10,22 +10,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vtg_lib.data import features
-from vtg_lib.data.features import (
-    EPSILON,
-    FeatureCache,
-    FeatureError,
-    FeatureSpec,
-    convert,
-    read_source,
-    spec_of,
-)
+from vtg_lib.data import feature_cache, official
+from vtg_lib.data.feature_cache import FeatureCache, FeatureWarning, convert
+from vtg_lib.data.features import EPSILON, FeatureError, FeatureSpec, read_source, spec_of
 from vtg_lib.data.official import loading_benchmark, official_arrays, official_data
 
 VIDEO = FeatureSpec(name="clip", kind="video", extractor="test", dims=6, clip_length=2.0)
@@ -205,6 +199,37 @@ def test_existing_cache_is_used_and_another_spec_refused(source, tmp_path):
     assert other.spec.clip_length == 1.0 and other.fingerprint != first.fingerprint
 
 
+def test_what_changed_or_is_lacking_is_converted_and_the_rest_taken_over(source, tmp_path, monkeypatch):
+    folder, _ = source
+    first = convert(folder, tmp_path / "cache", ["a", "b"], VIDEO, progress=False)
+    kept = first["b"].copy()
+    np.savez(folder / "a.npz", features=np.ones((5, 6), np.float32))
+    read = []
+    monkeypatch.setattr(
+        feature_cache, "read_source", lambda *given: read.append(given[1]) or read_source(*given)
+    )
+    with pytest.warns(FeatureWarning, match=r"1 changed since it was made \(a\) and 1 not in it \(c\)"):
+        second = convert(folder, tmp_path / "cache", ["b", "c"], VIDEO, progress=False)
+    assert read == ["a", "c"] and second.ids == ["a", "b", "c"]
+    assert len(second["a"]) == 5 and np.array_equal(second["b"], kept)
+    assert second.fingerprint != first.fingerprint
+    second.verify()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = convert(folder, tmp_path / "cache", ["a"], VIDEO, progress=False)
+    assert again.fingerprint == second.fingerprint and read == ["a", "c"]
+
+
+def test_caches_go_to_the_users_folder_where_the_data_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("VTG_CACHE", str(tmp_path / "own"))
+    assert official.cache_folder(tmp_path / "data") == tmp_path / "data" / "features" / "cache"
+    (tmp_path / "taken" / "features").mkdir(parents=True)
+    (tmp_path / "taken" / "features" / "cache").write_text("in the way")
+    with pytest.warns(FeatureWarning, match="converted features go to .*VTG_CACHE moves it"):
+        found = official.cache_folder(tmp_path / "taken")
+    assert found.parent == tmp_path / "own" / "features"
+
+
 def test_missing_videos_are_counted_before_anything_is_written(source, tmp_path):
     folder, _ = source
     with pytest.raises(FeatureError, match=r"x.npz.*3 ids, got none for 2"):
@@ -229,12 +254,12 @@ def test_damaged_caches_are_refused(source, tmp_path):
         FeatureCache.open(tmp_path / "nothing")
 
 
-def test_killed_conversion_goes_on_where_it_stopped(source, tmp_path):
+def test_killed_conversion_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
     folder, _ = source
     whole = convert(folder, tmp_path / "whole", ["a", "b", "c"], VIDEO, progress=False)
     program = f"""
         import os, signal
-        from vtg_lib.data import features
+        from vtg_lib.data import feature_cache as features
         spec = features.FeatureSpec(**{dataclasses.asdict(VIDEO)!r})
         read = features.read_source
         def dying(folder, item, spec):
@@ -251,8 +276,12 @@ def test_killed_conversion_goes_on_where_it_stopped(source, tmp_path):
         log.write('[7, "torn')
     with (tmp_path / "cache.partial" / "data.bin").open("ab") as data:
         data.write(b"half an item")
-    (folder / "a.npz").write_bytes(b"not read again")
+    read = []
+    monkeypatch.setattr(
+        feature_cache, "read_source", lambda *given: read.append(given[1]) or read_source(*given)
+    )
     cache = convert(folder, tmp_path / "cache", ["a", "b", "c"], VIDEO, progress=False)
+    assert read == ["c"]
     assert cache.fingerprint == whole.fingerprint
     cache.verify()
     assert (tmp_path / "cache" / "data.bin").read_bytes() == (tmp_path / "whole" / "data.bin").read_bytes()
@@ -274,7 +303,7 @@ def test_full_disk_says_so_and_removes_what_it_wrote(source, tmp_path, monkeypat
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(features, "read_source", full)
+    monkeypatch.setattr(feature_cache, "read_source", full)
     with pytest.raises(FeatureError, match="no space left.*Fix: free space"):
         convert(folder, tmp_path / "cache", ["a"], VIDEO, progress=False)
     assert not (tmp_path / "cache.partial").exists() and not (tmp_path / "cache").exists()

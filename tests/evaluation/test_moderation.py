@@ -79,6 +79,7 @@ def test_needed_pairs_find_the_effect_four_times_in_five():
     found = stats.ttest_1samp(rng.normal(1.5, 2.0, (20_000, number)), 0, axis=1).pvalue < 0.05
     fewer = stats.ttest_1samp(rng.normal(1.5, 2.0, (20_000, number - 2)), 0, axis=1).pvalue < 0.05
     assert fewer.mean() < 0.8 < found.mean() + 0.02
+    assert needed_pairs(2.0, 1.5, Prior(), level=0.005) > number
     assert needed_pairs(2.0, 0.0, Prior()) is None and needed_pairs(math.nan, 1.0, Prior()) is None
     assert needed_pairs(100.0, 0.1, Prior()) is None
 

@@ -5,8 +5,8 @@ import pytest
 
 from vtg_lib.evaluation import per_query as released
 from vtg_lib.evaluation.per_query import Ranked
+from vtg_lib.evaluation.problems import SubmissionError
 from vtg_lib.evaluation.protocol import evaluate
-from vtg_lib.evaluation.submission import SubmissionError
 
 
 def world(queries: int = 60, seed: int = 0) -> tuple[list[dict], list[dict]]:
@@ -63,7 +63,7 @@ def test_mean_ap_is_the_evaluators(seed: int) -> None:
 
 
 def test_released_files_have_the_evaluators_map(data_root) -> None:
-    from vtg_lib.evaluation.submission import read_jsonl
+    from vtg_lib.evaluation.reading import read_jsonl
 
     truth = read_jsonl(data_root / "qvhighlights/highlight_val_release.jsonl")
     rows = read_jsonl(data_root / "released_predictions/cg_detr_val.jsonl")

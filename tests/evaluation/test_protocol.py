@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vtg_lib.evaluation.average_precision import detection_ap, tied_ap
+from vtg_lib.evaluation.problems import SubmissionError
 from vtg_lib.evaluation.protocol import GroundTruth, evaluate, highlight_map, recall_and_miou
-from vtg_lib.evaluation.submission import SubmissionError
 
 # R1@0.5, R1@0.7, mAP@0.5, mAP@0.75, mAP, HD mAP and HIT@1 (VeryGood) that the reference evaluator gives on
 # predictions that their authors published: jayleicn/moment_detr @ b7e553a, wjun0830/QD-DETR @ 56c63b2,
@@ -341,6 +341,35 @@ def test_highlight_map(annotators, top_k):
         assert result["domains"][domain] == pytest.approx(100 * np.mean(values), abs=0.0051)
     with pytest.raises(SubmissionError, match="'v3'"):
         highlight_map([p for p in predictions if p["qid"] != "v3"], annotations)
+
+
+ONE = {"qid": "v", "label": [[1.0, 2.0], [3.0, 1.0], [2.0, 2.0]]}
+SCORES = {"qid": "v", "pred_saliency_scores": [0.1, 0.2, 0.3]}
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "message"),
+    [
+        (
+            [SCORES | {"pred_saliency_scores": [0.1, 0.2]}],
+            [ONE],
+            "expected 3 scores, one a labelled clip, got 2",
+        ),
+        ([SCORES | {"pred_saliency_scores": []}], [ONE], "an empty list"),
+        ([SCORES | {"pred_saliency_scores": "high"}], [ONE], "expected a list"),
+        ([SCORES | {"pred_saliency_scores": [0.1, "x", 0.2]}], [ONE], "expected a finite number, got 'x'"),
+        ([{"qid": "v"}], [ONE], "expected a list, one number a clip, got None"),
+        ([SCORES, SCORES], [ONE], "expected each qid once"),
+        ([SCORES], [ONE, ONE], "ground truth: expected each qid once, got 2 rows of 1"),
+        ([SCORES], [ONE | {"label": [[1.0], [1.0, 2.0], [1.0]]}], "qid 'v', label: expected one list"),
+        ([SCORES], [ONE | {"label": [[math.nan]] * 3}], "finite scores"),
+        ([SCORES], [ONE | {"label": []}], "expected one list"),
+        ([SCORES], [{"qid": "v"}], "expected one list"),
+    ],
+)
+def test_highlight_map_refuses_what_it_cannot_score(scores, truth, message):
+    with pytest.raises(ValueError, match=message):
+        highlight_map(scores, truth)
 
 
 @pytest.mark.parametrize(

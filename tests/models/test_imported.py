@@ -9,14 +9,18 @@ change.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from vtg_lib.cli.checkpoints import authors_rounding
@@ -43,6 +47,7 @@ OPTIONS = {
     "use_txt_pos": False,
 }
 TOLERANCE = 1e-4
+FUZZ = int(os.environ.get("VTG_FUZZ", "200"))  # mutated files for each reader
 
 
 def noise(name: str, shape: tuple[int, ...], scale: float = 1.0) -> Tensor:
@@ -341,3 +346,64 @@ if __name__ == "__main__":
             f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in case.items()
         )
         (GOLDEN / f"{method}.json").write_text(f"{{\n{lines}\n}}\n")
+
+
+class EasyDict(dict):
+    """As the package of this name has it: items are attributes, too."""
+
+    def __init__(self, **items: object) -> None:
+        super().__init__(items)
+        self.__dict__.update(items)
+
+
+def test_options_in_containers_of_other_libraries_are_read_and_not_run(tmp_path: Path) -> None:
+    state = public_state("moment_detr")
+    options = EasyDict(nheads=np.int64(4), results_dir=Path("/home/them"), ctx_mode="video_tef", extra=None)
+    options["inner"] = EasyDict(list=[1, 2])
+    torch.save({"model": state, "opt": options}, tmp_path / "theirs.ckpt")
+    read = read_source(tmp_path / "theirs.ckpt")
+    assert read.options["nheads"] == 4 and read.options["results_dir"] == "/home/them"
+    assert read.options["inner"] == {"list": [1, 2]} and json.dumps(read.options)
+    assert import_checkpoint("moment_detr", tmp_path / "theirs.ckpt", tmp_path / "a")[0].config.heads == 4
+
+
+def test_wrappers_are_taken_off_and_told(public: Path, tmp_path: Path) -> None:
+    state = {f"module._orig_mod.{name}": tensor for name, tensor in public_state("qd_detr").items()}
+    torch.save({"state_dict": {**state, "n_averaged": torch.tensor(3)}, "opt": OPTIONS}, tmp_path / "a.ckpt")
+    read = read_source(tmp_path / "a.ckpt")
+    assert set(read.tensors) == set(read_source(public).tensors)
+    assert read.notes == (
+        "left aside: n_averaged",
+        "taken off every name: module.",
+        "taken off every name: _orig_mod.",
+    )
+
+
+def test_what_the_weights_do_not_show_is_asked_for(tmp_path: Path) -> None:
+    torch.save(
+        {"state_dict": public_state("qd_detr"), "hyper_parameters": {"nheads": 4}}, tmp_path / "a.ckpt"
+    )
+    assert import_checkpoint("qd_detr", tmp_path / "a.ckpt", tmp_path / "a")[0].config.heads == 4
+    torch.save({"state_dict": public_state("qd_detr")}, tmp_path / "b.ckpt")
+    with pytest.raises(
+        CheckpointImportError, match=r"options that tell heads.*got none. Fix: --config heads="
+    ):
+        import_checkpoint("qd_detr", tmp_path / "b.ckpt", tmp_path / "b")
+    assert (
+        import_checkpoint("qd_detr", tmp_path / "b.ckpt", tmp_path / "b", {"heads": 8})[0].config.heads == 8
+    )
+
+
+@settings(max_examples=FUZZ // 4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_checkpoint_ends_in_a_fault_of_ours(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "whole.ckpt"
+    if not path.exists():
+        torch.save({"model": {"a": torch.zeros(3)}, "opt": argparse.Namespace(nheads=8)}, path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content) - 1))
+        content[start : start + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    (tmp_path / "fuzzed.ckpt").write_bytes(content)
+    with contextlib.suppress(CheckpointImportError):
+        read_source(tmp_path / "fuzzed.ckpt")

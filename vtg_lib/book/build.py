@@ -49,20 +49,24 @@ class BookError(RuntimeError):
 # executing
 
 
-def sources(root: Path = ROOT) -> list[Path]:
-    """The chapters' source notebooks, in reading order."""
-    return sorted((root / "notebooks").glob("[0-9]*.ipynb"))
+def sources(root: Path = ROOT, drafts: bool = False) -> list[Path]:
+    """The chapters' source notebooks, in reading order; drafts, which are in no book, only if asked for."""
+    from vtg_lib.papers import load_paper, paper_keys
+
+    left_out = {paper.chapter for paper in map(load_paper, paper_keys()) if paper.draft and not drafts}
+    every = sorted((root / "notebooks").glob("[0-9]*.ipynb"))
+    return [path for path in every if path.stem not in left_out]
 
 
 def select(chapter: str, root: Path = ROOT) -> list[Path]:
-    """Source notebooks named by ``chapter``: ``all``, or stems separated by commas.
+    """Source notebooks named by ``chapter``: ``all``, or stems separated by commas, drafts too.
 
     Raises:
         BookError: no such chapter; the message lists those there are.
     """
-    every = {path.stem: path for path in sources(root)}
     if chapter == "all":
-        return list(every.values())
+        return sources(root)
+    every = {path.stem: path for path in sources(root, drafts=True)}
     names = [name.strip().removesuffix(".ipynb") for name in chapter.split(",") if name.strip()]
     unknown = [name for name in names if name not in every]
     if unknown or not names:
@@ -131,7 +135,7 @@ def install_assets(root: Path = ROOT) -> Path | None:
     manifest = [root / "package.json", root / "package-lock.json"]
     stamp = folder / ".installed"
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifest)).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
         return folder / "node_modules"
     # the environment's own npm comes first
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -150,7 +154,7 @@ def install_assets(root: Path = ROOT) -> Path | None:
         reason = (done.stderr.strip().splitlines() or ["no message"])[0]
         print(f"note: npm could not install the page's scripts ({reason}); they will be loaded from CDNs")
         return None
-    stamp.write_text(digest)
+    stamp.write_text(digest, encoding="utf-8")
     return folder / "node_modules"
 
 
@@ -181,7 +185,8 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
     (target / "chapters").mkdir(exist_ok=True)
     for name, path in replacements.items():
         shutil.copy(path, target / "chapters" / name)
-    chapters = [target / "chapters" / source.name for source in sources(root)]
+    names = dict.fromkeys([*(source.name for source in sources(root)), *replacements])  # drafts just executed
+    chapters = [target / "chapters" / name for name in names]
     missing = [path.stem for path in chapters if not path.exists()]
     if missing:
         raise BookError(f"never executed: {', '.join(missing)}; run `make book CHAPTER={missing[0]} KEEP=1`")

@@ -16,14 +16,19 @@ from vtg_lib.files import ROOT
 from vtg_lib.papers import Paper, load_paper, paper_keys
 
 # Pages beside the chapters, by the part of the contents that they stand in. `status` is made when rendering.
-START, LIBRARY, ABOUT = ("how_to_read",), ("library", "architecture", "cluster"), ("references", "status")
+START, LIBRARY, ABOUT = (
+    ("how_to_read", "your_data"),
+    ("library", "architecture", "cluster"),
+    ("references", "status"),
+)
 CHAPTERS = "<!-- chapters: written by `make contents` -->", "<!-- end of chapters -->"
 CLAIMS = "<!-- claims: written by `make contents` -->", "<!-- end of claims -->"
 
 
 def papers() -> list[Paper]:
     """The papers that have a chapter, in the order of the book."""
-    return sorted(map(load_paper, paper_keys()), key=lambda paper: paper.chapter)
+    papers = [paper for paper in map(load_paper, paper_keys()) if not paper.draft]
+    return sorted(papers, key=lambda paper: paper.chapter)
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:

@@ -57,7 +57,7 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     quoted = {
         name
         for path in chapters
-        for name in re.findall(r"\.\./(vtg_lib/[\w/]+\.py)\.html#", path.read_text())
+        for name in re.findall(r"\.\./(vtg_lib/[\w/]+\.py)\.html#", path.read_text(encoding="utf-8"))
     }
     for name in sorted(quoted):
         yield name, {"title": name, "body": _body(app, name)}, "page.html"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vtg_lib.cli.options import DataRoot, Device, Reply, device_of, knobs, pairs, without_nan
+from vtg_lib.cli.options import DataRoot, Device, Reply, device_of, knobs, pairs, without_nan, writable
 
 if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
@@ -31,6 +32,7 @@ def import_checkpoint(
     from vtg_lib.models import count_parameters
     from vtg_lib.models import imported as public_checkpoints
 
+    writable(target, "OURS")
     done, notes = public_checkpoints.import_checkpoint(model, source, target, knobs(config))
     value = {
         **{
@@ -41,6 +43,7 @@ def import_checkpoint(
         "parameters": count_parameters(done.model),
         "used": len(done.used),
         "unused": dict(done.unused),
+        "notes": json.loads(notes[f"{public_checkpoints.PREFIX}notes"]),
         "file": str(target),
     }
     fields = " ".join(f"{name}={item}" for name, item in value["config"].items())
@@ -50,6 +53,7 @@ def import_checkpoint(
     lines = [
         f"{value['model']}, {value['parameters']:,} parameters, by the rules of {value['rules']}",
         f"config: {fields}",
+        *value["notes"],
         f"{value['used']} public tensors used, {len(done.unused)} knowingly not:",
         *(f"  {', '.join(names)}: {why}" for why, names in reasons.items()),
         f"source {value['source']}, SHA-256 {value['source_sha256']}",
@@ -81,14 +85,25 @@ def predict(
     from vtg_lib.models import inference
     from vtg_lib.models.imported import imported_notes, load_imported
 
+    settings = knobs(data)
+    if not settings:
+        raise ValueError(
+            "--data: expected the features to predict from, e.g. kind=official "
+            "features=qvhighlights_slowfast_clip video=[slowfast,clip] text=clip_text; or kind=sim, whose "
+            "features are generated; got none"
+        )
+    if settings.get("kind", "sim") not in ("official", "own"):
+        print("vtg: note: the data are generated: this says nothing of the checkpoint", file=sys.stderr)
+    writable(out, "--out")
+    where = device_of(device)
     notes = imported_notes(model)
     module = load_imported(model)
-    splits = load_data(knobs(data), root=data_root)
+    splits = load_data(settings, root=data_root)
     if split not in splits:
         raise ValueError(f"--split: expected one of {', '.join(splits)}; got {split!r}")
     chosen = splits[split]
     _check_features(notes["model"], module.config, chosen)
-    rows = inference.predict(module.to(device_of(device)), chosen)
+    rows = inference.predict(module.to(where), chosen)
     if rounding:
         rows = authors_rounding(rows, chosen.clip_length)
     write_submission(out, rows)

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,30 +19,58 @@ from vtg_lib.cli.options import DataRoot, PaperStore, Reply, knobs, pairs, store
 
 def evaluate(
     *,
-    pred: Annotated[Path, typer.Option(metavar="P.jsonl", help="predictions in the submission layout")],
-    gt: Annotated[Path, typer.Option(metavar="G.jsonl", help="annotations of the same queries")],
+    pred: Annotated[
+        Path,
+        typer.Option(metavar="P.jsonl", help="predictions as submitted, or answers in words"),
+    ],
+    gt: Annotated[
+        Path,
+        typer.Option(
+            metavar="G", help="annotations of the same queries: JSON lines, or any layout that `vtg` reads"
+        ),
+    ],
     recall: Annotated[
         bool, typer.Option("--recall", help="add R1@{0.3,0.5,0.7} and mIoU (Charades-STA, TACoS)")
+    ] = False,
+    protocol: Annotated[
+        Literal["qvhighlights", "tvsum", "youtube"] | None, typer.Option(help="default: by the labels")
+    ] = None,
+    unit: Annotated[
+        Literal["seconds", "fraction", "percent"] | None,
+        typer.Option(help="of predicted windows, and of bare numbers in answers in words; default: seconds"),
+    ] = None,
+    clip_length: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="of a clip that saliency is of; default: told")
+    ] = None,
+    durations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="seconds by video (JSON or CSV), for annotations without them"),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="score the queries that both files have")
     ] = False,
 ) -> Reply:
     """`vtg eval`."""
     from vtg_lib.data.annotations import SCORED, read_annotations
-    from vtg_lib.evaluation import protocol as metrics
-    from vtg_lib.evaluation.submission import read_submission
+    from vtg_lib.evaluation import scoring
+    from vtg_lib.evaluation.reading import read_submission
 
-    with warnings.catch_warnings(record=True) as notes:
-        truth = read_annotations(gt, SCORED)
+    if clip_length is not None and not clip_length > 0:
+        raise ValueError(f"--clip-length: expected a positive number of seconds, got {clip_length}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        truth = read_annotations(gt, SCORED, durations)
+        given = {"match_number": not allow_missing, "clip_length": clip_length}
+        predictions = read_submission(pred, truth, unit=unit, **given)  # type: ignore[arg-type]
+    nested, notes = scoring.evaluate(predictions, truth, name=protocol, recall=recall, **given)  # type: ignore[arg-type]
+    notes = [*(str(warning.message) for warning in caught), *notes]
     for note in notes:
-        print(f"vtg: {note.message}", file=sys.stderr)
-    predictions = read_submission(pred, truth)
-    nested = metrics.evaluate(predictions, truth)
-    if recall:
-        nested["recall"] = metrics.recall_and_miou(predictions, truth)
+        print(f"vtg: note: {note}", file=sys.stderr)
     lines = [
-        f"{name:24} {value:6.2f}"
+        f"{name:28} {value:6.2f}"
         for name, value in [*nested["brief"].items(), *nested.get("recall", {}).items()]
     ]
-    return Reply(value=without_nan(nested), text="\n".join(lines))
+    return Reply(value=without_nan({**nested, "notes": notes}), text="\n".join(lines))
 
 
 def models() -> Reply:
@@ -179,6 +207,55 @@ def data_fetch(
     return _checked(
         [row for name in sets for row in fetch(name, data_root, force=force, keep_archives=keep_archives)]
     )
+
+
+def data_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="what the data set is called from now on")],
+    *,
+    annotations: Annotated[list[str] | None, pairs("split=FILE, e.g. train=t.jsonl val=v.jsonl")] = None,
+    video: Annotated[list[str] | None, pairs("name=FOLDER, e.g. clip=features/clip")] = None,
+    text: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="features of the words, a file a query")
+    ] = None,
+    durations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="seconds by video, for annotations without them")
+    ] = None,
+    clip_length: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="default: what the files agree on")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="leave vectors as long as they are, which the field does not")
+    ] = False,
+    data_root: DataRoot = None,
+) -> Reply:
+    """`vtg data add`."""
+    from vtg_lib.data.own import add, path_of
+
+    given = {"--annotations": annotations, "--video": video, "--text": text}
+    if lacking := [option for option, value in given.items() if not value]:
+        raise ValueError(f"{lacking[0]}: expected one; see `vtg data add --help`")
+    assert text is not None
+    data, facts = add(
+        name,
+        {split: str(path) for split, path in knobs(annotations).items()},
+        {key: str(folder) for key, folder in knobs(video).items()},
+        text,
+        durations=durations,
+        clip_length=clip_length,
+        normalise=not raw,
+        root=data_root,
+    )
+    counts = ", ".join(
+        f"{split} {queries} queries of {facts['videos'][split]} videos"
+        for split, queries in facts["queries"].items()
+    )
+    lines = [
+        f"{name}: {counts}; clips of {facts['clip_length']:g} s",
+        f"written to {path_of(name, data_root)}",
+        f"train on it: vtg run --model qd_detr --data kind=own name={name} "
+        f"--config video_dim={facts['video_dim']} text_dim={facts['text_dim']} --predictions p.jsonl",
+    ]
+    return Reply(value={"name": name, **facts, "file": str(path_of(name, data_root))}, text="\n".join(lines))
 
 
 def data_verify(

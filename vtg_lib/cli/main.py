@@ -11,9 +11,11 @@ import contextlib
 import dis
 import functools
 import inspect
+import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: wrong usage, code 2.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a letter shows another
+            stream.reconfigure(errors="replace")
     try:
         get_command(app).main(arguments, prog_name="vtg")
     except SystemExit as stop:
@@ -63,6 +68,30 @@ def _vtg(
     pass
 
 
+EXAMPLES = {
+    "eval": "vtg eval --pred p.jsonl --gt highlight_val_release.jsonl",
+    "models": "vtg models --json",
+    "tables": "vtg tables --paper sdst",
+    "claims": "vtg claims --paper simdetr",
+    "chapter": "vtg chapter 03_sdst --open",
+    "list": "vtg data list",
+    "fetch": "vtg data fetch qvhighlights released_predictions",
+    "add": "vtg data add mine --annotations train=t.jsonl val=v.jsonl --video clip=clip --text words",
+    "verify": "vtg data verify qvhighlights",
+    "record": "vtg data record --data-root data",
+    "render": "vtg render --out raw --data kind=sim train=64 val=16",
+    "run": "vtg run --paper simdetr --table tab3 --row '+ QGR' --seed 0",
+    "sweep": "vtg sweep --paper sdst --claims --seeds 8 --device cpu",
+    "rule": "vtg rule --paper sdst",
+    "search": "vtg search --paper simdetr --models tr_detr,sim_detr",
+    "replay": "vtg replay --paper simdetr",
+    "diagnose": "vtg diagnose masked --model qd_detr",
+    "import-checkpoint": "vtg import-checkpoint --model qd_detr model_best.ckpt ours.safetensors",
+    "predict": "vtg predict --model ours.safetensors --data kind=own name=mine --out p.jsonl",
+    "bench": "vtg bench --only step --model qd_detr",
+}
+
+
 def _command(group: typer.Typer, name: str, body: Callable[..., Reply], help: str) -> None:
     """Adds a command; `--json` and `--traceback`, which all have, are declared here and not in its body."""
 
@@ -76,14 +105,16 @@ def _command(group: typer.Typer, name: str, body: Callable[..., Reply], help: st
         for name, kind in (("as_json", Json), ("traceback", Traceback))
     ]
     command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    group.command(name, cls=Command, help=help[0].upper() + help[1:] + ".", short_help=help)(command)
+    sentence, example = f"{help[0].upper()}{help[1:]}.", f"Example: {EXAMPLES[name]}"
+    group.command(name, cls=Command, help=sentence, short_help=help, epilog=example)(command)
 
 
 def _answer(body: Callable[[], Reply], as_json: bool, traceback: bool) -> int:
     """Runs the body of a command and prints what it answers; returns the exit code."""
     try:
         # whatever a library prints must not end up in the JSON
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.showwarning = _note
             reply = body()
         print(json.dumps(reply.value, indent=2, allow_nan=False) if as_json else reply.text)
         sys.stdout.flush()
@@ -97,10 +128,24 @@ def _answer(body: Callable[[], Reply], as_json: bool, traceback: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if traceback or not _is_user_error(error):
+        full = _out_of_memory(error)
+        if traceback or not (full or _is_user_error(error)):
             raise
-        print(f"vtg: error: {error}", file=sys.stderr)
+        text = f"out of memory ({error}). Fix: fewer or smaller data, a smaller batch or model"
+        print(f"vtg: error: {text if full else error}", file=sys.stderr)
         return 1
+
+
+def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Warnings as people read them."""
+    print(f"vtg: note: {message}", file=sys.stderr)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in told or "not enough memory" in told)
+    )
 
 
 def _is_user_error(error: Exception) -> bool:
@@ -130,6 +175,7 @@ for _group, _name, _body, _help in (
     (app, "chapter", chapters.chapter, "run a chapter of the book, render it, say which page to open"),
     (data_app, "list", data.data_list, "what there is, its size and licence, and what is here"),
     (data_app, "fetch", data.data_fetch, "download sets, verified before they are unpacked"),
+    (data_app, "add", data.data_add, "make a data set of one's own known by a name"),
     (data_app, "verify", data.data_verify, "hash what is here"),
     (data_app, "record", data.data_record, "write what pages show of real files into results/recorded.json"),
     (app, "render", data.render, "write a rendered data set to disk, in the layout of public features"),
@@ -144,7 +190,7 @@ for _group, _name, _body, _help in (
     (app, "bench", runs.bench, "measure this machine: evaluator, loading, training steps, inference"),
 ):
     _command(_group, _name, _body, _help)
-app.add_typer(data_app, name="data", short_help="list, fetch and verify data")
+app.add_typer(data_app, name="data", short_help="list, fetch, add and verify data")
 
 
 if __name__ == "__main__":

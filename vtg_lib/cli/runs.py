@@ -26,6 +26,7 @@ from vtg_lib.cli.options import (
     pairs,
     seeds_of,
     store_of,
+    writable,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ def run(
         if changes:
             value[name] = {**value.get(name, {}), **changes}
     if seed is not None:
+        if seed < 0:
+            raise ValueError(f"--seed: expected a whole number from 0 on, got {seed}")
         value["seed"] = seed
+    for file, option in ((predictions, "--predictions"), (store, "--store")):
+        if file is not None:
+            writable(file, option)
     chosen = RunSpec.from_dict(value)
     machine = machine_of(device, data_root, checkpoints, rerun)
     chosen = dataclasses.replace(chosen, keep=predictions is not None)
@@ -120,7 +126,7 @@ def _reading(module: Any, model: str, name: str) -> Any:
 
 def _read_spec(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a run spec as JSON, got {error}") from None
     if not isinstance(value, dict):

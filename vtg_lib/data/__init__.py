@@ -36,12 +36,12 @@ def load_data(
     """The splits of a data specification: `train`, `val` and, where there is one, `test`.
 
     Args:
-        spec: `kind` (`sim`: generated annotations; `rendered`: the real ones of `dataset`; `official`: those
-            with downloaded features, named by `features`, a set of `data_manifests/`, `video`, its arrays to
-            join, and `text`); any field of `TimelineConfig` and `RenderConfig`, and for `sim` of
-            `WorldConfig`, with `dataset` for a world like that data set; `seed` of the world (0); `limit`:
-            rows kept of each real split. Before a knob of what happens in the videos, `train_` and `test_`
-            set it for that split alone.
+        spec: `kind` (`own`: the set `name` that `vtg data add` made; `sim`: generated annotations;
+            `rendered`: the real ones of `dataset`; `official`: those with downloaded features, named by
+            `features`, a set of `data_manifests/`, `video`, its arrays to join, and `text`); any field of
+            `TimelineConfig` and `RenderConfig`, and for `sim` of `WorldConfig`, with `dataset` for a world
+            like that data set; `seed` of the world (0); `limit`: rows kept of each real split. Before a knob
+            of what happens in the videos, `train_` and `test_` set it for that split alone.
         root: see `vtg_lib.files.data_root`.
 
     Raises:
@@ -55,6 +55,10 @@ def load_data(
     kind = spec["kind"]
     if kind == "official":
         return _official(spec, root)
+    if kind == "own":
+        from vtg_lib.data.own import own_data
+
+        return own_data(spec.get("name", ""), root)
     seed = spec["seed"]
     world, timeline, config = configs(spec)
     vocabulary = Vocabulary()

@@ -1,4 +1,4 @@
-"""Annotations in the QVHighlights layout: read and check.
+"""Annotations in the QVHighlights layout: checked; `vtg_lib.data.layouts` brings others to it.
 
 One JSON object a line, `{qid, query, duration, vid, relevant_windows, relevant_clip_ids, saliency_scores}`;
 times in seconds, clips counted from 0. Charades-STA and TACoS have windows only; TVSum and YouTube Highlights
@@ -29,11 +29,14 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from vtg_lib.data.layouts import entries
+from vtg_lib.files import UnreadableFile
 
 SLACK = 1e-3  # seconds that rounding may add to a window's end
 _NUMBERS = (int, float)  # as JSON gives them; True and False are none
@@ -120,6 +123,10 @@ SCORED = Dataset(
         {"no positive clip", "overlapping windows", "repeated query", "short window", "unknown field"}
     ),
 )
+# The same of data sets that label every clip; TVSum's `duration` counts clips, YouTube Highlights' seconds.
+LABELLED = Dataset(
+    name="labelled", labels=("label",), needed=("qid",), known=SCORED.known | {"clip past the end"}
+)
 _FOLDERS = {
     "charades": "charades_sta",
     "youtube": "youtube_highlights",
@@ -143,28 +150,41 @@ def dataset_of(path: str | Path) -> Dataset:
     return DATASETS[next((name for part, name in _FOLDERS.items() if part in text), "generic")]
 
 
-def read_annotations(path: str | Path, dataset: str | Dataset | None = None) -> list[dict[str, Any]]:
-    """Reads and checks one `.jsonl` file.
+def read_annotations(
+    path: str | Path, dataset: str | Dataset | None = None, durations: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """Reads and checks a file of annotations, of any layout of `vtg_lib.data.layouts`.
 
     Args:
         path: the file.
         dataset: one of `DATASETS`, by name or itself; told from the path if not given.
+        durations: see `layouts.entries`.
 
     Returns:
-        One dict per line, as in the file.
+        One dict a query.
 
     Raises:
         AnnotationError: the file is missing, torn, not annotations at all, or has a row that
             `validate_annotations` refuses.
     """
-    path = Path(path)
     profile = dataset_of(path) if dataset is None else _dataset(dataset)
-    numbered = dict(_parse(path))
-    rows = list(numbered.values())
-    for note in validate_annotations(rows, profile, source=path, lines=list(numbered)):
+    try:
+        found = entries(path, durations)
+    except UnreadableFile as error:
+        raise AnnotationError(shown(list(map(str, str(error).split("\n"))))) from None
+    rows = [row for _, row in found]
+    if profile is SCORED and any(isinstance(row, Mapping) and row.get("label") for row in rows):
+        profile = LABELLED
+    for note in validate_annotations(rows, profile, source=path, places=[place for place, _ in found]):
         if note.kind not in profile.known:
             warnings.warn(f"{path}: {note.text}", AnnotationWarning, stacklevel=2)
     return rows
+
+
+def shown(problems: Sequence[str]) -> str:
+    """The first problems, a line each, and how many more there are."""
+    more = [f"… and {len(problems) - SHOWN} more problems."] if len(problems) > SHOWN else []
+    return "\n".join([*problems[:SHOWN], *more])
 
 
 def validate_annotations(
@@ -172,7 +192,7 @@ def validate_annotations(
     dataset: str | Dataset = "generic",
     *,
     source: str | Path = "annotations",
-    lines: Sequence[int] | None = None,
+    places: Sequence[str] | None = None,
 ) -> list[Note]:
     """Checks rows and returns the notes on what is odd but usable.
 
@@ -180,7 +200,7 @@ def validate_annotations(
         rows: dicts in the QVHighlights layout.
         dataset: one of `DATASETS`.
         source: what errors call the rows' origin.
-        lines: line number of each row in `source`; counted from 1 if not given.
+        places: where each row stands; lines of `source` from 1 on if not given.
 
     Raises:
         AnnotationError: rows that cannot be used; one problem a row, up to ten of them.
@@ -188,14 +208,14 @@ def validate_annotations(
     check = _Checker(_dataset(dataset), str(source))
     check.expect(bool(rows), "at least one row", "none", "fetch the file again: `vtg data fetch`")
     problems = []
-    for check.line, row in zip(lines or range(1, len(rows) + 1), rows, strict=True):
+    places = places or [f"{source}, line {number}" for number in range(1, len(rows) + 1)]
+    for check.place, row in zip(places, rows, strict=True):
         try:
             check.row(row)
         except AnnotationError as error:
             problems.append(str(error))
     if problems:
-        more = [f"… and {len(problems) - SHOWN} more problems."] if len(problems) > SHOWN else []
-        raise AnnotationError("\n".join(problems[:SHOWN] + more))
+        raise AnnotationError(shown(problems))
     return check.notes()
 
 
@@ -203,27 +223,31 @@ class _Checker:
     """Walks over rows in order and remembers what concerns several of them."""
 
     def __init__(self, profile: Dataset, source: str) -> None:
-        self.profile, self.source, self.line = profile, source, 0
-        self.seen: dict[Any, int] = {}
-        self.duration_of: dict[str, tuple[float, int]] = {}
+        self.profile, self.source, self.place = profile, source, source
+        self.seen: dict[Any, str] = {}
+        self.duration_of: dict[str, tuple[float, str]] = {}
         self.sentences: set[tuple[str, str]] = set()
-        self.labelled: tuple[list[str], int] | None = None
+        self.labelled: tuple[list[str], str] | None = None
         self.found: dict[str, tuple[int, str]] = {}
 
     def expect(self, fine: bool, expected: str, got: Any, fix: str, field: str | None = None) -> None:
         if fine:
             return
-        place = f"{self.source}, line {self.line}" if self.line else self.source
         if isinstance(got, Mapping) and field:  # a row: what it has there
             shown = json.dumps(got[field]) if field in got else f"no such field among {', '.join(got)}"
         else:
             shown = got if isinstance(got, str) else json.dumps(got)
         shown = shown if len(shown) <= 120 else shown[:117] + "..."
         where = f"field '{field}': " if field else ""
-        raise AnnotationError(f"{place}: {where}expected {expected}, got {shown}. Fix: {fix}.")
+        raise AnnotationError(f"{self.place}: {where}expected {expected}, got {shown}. Fix: {fix}.")
+
+    @property
+    def short(self) -> str:
+        """The place within the source."""
+        return self.place.removeprefix(f"{self.source}, ")
 
     def note(self, kind: str, text: str) -> None:
-        count, first = self.found.get(kind, (0, f"line {self.line}: {text}"))
+        count, first = self.found.get(kind, (0, f"{self.short}: {text}"))
         self.found[kind] = (count + 1, first)
 
     def notes(self) -> list[Note]:
@@ -248,10 +272,10 @@ class _Checker:
         duration, fix = row.get("duration"), "give the video's length in seconds"
         positive = _is_number(duration) and duration > 0
         self.expect(positive, "a positive number of seconds", row, fix, "duration")
-        other = f"{row['qid']!r} (also on line {self.seen.get(row['qid'])})"
+        other = f"{row['qid']!r} (also on {self.seen.get(row['qid'])})"
         fresh, fix = row["qid"] not in self.seen, "drop or renumber one of the two rows"
         self.expect(fresh, "a qid used once", other, fix, "qid")
-        self.seen[row["qid"]] = self.line
+        self.seen[row["qid"]] = self.short
         if isinstance(row.get("vid"), str):
             self.video(row)
         if unknown := sorted(set(row) - _KNOWN_FIELDS):
@@ -259,8 +283,8 @@ class _Checker:
         self.labels(row)
 
     def video(self, row: Mapping[str, Any]) -> None:
-        known, line = self.duration_of.setdefault(row["vid"], (row["duration"], self.line))
-        wanted, fix = f"{known} as on line {line} for the same video", "one video has one length"
+        known, line = self.duration_of.setdefault(row["vid"], (row["duration"], self.short))
+        wanted, fix = f"{known} as on {line} for the same video", "one video has one length"
         self.expect(known == row["duration"], wanted, row["duration"], fix, "duration")
         sentence = (row["vid"], str(row.get("query")))
         if sentence in self.sentences:
@@ -278,11 +302,11 @@ class _Checker:
             "complete the row or remove its labels",
             *missing[:1],
         )
-        self.labelled = self.labelled or (present, self.line)
+        self.labelled = self.labelled or (present, self.short)
         first, line = self.labelled
         self.expect(
             first == present,
-            f"{'labels' if first else 'no labels'} as on line {line} {first or ''}".rstrip(),
+            f"{'labels' if first else 'no labels'} as on {line} {first or ''}".rstrip(),
             present,
             "split labelled and unlabelled rows into two files",
             names[0],
@@ -373,10 +397,13 @@ class _Checker:
         label = row["label"]
         lists = isinstance(label, list) and all(isinstance(entry, list) for entry in label)
         widths = {len(entry) for entry in label} if lists else {0}
+        sizes = [len(entry) for entry in label] if lists else []
+        usual = max(sizes, key=lambda size: (sizes.count(size), size), default=0)
+        odd = next((entry for entry in label if len(entry) != usual), None) if lists else label
         self.expect(
             len(widths) == 1 and 0 not in widths,
-            "one list of scores per clip, all of one length",
-            f"lengths {sorted(widths)}",
+            f"one list of {usual or 'some'} scores (annotators) for each clip",
+            f"a list of {len(odd)}" if isinstance(odd, list) and odd is not label else odd,
             "give every clip one score per annotator",
             "label",
         )
@@ -406,38 +433,6 @@ class _Checker:
             self.note(
                 "vid span", f"{row['vid']} spans {end - start:g} s, duration says {row['duration']:g} s"
             )
-
-
-def _parse(path: Path) -> Iterator[tuple[int, Any]]:
-    """`(line number, object)` of every non-empty line."""
-    again = "fetch it again (`vtg data fetch`, then `vtg data verify`)"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise AnnotationError(
-            f"{path}: expected an annotation file, got {error.strerror}. Fix: {again}."
-        ) from None
-    head = data[:200].lstrip().lower()
-    for start, what in (
-        (b"<", "an HTML page"),
-        (b"version https://git-lfs", "a Git LFS pointer"),
-        (b"\x1f\x8b", "a gzip archive"),
-    ):
-        if head.startswith(start):
-            raise AnnotationError(f"{path}, line 1: expected JSON lines, got {what}. Fix: {again}.")
-    lines = data.split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line)
-        except ValueError as error:
-            torn = number == len(lines) or not any(rest.strip() for rest in lines[number:])
-            got = "a torn line, the last one" if torn else f"{type(error).__name__}: {error}"
-            fix = again if torn else "correct the line, or " + again
-            raise AnnotationError(
-                f"{path}, line {number}: expected one JSON object, got {got}. Fix: {fix}."
-            ) from None
 
 
 def _is_number(value: Any) -> bool:

@@ -32,7 +32,9 @@ def export_data(splits: Mapping[str, GroundingData], folder: Path, spec: Mapping
         summary: dict[str, Any] = {"spec": dict(spec), "splits": {}}
         for name, data in splits.items():
             summary["splits"][name] = _export_split(data, partial, name)
-        (partial / "data.json").write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
+        (partial / "data.json").write_text(
+            json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -37,8 +37,12 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     kind = spec.pop("kind", "sim")
     if kind == "official":
         return {"kind": kind, "dataset": "qvhighlights", **spec}
+    if kind == "own":
+        if others := sorted(set(spec) - {"name"}):
+            raise ValueError(f"data: expected a name with kind 'own' and nothing else, got also {others}")
+        return {"kind": kind, **spec}
     if kind not in ("sim", "rendered"):
-        raise ValueError(f"data: expected kind 'sim', 'rendered' or 'official', got {kind!r}")
+        raise ValueError(f"data: expected kind 'sim', 'rendered', 'official' or 'own', got {kind!r}")
     configs = (WorldConfig, TimelineConfig, RenderConfig) if kind == "sim" else (TimelineConfig, RenderConfig)
     knobs = {
         "seed": 0,

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from vtg_lib.data.annotations import DATASETS
+from vtg_lib.data.annotations import DATASETS, SHOWN
 from vtg_lib.data.batches import Batch, GroundingData, fingerprint, targets
-from vtg_lib.data.features import EPSILON, FeatureCache, FeatureError, FeatureSpec, check_same, convert
-from vtg_lib.data.manifests import array_folder, feature_spec, get
+from vtg_lib.data.feature_cache import FeatureCache, FeatureWarning, check_same, convert
+from vtg_lib.data.features import EPSILON, FeatureError, FeatureSpec
+from vtg_lib.data.manifests import ManifestError, array_folder, feature_spec, get
+from vtg_lib.files import cache_root as user_cache
 
 # Feature packs and annotations may differ by a clip or so per video; a wrong clip length differs by far more.
 LENGTH_TOLERANCE = 0.25
+CLIPS_OFF = 2  # that short videos may differ by
 
 
 def official_arrays(
@@ -105,7 +111,8 @@ def official_data(
         video_arrays: its arrays to join along the channels, e.g. ("slowfast", "clip").
         text_array: its words, e.g. "clip_text".
         data_root: where the set lies.
-        cache_root: where caches go; `features/cache` under `data_root` if not given.
+        cache_root: where caches go; if not given `features/cache` under `data_root`, or below the user's
+            cache folder (`VTG_CACHE`) where that cannot be written.
         max_clips, max_words: longer videos and queries are cut.
 
     Raises:
@@ -113,41 +120,106 @@ def official_data(
         FeatureError: see `features.convert` and `official_arrays`.
     """
     data = get(feature_set)
-    root = Path(cache_root) if cache_root is not None else Path(data_root) / "features" / "cache"
+    root = Path(cache_root) if cache_root is not None else cache_folder(Path(data_root))
+
+    def place(array: str) -> Place:
+        target = root / feature_set / array
+        try:
+            folder = array_folder(data, array, data_root)
+        except ManifestError:
+            if not (target / "index.json").exists():
+                raise
+            folder = None  # the files are gone, what was made of them is not
+        return Place(feature_spec(data, array), folder, target)
+
+    return featured_data(
+        split_rows,
+        [place(array) for array in video_arrays],
+        place(text_array),
+        {"kind": "official", "dataset": dataset, "feature_set": feature_set},
+        unit=DATASETS[dataset].duration_unit if DATASETS[dataset].regular else None,
+        max_clips=max_clips,
+        max_words=max_words,
+        progress=progress,
+    )
+
+
+class Place(NamedTuple):
+    """Features: what they are, their folder (None if it is gone), and where their cache is."""
+
+    spec: FeatureSpec
+    folder: Path | None
+    cache: Path
+
+
+def featured_data(
+    split_rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    videos: Sequence[Place],
+    text: Place,
+    facts: Mapping[str, Any],
+    *,
+    unit: float | None = 1.0,
+    max_clips: int | None = None,
+    max_words: int | None = None,
+    progress: bool = True,
+) -> dict[str, GroundingData]:
+    """Splits with features, converted on first use and where their files changed.
+
+    Args:
+        facts: of the data set; unit: seconds per unit of `duration`, see `official_arrays`.
+
+    Raises:
+        FeatureError: see `feature_cache.convert` and `official_arrays`.
+    """
     rows = [row for part in split_rows.values() for row in part]
     ids = {"video": [row["vid"] for row in rows], "text": [row["qid"] for row in rows]}
 
-    def cache_of(array: str) -> FeatureCache:
-        spec = feature_spec(data, array)
-        target = root / feature_set / array
-        if (target / "index.json").exists():
-            found = FeatureCache.open(target)
-            check_same(spec, found.spec, str(target))
-            found.rows(ids[spec.kind])
-            return found
-        return convert(array_folder(data, array, data_root), target, ids[spec.kind], spec, progress=progress)
+    def cache_of(place: Place) -> FeatureCache:
+        wanted = ids[place.spec.kind]
+        if place.folder is not None:
+            return convert(place.folder, place.cache, wanted, place.spec, overwrite=True, progress=progress)
+        found = FeatureCache.open(place.cache)
+        check_same(place.spec, found.spec, str(place.cache))
+        found.rows(wanted)
+        return found
 
-    videos, text = [cache_of(array) for array in video_arrays], cache_of(text_array)
-    clip_length = videos[0].spec.clip_length
+    caches, words = [cache_of(place) for place in videos], cache_of(text)
+    clip_length = caches[0].spec.clip_length
     assert clip_length is not None
-    unit = DATASETS[dataset].duration_unit if DATASETS[dataset].regular else None
+    prints = {cache.spec.name: cache.fingerprint for cache in (*caches, words)}
     splits = {}
     for split, part in split_rows.items():
-        arrays = official_arrays(part, videos, text, max_clips, max_words, unit)
+        arrays = official_arrays(part, caches, words, max_clips, max_words, unit)
         row_length = arrays["video_length"][arrays["video_index"]]
         spans, count, saliency = targets(part, row_length, clip_length, arrays["video"].shape[-2])
         arrays |= {"spans": spans, "span_count": count, "saliency": saliency}
-        prints = {cache.spec.name: cache.fingerprint for cache in (*videos, text)}
         splits[split] = GroundingData(
             annotations=[dict(row) for row in part],
             clip_length=clip_length,
             fingerprint=fingerprint(
                 sorted(prints.items()), json.dumps(part, sort_keys=True), max_clips, max_words
             ),
-            facts={"kind": "official", "dataset": dataset, "feature_set": feature_set, "features": prints},
+            facts={**facts, "features": prints},
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
         )
     return splits
+
+
+def cache_folder(data_root: Path) -> Path:
+    """Where the caches of a data root go."""
+    folder = data_root / "features" / "cache"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+        reason = "it cannot be written"
+    except OSError as error:
+        reason = str(error.strerror or error)
+    key = hashlib.sha256(str(data_root.resolve()).encode()).hexdigest()[:12]
+    other = user_cache() / "features" / key
+    text = f"{folder}: {reason}; converted features go to {other} (VTG_CACHE moves it)"
+    warnings.warn(text, FeatureWarning, stacklevel=2)
+    return other
 
 
 def _check_together(video_caches: Sequence[FeatureCache], text_cache: FeatureCache) -> None:
@@ -172,16 +244,27 @@ def _check_together(video_caches: Sequence[FeatureCache], text_cache: FeatureCac
 
 
 def _check_clip_length(cache: FeatureCache, videos: Sequence[str], durations: np.ndarray) -> None:
-    assert cache.spec.clip_length is not None
-    covered = cache.lengths[cache.rows(videos)] * cache.spec.clip_length
-    ratio = float(np.median(covered / durations))
+    length = cache.spec.clip_length
+    assert length is not None
+    clips = cache.lengths[cache.rows(videos)]
+    ratio = float(np.median(clips * length / durations))
     if abs(ratio - 1) > LENGTH_TOLERANCE:
         raise FeatureError(
-            f"{cache.folder}: clip_length {cache.spec.clip_length:g} s: expected clips that cover the "
-            f"videos, got {ratio:.2f} of their duration (median). "
-            f"Fix: these are features of about {cache.spec.clip_length / ratio:.3g} s a clip; correct "
-            "the manifest or take the other set."
+            f"{cache.folder}: clip_length {length:g} s: expected clips that cover the videos, got "
+            f"{ratio:.2f} of their duration (median). Fix: these are features of about "
+            f"{length / ratio:.3g} s a clip; correct the manifest or take the other set."
         )
+    expected = durations / length
+    off = np.flatnonzero(np.abs(clips - expected) > np.maximum(CLIPS_OFF, LENGTH_TOLERANCE * expected))
+    if off.size:
+        lines = [
+            f"{videos[n]}: expected about {expected[n]:.0f} clips of {length:g} s for {durations[n]:g} s, "
+            f"got {clips[n]}"
+            for n in off[:SHOWN]
+        ]
+        more = [f"… and {off.size - SHOWN} more videos"] if off.size > SHOWN else []
+        fix = "Fix: fetch or extract these videos again, or correct their duration"
+        raise FeatureError(f"{cache.folder}: " + "\n".join([*lines, *more, fix]) + ".")
 
 
 def loading_benchmark(

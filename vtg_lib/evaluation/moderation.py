@@ -117,15 +117,15 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def needed_pairs(sd: float, effect: float, prior: Prior) -> int | None:
-    """Pairs with which a difference of `effect` would be found with probability 0.8 at p < 0.05, where one
+def needed_pairs(sd: float, effect: float, prior: Prior, level: float = LEVEL) -> int | None:
+    """Pairs with which a difference of `effect` would be found with probability 0.8 at p < `level`, where one
     pair spreads by `sd`; None if even 999 are too few or nothing is known.
     """
     if not (sd > 0 and effect):
         return None
     for n in range(2, MOST_SEEDS + 1):
         freedom = n - 1 + prior.freedom
-        bound = scipy_stats.t.ppf(1 - LEVEL / 2, freedom) + scipy_stats.t.ppf(POWER, freedom)
+        bound = scipy_stats.t.ppf(1 - level / 2, freedom) + scipy_stats.t.ppf(POWER, freedom)
         if bound * sd / math.sqrt(n) <= abs(effect):
             return n
     return None

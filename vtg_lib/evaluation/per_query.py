@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from vtg_lib.evaluation.average_precision import detection_ap, greedy_matches
+from vtg_lib.evaluation.problems import SubmissionError
 from vtg_lib.evaluation.protocol import THRESHOLDS
 from vtg_lib.evaluation.statistics import rank_correlation, t_interval
-from vtg_lib.evaluation.submission import WINDOWS, Row, SubmissionError
+from vtg_lib.evaluation.submission import WINDOWS, Row
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]

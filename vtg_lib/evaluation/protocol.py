@@ -35,7 +35,8 @@ from vtg_lib.evaluation.average_precision import (
     tied_ap,
     trapezoid_ap,
 )
-from vtg_lib.evaluation.submission import SALIENCY, WINDOWS, SubmissionError
+from vtg_lib.evaluation.problems import SubmissionError
+from vtg_lib.evaluation.submission import SALIENCY, WINDOWS, check
 
 __all__ = ["GroundTruth", "evaluate", "highlight_map", "recall_and_miou"]
 
@@ -145,26 +146,38 @@ def highlight_map(
 
     Returns:
         Percentages, rounded to two decimals: {"mAP": over videos, "domains": {name: mAP}}. Papers print the
-            domains and,
-        as average, the mean of the domains.
+        domains and, as average, the mean of the domains.
+
+    Raises:
+        ValueError: scores that are missing, too few, or no finite numbers; labels that are not one list of
+            numbers, all of one length, a clip; a video given twice.
     """
+    check([{"qid": row.get("qid"), SALIENCY: row.get(SALIENCY)} for row in predictions])
     scores_of = {row["qid"]: row[SALIENCY] for row in predictions}
-    missing = [row["qid"] for row in ground_truth if row["qid"] not in scores_of]
-    if missing or not ground_truth:
+    wanted = [row["qid"] for row in ground_truth]
+    if len(set(wanted)) != len(wanted) or not wanted:
+        raise ValueError(
+            f"ground truth: expected each qid once, got {len(wanted)} rows of {len(set(wanted))}"
+        )
+    missing = [qid for qid in wanted if qid not in scores_of]
+    if missing:
         raise SubmissionError.single(
             field="qid",
-            expected=f"scores for all {len(ground_truth)} videos",
+            expected=f"scores for all {len(wanted)} videos",
             got=f"none for {missing[:5]}",
             fix="predict every video of the split",
         )
     per_video = []
     for row in ground_truth:
-        labels = np.array(row["label"], dtype=float)  # [clips, annotators]
+        labels = _labels(row)
         scores = np.asarray(scores_of[row["qid"]], dtype=float)[: len(labels)]
-        if not np.isfinite(scores).all():
-            raise ValueError(
-                f"qid {row['qid']!r}, {SALIENCY}: expected finite numbers, got NaN or infinity. Fix: the"
-                " model."
+        if len(scores) < len(labels):
+            raise SubmissionError.single(
+                place=f"qid {row['qid']!r}",
+                field=SALIENCY,
+                expected=f"{len(labels)} scores, one a labelled clip",
+                got=str(len(scores)),
+                fix="score every clip of the video",
             )
         middle = np.sort(labels, axis=0)[(len(labels) - 1) // 2] if labels.shape[1] > 1 else np.zeros(1)
         positive = (labels > middle)[np.argsort(-scores, kind="stable")[:top_k]]
@@ -178,6 +191,24 @@ def highlight_map(
         if name is not None
     }
     return {"mAP": _percent(np.mean(per_video)), "domains": per_domain}
+
+
+def _labels(row: Row) -> Floats:
+    """`[clips, annotators]` of a row.
+
+    Raises:
+        ValueError: not one list of numbers, all of one length, for each clip.
+    """
+    try:
+        labels = np.array(row["label"], dtype=float)
+    except (KeyError, TypeError, ValueError):
+        labels = np.empty(0)
+    if labels.ndim != 2 or not labels.size or not np.isfinite(labels).all():
+        raise ValueError(
+            f"ground truth, qid {row.get('qid')!r}, label: expected one list of finite scores, all of one "
+            "length, for each clip. Fix: give every clip one score per annotator."
+        )
+    return labels
 
 
 def _percent(share: float | np.floating[Any]) -> float:

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vtg_lib.evaluation.problems import SubmissionError, SubmissionWarning
 from vtg_lib.evaluation.protocol import evaluate
-from vtg_lib.evaluation.submission import read_jsonl
+from vtg_lib.evaluation.reading import read_jsonl
 from vtg_lib.files import ANNOTATIONS, RESULTS
 
 RECORD = RESULTS / "recorded.json"
@@ -32,7 +34,7 @@ def load(path: Path = RECORD) -> dict[str, Any]:
     and `foundations`, the parts of that chapter (`vtg_lib.book.foundations.record`)."""
     if not path.exists():
         return {"released": {}, "annotations": {}, "logs": {}}
-    return dict(json.loads(path.read_text()))
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def released_score(name: str, split: str, root: Path) -> dict[str, float] | None:
@@ -41,7 +43,12 @@ def released_score(name: str, split: str, root: Path) -> dict[str, float] | None
     """
     predictions, truth = root / PREDICTIONS.format(name), root / ANNOTATIONS["qvhighlights"][split]
     if predictions.exists() and truth.exists():
-        return dict(evaluate(read_jsonl(predictions), read_jsonl(truth))["brief"])
+        try:
+            return dict(evaluate(read_jsonl(predictions), read_jsonl(truth))["brief"])
+        except SubmissionError as error:  # one bad file stops no table
+            text = f"{error}\n{predictions.name} is left out"
+            warnings.warn(text, SubmissionWarning, stacklevel=2)
+            return None
     recorded: dict[str, dict[str, float]] = load()["released"].get(name, {})
     return recorded.get("brief")
 
@@ -50,7 +57,7 @@ def read_log(path: Path) -> list[tuple[int, dict[str, float]]]:
     """Epoch (from 1) and the evaluator's "brief" numbers of every evaluation in a log of Moment-DETR's
     format.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     records = (re.search(r"\[Epoch\] (\d+).*\[Metrics\](.*)", line) for line in lines)
     return [(int(record[1]) + 1, json.loads(record[2])["brief"]) for record in records if record]
 

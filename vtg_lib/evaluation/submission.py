@@ -1,4 +1,4 @@
-"""Submissions in the QVHighlights layout: reading, checking and writing JSON lines.
+"""Submissions in the QVHighlights layout: checked and written; `vtg_lib.evaluation.reading` reads them.
 
 One row a query: `qid`, `pred_relevant_windows` [[start s, end s, score], ...], `pred_saliency_scores` [a
 number a clip]; `query` and `vid` are for readers. Accepted as in the field's evaluator: any order of windows,
@@ -12,96 +12,87 @@ import json
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vtg_lib.evaluation.problems import Problem, SubmissionError, show, some
+from vtg_lib.files import UNEVEN, USUAL_CLIPS
+
 Row = Mapping[str, Any]
 
-SHOWN = 10  # problems that one error lists
 # The authors' own files are one clip short of int(duration / 2) where the features are; more is a mix-up of
 # files.
 LENGTH_TOLERANCE = 2
+CLIP = 2.0  # seconds of QVHighlights' clips
 WINDOWS, SALIENCY = "pred_relevant_windows", "pred_saliency_scores"
 _LISTS = (list, tuple, np.ndarray)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One thing wrong with a submission. `place` is a line of a file, or an index of a list."""
-
-    place: str = ""
-    field: str = ""
-    expected: str
-    got: str
-    fix: str
-
-    def __str__(self) -> str:
-        where = ", ".join(part for part in (self.place, self.field) if part)
-        return f"{where + ': ' if where else ''}expected {self.expected}, got {self.got}. Fix: {self.fix}."
-
-
-class SubmissionError(ValueError):
-    """A submission that cannot be scored. `problems` lists everything found, the message the first ten."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = list(problems)
-        lines = [str(problem) for problem in self.problems[:SHOWN]]
-        if len(self.problems) > SHOWN:
-            lines.append(f"… and {len(self.problems) - SHOWN} more problems.")
-        super().__init__("\n".join(lines))
-
-    @classmethod
-    def single(cls, **fields: str) -> SubmissionError:
-        """The error for one `Problem` with these fields."""
-        return cls([Problem(**fields)])
-
-
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; blank lines are skipped.
-
-    Raises:
-        SubmissionError: unreadable or empty file, or a line that is not one JSON object.
-    """
-    return [row for _, row in _read_lines(Path(path))]
-
-
-def read_submission(
-    path: str | Path, ground_truth: Sequence[Row] | None = None, *, match_number: bool = True
-) -> list[dict[str, Any]]:
-    """Read and check a submission file; with `ground_truth` also that both have the same queries and clips.
+def check(
+    predictions: Sequence[Row],
+    ground_truth: Sequence[Row] | None = None,
+    *,
+    match_number: bool = True,
+    places: Sequence[str] | None = None,
+    source: str = "predictions",
+    clip_length: float | None = None,
+) -> None:
+    """Checks rows; with `ground_truth` also that both have the same queries, videos and clips.
 
     Args:
         ground_truth: annotation rows with qid and duration (seconds).
         match_number: require the same qids on both sides.
+        places: where each row stands; source: what they are from.
+        clip_length: seconds; see `clip_counts`.
 
     Raises:
-        SubmissionError: file, line, field, what was expected and found, and the fix; up to ten problems at
-            once.
+        SubmissionError: place, field, what was expected and found, and the fix; up to ten problems at once.
     """
-    lines = _read_lines(Path(path))
-    rows = [row for _, row in lines]
-    _raise_if(
-        _problems(
-            rows, [f"{path}, line {number}" for number, _ in lines], ground_truth, match_number, str(path)
-        )
-    )
-    return rows
+    places = places or [f"{source}[{i}]" for i in range(len(predictions))]
+    _raise_if(_problems(predictions, places, ground_truth, match_number, source, clip_length))
 
 
-def check(
-    predictions: Sequence[Row], ground_truth: Sequence[Row] | None = None, *, match_number: bool = True
-) -> None:
-    """`read_submission`'s checks for rows in memory.
+def clip_counts(
+    predictions: Sequence[Row], ground_truth: Sequence[Row], clip_length: float | None = None
+) -> tuple[dict[Any, int], float | None]:
+    """How many clips each query's video has, and how long they are.
 
-    Raises:
-        SubmissionError: index, field, what was expected and found, and the fix; up to ten problems at once.
+    Labelled clips are counted. Else a clip is `clip_length` seconds, or QVHighlights' two where annotations
+    have saliency; or, where nothing says it, what agrees best with the lengths and the numbers of scores.
     """
-    places = [f"predictions[{i}]" for i in range(len(predictions))]
-    _raise_if(_problems(predictions, places, ground_truth, match_number, "predictions"))
+    if any(row.get("label") for row in ground_truth):
+        return {row["qid"]: len(row.get("label") or ()) for row in ground_truth}, None
+    if clip_length is None and any(row.get("saliency_scores") for row in ground_truth):
+        clip_length = CLIP
+    if clip_length is None:
+        clip_length = _agreed(predictions, {row["qid"]: row["duration"] for row in ground_truth})
+    return {row["qid"]: int(row["duration"] / clip_length + 1e-6) for row in ground_truth}, clip_length
+
+
+def _agreed(predictions: Sequence[Row], duration: Mapping[Any, float]) -> float:
+    given = [
+        (duration[row["qid"]], len(row[SALIENCY]))
+        for row in predictions
+        if isinstance(row, Mapping)
+        and isinstance(row.get(SALIENCY), _LISTS)
+        and len(row[SALIENCY])
+        and isinstance(row.get("qid"), int | str)
+        and row["qid"] in duration
+    ]
+    if not given:
+        return CLIP
+    middle = float(np.median([seconds / clips for seconds, clips in given]))
+    fits = [
+        sum(abs(clips - seconds / length) <= LENGTH_TOLERANCE for seconds, clips in given)
+        for length in USUAL_CLIPS
+    ]
+    off = [abs(length / middle - 1) for length in USUAL_CLIPS]
+    near = [0.0 if far < UNEVEN else -far for far in off]
+    # of lengths that fit equally well the more usual one
+    return max(zip(fits, near, reversed(range(len(fits))), USUAL_CLIPS, strict=True))[3]
 
 
 def check_qids(predictions: Iterable[Row], qids: Collection[Any], *, place: str = "predictions") -> None:
@@ -145,76 +136,13 @@ def _raise_if(problems: Sequence[Problem]) -> None:
         raise SubmissionError(problems)
 
 
-def _read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line with content."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise SubmissionError.single(
-            place=str(path),
-            expected="UTF-8 text",
-            got="binary data",
-            fix="unpack the file first, or name the .jsonl file",
-        ) from None
-    except OSError as error:
-        raise SubmissionError.single(
-            place=str(path),
-            expected="a readable file",
-            got=str(error.strerror),
-            fix="check the path and its permissions",
-        ) from None
-    rows, problems = [], []
-    last = max((number for number, line in enumerate(lines, start=1) if line.strip()), default=0)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            problems.append(_bad_json(f"{path}, line {number}", line.strip(), error, number == last))
-        else:
-            if isinstance(row, dict):
-                rows.append((number, row))
-            else:
-                problems.append(
-                    Problem(
-                        place=f"{path}, line {number}",
-                        expected="one JSON object, a query",
-                        got=_show(row),
-                        fix="write one object a line, without a list around them",
-                    )
-                )
-    if not last:
-        problems.append(
-            Problem(
-                place=str(path),
-                expected="one line for each query",
-                got="an empty file",
-                fix="run the prediction again",
-            )
-        )
-    _raise_if(problems)
-    return rows
-
-
-def _bad_json(place: str, line: str, error: Exception, last: bool) -> Problem:
-    if line[0] == "<":
-        got, fix = "HTML", "download the file again: a web page was saved in its place"
-    elif last and line[0] == "{" and line[-1] != "}":
-        got = f"a line that ends after {len(line)} characters, in {_show(line[-20:])}"
-        fix = "write the file again: writing it, or downloading it, was cut off"
-    else:
-        got = f"{_show(line[:40])} ({error})"
-        fix = "write one JSON object a line (json.dumps without indent)"
-    return Problem(place=place, expected="one JSON object", got=got, fix=fix)
-
-
 def _problems(
     rows: Sequence[Row],
     places: Sequence[str],
     ground_truth: Sequence[Row] | None,
     match_number: bool,
     source: str,
+    clip_length: float | None = None,
 ) -> list[Problem]:
     if len(rows) == 0:
         return [
@@ -223,15 +151,22 @@ def _problems(
             )
         ]
     problems: list[Problem] = []
-    clips = {} if ground_truth is None else {row["qid"]: int(row["duration"] / 2) for row in ground_truth}
-    scored = [field for field in (WINDOWS, SALIENCY) if isinstance(rows[0], Mapping) and field in rows[0]]
+    truth = {} if ground_truth is None else {row["qid"]: row for row in ground_truth}
+    clips, length = ({}, None) if ground_truth is None else clip_counts(rows, ground_truth, clip_length)
+    has = {
+        field: next(
+            (p for row, p in zip(rows, places, strict=True) if isinstance(row, Mapping) and field in row), ""
+        )
+        for field in (WINDOWS, SALIENCY)
+    }
+    scored = [field for field, place in has.items() if place]
     if not scored:
         return [
             Problem(
                 place=places[0],
                 expected=f"{WINDOWS} or {SALIENCY}",
-                got=_show(list(rows[0])) if isinstance(rows[0], Mapping) else _show(rows[0]),
-                fix="write the predictions under these names; the first row decides what is scored",
+                got=show(list(rows[0])) if isinstance(rows[0], Mapping) else show(rows[0]),
+                fix="write the predictions under these names",
             )
         ]
     seen: dict[Any, str] = {}
@@ -244,23 +179,23 @@ def _problems(
         place = f"{place}, qid {row['qid']!r}"
         for field in scored:
             if field not in row:
-                fix = f"give every row {field}, or no row: the first row has it"
+                fix = f"give every row {field}, or no row: {has[field].removeprefix(f'{source}, ')} has it"
                 problems.append(
                     Problem(place=place, field=field, expected="a list", got="no such field", fix=fix)
                 )
             elif field == WINDOWS:
                 problems += _window_problems(row[WINDOWS], place)
             else:
-                problems += _saliency_problems(row[SALIENCY], clips.get(row["qid"]), place)
-    if ground_truth is not None and (match_number or not seen.keys() & clips.keys()):
-        problems += _qid_problems(seen, clips, source)
+                problems += _saliency_problems(row[SALIENCY], clips.get(row["qid"]), length, place)
+    if ground_truth is not None and (match_number or not seen.keys() & truth.keys()):
+        problems += _qid_problems(seen, truth, source)
     return problems
 
 
 def _qid_problem(row: Any, seen: Mapping[Any, str], place: str) -> Problem | None:
     if not isinstance(row, Mapping):
         return Problem(
-            place=place, expected="a mapping, a query", got=_show(row), fix="give one mapping for each query"
+            place=place, expected="a mapping, a query", got=show(row), fix="give one mapping for each query"
         )
     if "qid" not in row:
         return Problem(
@@ -276,7 +211,7 @@ def _qid_problem(row: Any, seen: Mapping[Any, str], place: str) -> Problem | Non
             place=place,
             field="qid",
             expected="an integer or text",
-            got=_show(qid),
+            got=show(qid),
             fix="use the qid of the annotation file",
         )
     if qid in seen:
@@ -295,7 +230,7 @@ def _window_problems(windows: Any, place: str) -> list[Problem]:
         fix = "write a list of windows, empty if there is none"
         return [
             Problem(
-                place=place, field=WINDOWS, expected="[[start, end, score], ...]", got=_show(windows), fix=fix
+                place=place, field=WINDOWS, expected="[[start, end, score], ...]", got=show(windows), fix=fix
             )
         ]
     for i, window in enumerate(windows):
@@ -307,23 +242,23 @@ def _window_problems(windows: Any, place: str) -> list[Problem]:
         ):
             fix = "give start and end in seconds and a score, as numbers"
             return [
-                Problem(place=place, field=field, expected="[start, end, score]", got=_show(window), fix=fix)
+                Problem(place=place, field=field, expected="[start, end, score]", got=show(window), fix=fix)
             ]
         if not _all_finite(window):
             fix = "look for NaN or infinity in the model's output"
-            return [Problem(place=place, field=field, expected="finite numbers", got=_show(window), fix=fix)]
+            return [Problem(place=place, field=field, expected="finite numbers", got=show(window), fix=fix)]
         if window[0] > window[1]:
             fix = "give start before end, in seconds; are these center and width?"
-            return [Problem(place=place, field=field, expected="start <= end", got=_show(window), fix=fix)]
+            return [Problem(place=place, field=field, expected="start <= end", got=show(window), fix=fix)]
     return []
 
 
-def _saliency_problems(scores: Any, clips: int | None, place: str) -> list[Problem]:
+def _saliency_problems(scores: Any, clips: int | None, length: float | None, place: str) -> list[Problem]:
     def problem(expected: str, got: str, fix: str, index: str = "") -> list[Problem]:
         return [Problem(place=place, field=SALIENCY + index, expected=expected, got=got, fix=fix)]
 
     if not isinstance(scores, _LISTS):
-        return problem("a list, one number a clip", _show(scores), "write a list of numbers")
+        return problem("a list, one number a clip", show(scores), "write a list of numbers")
     if len(scores) == 0:
         return problem(
             "one number a clip", "an empty list", "score every clip, or leave the field out of all rows"
@@ -332,13 +267,14 @@ def _saliency_problems(scores: Any, clips: int | None, place: str) -> list[Probl
         i = next(i for i, score in enumerate(scores) if not _all_finite([score]))
         return problem(
             "a finite number",
-            _show(scores[i]),
+            show(scores[i]),
             "look for NaN, infinity or text in the model's output",
             f"[{i}]",
         )
     if clips is not None and abs(len(scores) - clips) > LENGTH_TOLERANCE:
-        fix = "score every clip of 2 s of the video of this query, without padding"
-        return problem(f"{clips} scores, one a clip", str(len(scores)), fix)
+        of = f" of {length:g} s" if length else ""
+        fix = f"score every clip{of} of the video of this query, without padding"
+        return problem(f"{clips} scores, one a clip{of}", str(len(scores)), fix)
     return []
 
 
@@ -357,6 +293,8 @@ def _all_finite(values: Iterable[Any]) -> bool:
 
 def _qid_problems(found: Iterable[Any], wanted: Collection[Any], place: str) -> list[Problem]:
     given = set(found)
+    if not given:  # every row's qid is a problem of its own
+        return []
     missing = [qid for qid in wanted if qid not in given]
     extra = given - set(wanted)
     text = {str(qid) for qid in wanted}
@@ -374,8 +312,9 @@ def _qid_problems(found: Iterable[Any], wanted: Collection[Any], place: str) -> 
                 place=place,
                 field="qid",
                 expected=f"all {len(wanted)} queries of the ground truth",
-                got=f"none for {len(missing)}: {_some(missing)}",
-                fix="predict the whole split, or score what is there with match_number=False",
+                got=f"none for {len(missing)}: {some(missing)}",
+                fix="predict the whole split, or score what is there (match_number=False; "
+                "`vtg eval --allow-missing`)",
             )
         )
     if extra:
@@ -384,17 +323,8 @@ def _qid_problems(found: Iterable[Any], wanted: Collection[Any], place: str) -> 
                 place=place,
                 field="qid",
                 expected="queries of the ground truth only",
-                got=f"{len(extra)} others: {_some(sorted(extra, key=str))}",
+                got=f"{len(extra)} others: {some(sorted(extra, key=str))}",
                 fix="check that both files are of the same split",
             )
         )
     return problems
-
-
-def _some(qids: Sequence[Any], most: int = 5) -> str:
-    return ", ".join(map(repr, qids[:most])) + (", …" if len(qids) > most else "")
-
-
-def _show(value: Any, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -76,13 +76,13 @@ def load_checkpoint(path: Path, run: Mapping[str, Any] | None = None) -> dict[st
 def discard_stale(folder: Path, digest: str) -> None:
     """Remove a checkpoint that other code wrote: going on from it would mix two versions in one number."""
     note, checkpoint = folder / "source_digest", folder / "checkpoint.pt"
-    if checkpoint.exists() and (not note.exists() or note.read_text() != digest):
+    if checkpoint.exists() and (not note.exists() or note.read_text(encoding="utf-8") != digest):
         warnings.warn(
             f"the code changed since {checkpoint} was written; training from the start", stacklevel=2
         )
         checkpoint.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(digest)
+    note.write_text(digest, encoding="utf-8")
 
 
 def discard_checkpoint(folder: Path) -> None:

@@ -68,12 +68,12 @@ class RunSpec:
 
         generated = self.data.get("kind", "sim") == "sim"
         data = resolve({"seed": self.seed, **self.data} if generated else self.data)
-        versions = {"sim": WORLD_VERSION, "rendered": RENDER_VERSION, "official": None}
+        versions = {"sim": WORLD_VERSION, "rendered": RENDER_VERSION}
         spec = {
             "model": self.model,
             "config": dataclasses.asdict(models.resolve(self.model, self.config)),
             "data": data,
-            "renderer": versions[data["kind"]],
+            "renderer": versions.get(data["kind"]),
             "train": dataclasses.asdict(self.train) | {"hook_options": self._hook_options},
             "seed": self.seed,
             "init": self.init,
@@ -140,7 +140,7 @@ def check_features(spec: RunSpec, data: GroundingData) -> None:
     lacks_levels = needs_levels and data.video.dim() == 3
     if expected == got and not lacks_levels:
         return
-    if spec.resolved["data"]["kind"] == "official":
+    if spec.resolved["data"]["kind"] in ("official", "own"):
         fix = "choose other features"
     elif needs_levels or config.video_dim <= config.text_dim:
         fix = f"--data layout=levels semantic_dim={config.text_dim}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from vtg_lib.files import locked
 
 
 class StoreError(RuntimeError):
@@ -44,10 +46,10 @@ class Store:
             self._inode = status.st_ino
         if status.st_size == self._offset:
             return
-        with self.path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # nobody is in the middle of a line
-            file.seek(self._offset)
-            content = file.read()
+        content = self._new()
+        if not content.endswith(b"\n"):  # torn, or somebody is in the middle of a line
+            with contextlib.suppress(OSError), locked(self.path):
+                content = self._new()
         *lines, rest = content.split(b"\n")
         for number, line in enumerate(lines, self._line + 1):
             if line.strip():
@@ -56,6 +58,11 @@ class Store:
         self._offset += len(content) - len(rest)
         if rest and self._add(rest, self._line + 1):  # whole, only its line end is missing
             self._offset += len(rest)
+
+    def _new(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            return file.read()
 
     def _add(self, line: bytes, number: int) -> bool:
         try:
@@ -116,8 +123,7 @@ class Store:
         line = json.dumps(record, sort_keys=True, separators=(", ", ": "), allow_nan=False).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab+", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with locked(self.path), self.path.open("ab+", buffering=0) as file:
                 size = file.seek(0, os.SEEK_END)
                 if size:
                     file.seek(size - 1)

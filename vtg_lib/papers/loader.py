@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -27,11 +28,16 @@ def paper_keys() -> list[str]:
 
 @functools.cache
 def load_paper(key: str) -> Paper:
-    """The paper with this key, from the YAML beside this file.
+    """The paper with this key, or of this chapter ("03_sdst"), from the YAML beside this file.
 
     Raises:
         ValueError: no such paper, or a fault in its YAML; the message names file, table, row and field.
     """
+    if key not in paper_keys() and re.fullmatch(r"\d\d_\w+", key):
+        chapters = {paper.chapter: paper for paper in map(load_paper, paper_keys())}
+        if key not in chapters:
+            raise ValueError(f"paper: {unknown(key, [*paper_keys(), *chapters])}")
+        return chapters[key]
     if key not in paper_keys():
         raise ValueError(f"paper: {unknown(key, paper_keys())}")
     return read_paper(FOLDER / f"{key}.yaml")

@@ -400,6 +400,7 @@ class Paper:
         chapter: name of its notebook, of the built page and of the run store.
         short: what the chapter is called in a list; question: what it asks, as a sentence.
         method: short name of the method; None for the chapter that collects tables of several papers.
+        draft: the chapter is in the tree but not in the book: it has no runs to speak of yet.
         model: what is run for a row that names no model.
         yardstick: (table, row label) of the row that the length of the profile `sim` is set by
             (`vtg_lib.papers.rule`).
@@ -415,6 +416,7 @@ class Paper:
     method: Text | None
     venue: Text
     code: str | None = None
+    draft: bool = False
     model: str | None = None
     yardstick: RowName | None = None
     include: tuple[str, ...] = ()

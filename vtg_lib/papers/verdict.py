@@ -104,7 +104,9 @@ def judge(
     else:
         word = UNDECIDED
     if word == UNDECIDED:
-        needed = needed_pairs(found.sd, printed or found.mean, prior)
+        # what the correction for many claims leaves of it
+        level = LEVEL * found.p / p if p > found.p > 0 else LEVEL
+        needed = needed_pairs(found.sd, printed or found.mean, prior, level)
     return Verdict(
         word=word,
         paper_difference=printed,

@@ -23,7 +23,8 @@ from vtg_lib.data.statistics import SETS, shapes, statistics
 from vtg_lib.evaluation import per_query, released
 from vtg_lib.evaluation.per_query import METHODS, Ranked
 from vtg_lib.evaluation.protocol import evaluate
-from vtg_lib.evaluation.submission import SALIENCY, WINDOWS, read_jsonl
+from vtg_lib.evaluation.reading import read_jsonl
+from vtg_lib.evaluation.submission import SALIENCY, WINDOWS
 from vtg_lib.files import ANNOTATIONS, sha256
 from vtg_lib.papers import load_paper, paper_keys
 
@@ -77,7 +78,7 @@ def make(root: Path) -> dict[str, Any]:
 
 def write(record: Mapping[str, Any], path: Path = released.RECORD) -> None:
     """Writes the record as sorted JSON."""
-    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def gather(root: Path | None) -> tuple[dict[str, Any], dict[str, bool]]:

@@ -159,7 +159,7 @@ def lengths(chapter: Chapter) -> HTML:
     from vtg_lib.papers.verdict import METRIC, has_learned
 
     rows: list[dict[str, Any]] = []
-    for paper in map(load_paper, paper_keys()):
+    for paper in (paper for paper in map(load_paper, paper_keys()) if not paper.draft):
         if paper.yardstick is None:
             continue
         runs = index_runs(Store(chapter.store.path.parent / f"{paper.chapter}.jsonl"))

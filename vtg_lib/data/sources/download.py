@@ -169,7 +169,7 @@ class _Resuming:
         from tqdm.auto import tqdm
 
         start = self.part.stat().st_size if self.part.exists() else 0
-        validator = self.mark.read_text() if self.mark.exists() else ""
+        validator = self.mark.read_text(encoding="utf-8") if self.mark.exists() else ""
         if start and not validator and self.known is None:
             start = 0  # nothing would notice two halves of different files
         headers = {"Range": f"bytes={start}-"} if start else {}
@@ -190,7 +190,8 @@ class _Resuming:
             total = start + int(length) if length is not None else None
             etag = reply.headers.get("ETag", "")
             self.mark.write_text(
-                "" if etag.startswith("W/") else etag or reply.headers.get("Last-Modified", "")
+                "" if etag.startswith("W/") else etag or reply.headers.get("Last-Modified", ""),
+                encoding="utf-8",
             )
             with (
                 self.part.open("ab" if start else "wb") as sink,

@@ -212,7 +212,7 @@ def _inside(root: Path, path: str) -> Path:
 def _read_lock(root: Path) -> dict[str, Any]:
     path = root / LOCK
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:

@@ -78,7 +78,7 @@ def evaluator(data_root: Path | str | None = None, reference: Path | str | None 
     reference's.
     """
     from vtg_lib.evaluation.protocol import GroundTruth, evaluate
-    from vtg_lib.evaluation.submission import read_jsonl
+    from vtg_lib.evaluation.reading import read_jsonl
     from vtg_lib.experiments.bench.steps import timed
     from vtg_lib.files import data_root as find_root
 

@@ -83,7 +83,7 @@ def forget_peak(device: str) -> str:
         torch.cuda.reset_peak_memory_stats()
         return CUDA_ALLOCATED
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return RESIDENT_WHOLE
     return RESIDENT
@@ -95,7 +95,7 @@ def peak_mb(device: str) -> float:
     Linux's `VmHWM` comes before `ru_maxrss`, which in a child starts at what its parent had.
     """
     status = Path("/proc/self/status")
-    text = "" if device.startswith("cuda") or not status.exists() else status.read_text()
+    text = "" if device.startswith("cuda") or not status.exists() else status.read_text(encoding="utf-8")
     if found := re.search(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE):
         return int(found[1]) / 2**10
     from vtg_lib.experiments.machine import peak_memory

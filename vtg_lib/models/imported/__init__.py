@@ -68,6 +68,7 @@ def import_checkpoint(
         "source_sha256": read.sha256,
         "options": json.dumps(read.options, sort_keys=True, default=str),
         "unused": json.dumps(dict(done.unused), sort_keys=True),
+        "notes": json.dumps(read.notes),
     }
     notes = {PREFIX + key: value for key, value in notes.items()}
     tensors = {name: tensor.contiguous() for name, tensor in done.model.state_dict().items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vtg_lib.models.imported.rules import count, refuse, shape
+from vtg_lib.models.imported.rules import UNSHOWN, count, refuse, shape
 
 Renames = tuple[tuple[str, str], ...]
 
@@ -116,4 +116,5 @@ def detr_config(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> di
         "encoder_layers": count(tensors, r"transformer\.encoder\.layers\.(\d+)\."),
         "decoder_layers": count(tensors, r"transformer\.decoder\.layers\.(\d+)\."),
         "tef": tef,
+        "heads": UNSHOWN,
     } | {ours: options[theirs] for theirs, ours in names.items() if theirs in options}

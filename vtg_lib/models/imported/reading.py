@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import pickle
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,12 @@ import torch
 from torch import Tensor
 
 from vtg_lib.files import sha256
+from vtg_lib.models.imported import containers
 
 STATE_KEYS = ("model", "state_dict", "model_state_dict", "model_ema")
-OPTION_KEYS = ("opt", "args", "cfg", "config")
-ALLOWED: list[Any] = [
-    argparse.Namespace
-]  # what the authors' files hold besides tensors, numbers, strings and containers
+OPTION_KEYS = ("opt", "args", "cfg", "config", "hyper_parameters", "hparams", "options")
+PREFIXES = ("module.", "model.", "ema_model.", "_orig_mod.")  # that wrappers put before every name
+COUNTERS = ("n_averaged",)  # what averaging of weights counts
 
 
 class CheckpointImportError(ValueError):
@@ -32,14 +31,17 @@ class Source:
 
     Attributes:
         path: of the file; sha256: of its bytes.
-        tensors: the state dict on the CPU, without the prefix that DataParallel adds.
+        tensors: the state dict on the CPU, without what wrappers (DataParallel, `torch.compile`, averaging of
+            weights) add to names.
         options: the training options stored beside it; {} where there are none.
+        notes: what was taken away or left aside.
     """
 
     path: Path
     sha256: str
     tensors: Mapping[str, Tensor]
     options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_source(path: str | Path, state_keys: Sequence[str] = STATE_KEYS) -> Source:
@@ -66,15 +68,27 @@ def read_source(path: str | Path, state_keys: Sequence[str] = STATE_KEYS) -> Sou
     torch_file = head.startswith(b"PK\x03\x04") or head.startswith(b"\x80")
     content, options = _read_torch(path) if torch_file else _read_safetensors(path)
     tensors, options = _state(path, content, options, state_keys)
-    prefixed = all(name.startswith("module.") for name in tensors)
-    tensors = {name.removeprefix("module.") if prefixed else name: tensor for name, tensor in tensors.items()}
+    tensors, notes = unwrapped(tensors)
     if broken := [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
     ]:
         raise CheckpointImportError(
             f"{path}: expected finite weights, got NaN or infinite ones in {', '.join(broken[:5])}"
         )
-    return Source(path=path, sha256=digest, tensors=tensors, options=options)
+    return Source(path=path, sha256=digest, tensors=tensors, options=options, notes=notes)
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A state dict without prefixes of wrappers and counters of averaging, and what was taken away."""
+    notes = [f"left aside: {name}" for name in tensors if name.rsplit(".", 1)[-1] in COUNTERS]
+    found = {name: value for name, value in tensors.items() if name.rsplit(".", 1)[-1] not in COUNTERS}
+    while prefix := next((p for p in PREFIXES if found and all(n.startswith(p) for n in found)), None):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+        notes.append(f"taken off every name: {prefix}")
+    if any("_orig_mod." in name for name in found):  # of compiled parts
+        found = {name.replace("_orig_mod.", ""): value for name, value in found.items()}
+        notes.append("taken out of names: _orig_mod.")
+    return found, tuple(notes)
 
 
 def _refuse_other_files(path: Path, head: bytes) -> None:
@@ -93,21 +107,20 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
 
 
 def _read_torch(path: Path) -> tuple[Any, Mapping[str, Any]]:
-    """What `torch.save` wrote, and no options yet."""
+    """What `torch.save` wrote, and no options yet; classes of other libraries as inert containers."""
+    known: list[Any] = [(found, name) for name, found in containers.HARMLESS.items()]
+    known += [*containers.DTYPES, *((containers.foreign(name), name) for name in _foreign_classes(path))]
     try:
-        with torch.serialization.safe_globals(ALLOWED):
+        with torch.serialization.safe_globals(known):
             return torch.load(path, map_location="cpu", weights_only=True), {}
-    except pickle.UnpicklingError as error:
-        foreign = _foreign_classes(path)
-        if not foreign:
+    except Exception as error:  # torch raises several unrelated types for a damaged file
+        if not (isinstance(error, pickle.UnpicklingError) and (names := _foreign_classes(path))):
             raise CheckpointImportError(_damaged(path, error)) from error
         raise CheckpointImportError(
-            f"{path}: expected tensors and an argparse.Namespace, got also {', '.join(foreign)}, whose code"
-            " this library does not run. Fix: where you trust the file, save its state dict alone,"
-            ' `torch.save({"model": torch.load(FILE, weights_only=False)["model"]}, "clean.ckpt")`.'
+            f"{path}: expected tensors and options, got also {', '.join(names)}, whose code this library "
+            "does not run. Fix: where you trust the file, save its state dict and options as plain values, "
+            '`torch.save({"model": c["model"], "opt": {"nheads": 8, …}}, "clean.ckpt")`.'
         ) from error
-    except Exception as error:  # torch raises several unrelated types for a damaged file
-        raise CheckpointImportError(_damaged(path, error)) from error
 
 
 def _foreign_classes(path: Path) -> list[str]:
@@ -115,7 +128,8 @@ def _foreign_classes(path: Path) -> list[str]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # older than the zip format, or damaged
         return []
-    return sorted(set(names) - {f"{c.__module__}.{c.__qualname__}" for c in ALLOWED})
+    harmless = {f"{dtype.__module__}.{dtype.__qualname__}" for dtype in containers.DTYPES}
+    return sorted(set(names) - set(containers.HARMLESS) - harmless)
 
 
 def _damaged(path: Path, error: Exception) -> str:
@@ -153,13 +167,15 @@ def _state(
     path: Path, content: Any, options: Mapping[str, Any], keys: Sequence[str]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
     """The state dict and the options in what a file held."""
-    if not isinstance(content, Mapping):
+    kind = containers.foreign_name(content)
+    if not isinstance(content, Mapping) or kind:
+        what = f"an object of {kind}" if kind else type(content).__name__
         raise CheckpointImportError(
-            f"{path}: expected a dictionary with a state dict, got {type(content).__name__}"
+            f"{path}: expected a dictionary with a state dict, got {what}. Fix: where you trust the file, "
+            'save `{"model": its.state_dict(), "opt": its options}`.'
         )
     for key in OPTION_KEYS:
-        stored = content.get(key)
-        stored = vars(stored) if isinstance(stored, argparse.Namespace) else stored
+        stored = containers.plain(content.get(key))
         if isinstance(stored, Mapping):
             options = stored
             break

@@ -16,6 +16,7 @@ from vtg_lib.models.imported.reading import STATE_KEYS, CheckpointImportError
 
 SHOWN = 4  # names that one error lists
 State = dict[str, Tensor]
+UNSHOWN = object()  # a config field that neither the tensors nor the options of a file tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class Rules:
             `…in_query.weight`, `…in_key.weight`, `…in_value.weight` and the same with `.bias`; patterns see
             these names.
         unused: (pattern, reason) of public tensors that have no part in our model.
-        config: overrides of our `Config`, read off the public tensors (packed ones still packed) and options.
+        config: overrides of our `Config`, read off the public tensors (packed ones still packed) and options;
+            `UNSHOWN` for what neither tells.
         transform: applied to the public tensors after the split, for what renaming cannot do (transposed,
             merged).
         state_keys: where in the file the state dict may be, see `read_source`.
@@ -116,7 +118,14 @@ def convert(
             that differs.
         ValueError: overrides that the model's config refuses.
     """
-    config = models.resolve(name, {**rules.config(tensors, options), **overrides})
+    given = {**rules.config(tensors, options), **overrides}
+    if unshown := [field for field, value in given.items() if value is UNSHOWN]:
+        wanted = " and ".join(unshown)
+        raise CheckpointImportError(
+            f"{name}: expected stored options that tell {wanted}, which the weights do not show; got "
+            f"{_some(sorted(options)) or 'none'}. Fix: --config {unshown[0]}=… with what it was trained with"
+        )
+    config = models.resolve(name, given)
     model = models.entry(name).model_class(config)
     state = split_packed(tensors)
     state = state if rules.transform is None else rules.transform(state)
