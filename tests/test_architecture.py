@@ -21,7 +21,11 @@ LEVELS = (  # a room imports from the rooms below it, never from its neighbours 
     {"spans", "files"},
 )
 ROOMS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-BASELINES = {"sim_detr": "tr_detr"}  # a method that is built on another
+BASELINES = {
+    "sim_detr": "tr_detr",
+    "sa_qd_detr": "qd_detr",
+    "sa_tr_detr": "tr_detr",
+}  # what some are built on
 ALLOWED_ANYWHERE = {"__init__", "__main__"}  # the public names, and `python -m vtg_lib`
 
 

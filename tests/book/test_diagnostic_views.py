@@ -14,7 +14,7 @@ import torch
 from vtg_lib.book import figures as plots
 from vtg_lib.book import widgets
 from vtg_lib.book.views import diagnostics as views
-from vtg_lib.book.views.training import convergence_table, epochs_to_share, stored_runs
+from vtg_lib.book.views.training import convergence_table, mean_curves, stored_runs
 from vtg_lib.data import load_data
 from vtg_lib.diagnostics import DIAGNOSTICS, VIEWS
 from vtg_lib.diagnostics.decoder import decode
@@ -137,11 +137,9 @@ def test_methods_of_different_depth_share_a_figure(chapter, records):
 
 
 def test_convergence(chapter):
-    assert epochs_to_share([2, 4, 6], [1.0, 9.5, 10.0]) == 4
-    assert epochs_to_share([2, 4, 6], [1.0, 8.9, 10.0]) == 6
-    assert epochs_to_share([2, 4], [12.0, 10.0]) == 2
     convergence = convergence_table(chapter, "tab3").data
-    assert "10.0" in convergence  # epochs 8 and 12
+    assert f"{ROWS[0]} ends at 40.0" in mean_curves(chapter, "tab3").data
+    assert "9.0" in convergence  # epochs 7.37 and 10.55
     assert (
         "41.5" in convergence and "41.0" in convergence
     )  # highlights at the end: mean and lower of 41 and 42
@@ -151,7 +149,7 @@ def test_what_is_not_run_says_so(tmp_path):
     empty = Chapter(Store(tmp_path / "none.jsonl"))
     pages = [views.figure(empty, "matching"), views.table(empty, "attention")]
     pages.append(views.figure(empty, "matching", by_epoch=True))
-    for page in [*pages, convergence_table(empty, "tab3")]:
+    for page in [*pages, convergence_table(empty, "tab3"), mean_curves(empty, "tab3")]:
         assert "not run yet" in page.data and "--paper simdetr --profile sim --tables tab3" in page.data
     assert "--tables queries" in views.figure(empty, "matching", table="queries").data
 

@@ -128,7 +128,11 @@ def test_frames_and_records_are_escaped():
 
 
 def test_source_shows_the_code_that_runs():
+    from vtg_lib.losses.adaptive_assignment import assign_points
+
     assert "def headline(" in views.source(views.headline).data
+    decorated = views.source(assign_points).data
+    assert "@torch.no_grad()" in decorated and "losses/adaptive_assignment.py" in decorated
 
 
 def test_quick_takes_runs_from_the_store_and_trains_a_part_of_one_again(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_spurious_scene_is_a_knob_of_train_alone() -> None:
         ({"noise": 3}, "has no knobs"),
         ({"layout": "grid"}, "'clips' or 'levels', got 'grid'"),
         ({"pooling": "max"}, "expected one of"),
-        ({"kind": "dream"}, "'sim', 'rendered' or 'official', got 'dream'"),
+        ({"kind": "dream"}, "'rendered', 'official' or 'own', got 'dream'"),
         ({"visibility": 1.5}, r"\[0, 1\], got 1.5"),
         ({"moments": [0.5, 0.1]}, "sum to 1"),
         ({"kind": "official"}, r"missing \['features', 'text', 'video'\]"),

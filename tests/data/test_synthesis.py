@@ -1,5 +1,6 @@
 """Videos with a dynamic context: where every clip comes from, against the windows and the saliency."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,6 +10,7 @@ from vtg_lib.data import load_data
 from vtg_lib.data.hooks import Synthesis, hook_options
 from vtg_lib.data.partners import pair_similarity, similarity
 from vtg_lib.data.synthesis import Synthesizer, assemble, drawn, gap, hull
+from vtg_lib.models import build
 from vtg_lib.spans import cw_to_se
 
 WORLD = {"train": 48, "val": 8, "clips": 24, "semantic_dim": 16, "motion_dim": 8}
@@ -188,3 +190,32 @@ def test_bad_options_say_what_was_expected():
     lone = load_data({**WORLD, "train": 1})["train"]
     with pytest.raises(ValueError, match="at least two videos"):
         Synthesizer(Synthesis(partner="set"), lone)
+
+
+def test_a_window_past_the_end_and_data_without_votes():
+    batch = DATA.batch(torch.arange(24))
+    batch.spans[:, 0] = torch.tensor([0.95, 0.2])  # ends at 1.05 of the video
+    batch.span_mask[:, 1:] = False
+    none = dataclasses.replace(batch, saliency=torch.zeros_like(batch.saliency))
+    synthesizer = Synthesizer(Synthesis(originals=0.0), DATA)
+    partners, plan = synthesizer.plan(none, generator())
+    new = assemble(none, partners, plan)
+    start, end = hull(none)
+    assert (end == none.video_mask.sum(1)).all() and (start < end).all()
+    assert plan.made.float().mean() > 0.8 and not new.saliency.any()
+    edges = cw_to_se(new.spans[:, 0]) * new.video_mask.sum(1)[:, None]
+    width = cw_to_se(batch.spans[:, 0]) * batch.video_mask.sum(1)[:, None]
+    torch.testing.assert_close(edges.diff(dim=1), width.diff(dim=1), atol=1e-3, rtol=0)  # as long as before
+
+
+@pytest.mark.parametrize("name", ["qd_detr", "bam_detr", "snag", "sdst", "td_detr"])
+def test_any_method_trains_on_what_the_hook_makes(name):
+    levels = name == "sdst"
+    sizes = {"video_dim": 16 if levels else 24, "text_dim": 16, "width": 16, "heads": 2}
+    model, data = build(name, sizes).train(), LAYERED if levels else DATA
+    batch = Synthesizer(Synthesis(), data)(data.batch(torch.arange(12)), generator())
+    torch.manual_seed(0)
+    losses = model.loss(model(batch), batch)
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

@@ -120,7 +120,7 @@ def test_anchor_decoder_starts_from_its_anchors() -> None:
     with torch.no_grad():
         decoder.refine.layers[-1].weight.zero_()
     memory, mask = torch.randn(2, 5, 8), torch.ones(2, 5).bool()
-    states, references, _ = decoder(memory, clip_positions(mask, 8), mask)
+    states, references = decoder(memory, clip_positions(mask, 8), mask)[:2]
     assert states.shape == (2, 2, 3, 8)
     assert torch.allclose(references[0], decoder.anchors.sigmoid().expand(2, -1, -1))
     # Without a refinement references stay, up to the clamp of the inverse sigmoid.

@@ -190,7 +190,7 @@ def test_queries_start_with_the_last_word():
     words = model.project(batch)[1]
     content = model.query_content(words, batch.text_mask)
     for row in range(len(batch)):
-        torch.testing.assert_close(content[row], words[row, int(batch.text_mask[row].sum()) - 1])
+        torch.testing.assert_close(content[row, 0], words[row, int(batch.text_mask[row].sum()) - 1])
     assert SimDETR(Config(**SMALL, sentence_content=False)).query_content(words, batch.text_mask) is None
 
 

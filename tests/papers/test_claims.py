@@ -9,6 +9,7 @@ import pytest
 from vtg_lib.evaluation.moderation import Prior
 from vtg_lib.papers import claims, load_paper, paper_keys
 from vtg_lib.papers.claims import all_claims, judge_claims, to_json
+from vtg_lib.papers.readings import epochs_to_share
 from vtg_lib.papers.verdict import NOT_RUN, SMALLER, SUPPORTS, UNDECIDED, UNLEARNED, has_learned, judge
 
 PAPER = load_paper("sdst")
@@ -211,3 +212,23 @@ def test_claims_of_four_runs_have_twice_the_variance_of_those_of_two():
     assert prior.variance == pytest.approx(statistics.variance(NOISE))
     assert claims._prior(dose, prior).variance == pytest.approx(2 * claims._prior(pair, prior).variance)
     assert claims._prior(claim_of("collapse"), prior).freedom == 0
+
+
+def test_a_claim_may_be_about_how_soon_a_curve_gets_near_its_end():
+    claim = dataclasses.replace(claim_of("rdsa_deformable"), effect=-2.0, expect="less", reach=0.5)
+    paper = dataclasses.replace(PAPER, claims=(claim,), doses=())
+    records = store("rdsa_deformable", around(60), around(60))
+    for number, made in enumerate(records):  # those of the treated row come first
+        later = 0.1 * made["spec"]["seed"]
+        made["curves"][MAP] = [value + later for value in ((40, 60, 60) if number < 8 else (20, 40, 60))]
+    (found,) = judge_claims(paper, records)
+    epochs = records[0]["curves"]["epoch"]
+    assert found.verdict.word == SUPPORTS and found.by_share == {}
+    assert claim.number == "epochs to 50% of mAP" and not claim.is_score
+    assert found.differences[0] == pytest.approx(0.75 * epochs[0] - 1.5 * epochs[0])
+
+
+def test_epochs_to_a_share_lie_between_evaluations():
+    assert epochs_to_share([2, 4, 6], [0.0, 8.0, 10.0]) == pytest.approx(5)
+    assert epochs_to_share([2, 4], [12.0, 10.0]) == pytest.approx(1.5)
+    assert epochs_to_share([2, 4], [1.0, 0.0]) is None and epochs_to_share([], []) is None

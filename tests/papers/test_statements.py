@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import yaml
 
@@ -63,6 +64,18 @@ AB = {"a": (3.0, 5.0), "b": (2.0, 5.5), "c": (1.0, None)}
         ("same: {row: [t, a], rows: [[u, a]]}", "U, a: 1 of 2 equal, not HIT@1 5.20", False),
         ("same: {row: [t, a], rows: [[t, a]], beside: [[u, b]]}", "U, b: 0 of 2 equal", True),
         ("same: {row: [t, a], rows: [[t, a]]}", "equal everywhere", True),
+        (
+            "chance: {spread: [u, mean, mAP], pairs: [[[t, a], [t, b]], [[u, b], [t, c]]]}",
+            "limit 1.97; above: b − c +3.00; not above: a − b +1.00",
+            False,
+        ),
+        (
+            "chance: {spread: [u, mean, mAP], pairs: [[[u, b], [t, c]]]}",
+            "limit 1.97; above: b − c +3.00; not above: none",
+            True,
+        ),
+        ("within: {table: u, row: mean, of: [u, b], column: mAP}", "+0.7 deviations", True),
+        ("within: {table: u, row: mean, of: [t, c], column: mAP}", "-3.5 deviations", False),
         ("spread: {table: u, row: mean, ddof: 1}", "equal in every column", True),
         (
             "spread: {table: u, row: mean, ddof: 0}",
@@ -89,6 +102,22 @@ def test_checks(check, text, holds):
     small = paper({"t": AB, "u": rows}, {"mAP": 0.71, "HIT@1": 0.57})
     statement = Statement(place="p", claim="c", check=yaml.safe_load(check))
     assert statement.told(small) == (text, holds)
+
+
+def test_welch_of_printed_means_and_deviations():
+    from scipy.stats import ttest_ind
+
+    one, other = (3.1, 2.9, 3.4, 3.0, 3.2), (2.7, 2.9, 2.8, 3.0, 2.6)
+    made = paper({"t": {"mean": (np.mean(one), 9.0), "b": (np.mean(other), 3.0)}})
+    sds = [{"mAP": np.std(x, ddof=1), "HIT@1": sd} for x, sd in ((one, 1.0), (other, 8.0))]
+    rows = [
+        dataclasses.replace(row, also={"sd": sd}) for row, sd in zip(made.tables[0].rows, sds, strict=True)
+    ]
+    small = dataclasses.replace(made, tables=(dataclasses.replace(made.tables[0], rows=tuple(rows)),))
+    text, holds = statements.welch(small, table="t", row="mean", other="b", runs=5)
+    expected = ttest_ind(one, other, equal_var=False)
+    assert text.startswith(f"mAP: t {expected.statistic:.1f}, p {expected.pvalue:.2g}; HIT@1")
+    assert expected.pvalue < 0.05 and not holds  # the other column cannot tell
 
 
 def test_a_statement_has_one_check_and_says_what_it_cannot_find():

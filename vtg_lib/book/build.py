@@ -49,20 +49,24 @@ class BookError(RuntimeError):
 # executing
 
 
-def sources(root: Path = ROOT) -> list[Path]:
-    """The chapters' source notebooks, in reading order."""
-    return sorted((root / "notebooks").glob("[0-9]*.ipynb"))
+def sources(root: Path = ROOT, drafts: bool = False) -> list[Path]:
+    """The chapters' source notebooks, in reading order; drafts, which are in no book, only if asked for."""
+    from vtg_lib.papers import load_paper, paper_keys
+
+    left_out = {paper.chapter for paper in map(load_paper, paper_keys()) if paper.draft and not drafts}
+    every = sorted((root / "notebooks").glob("[0-9]*.ipynb"))
+    return [path for path in every if path.stem not in left_out]
 
 
 def select(chapter: str, root: Path = ROOT) -> list[Path]:
-    """Source notebooks named by ``chapter``: ``all``, or stems separated by commas.
+    """Source notebooks named by ``chapter``: ``all``, or stems separated by commas, drafts too.
 
     Raises:
         BookError: no such chapter; the message lists those there are.
     """
-    every = {path.stem: path for path in sources(root)}
     if chapter == "all":
-        return list(every.values())
+        return sources(root)
+    every = {path.stem: path for path in sources(root, drafts=True)}
     names = [name.strip().removesuffix(".ipynb") for name in chapter.split(",") if name.strip()]
     unknown = [name for name in names if name not in every]
     if unknown or not names:
@@ -181,7 +185,8 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
     (target / "chapters").mkdir(exist_ok=True)
     for name, path in replacements.items():
         shutil.copy(path, target / "chapters" / name)
-    chapters = [target / "chapters" / source.name for source in sources(root)]
+    names = dict.fromkeys([*(source.name for source in sources(root)), *replacements])  # drafts just executed
+    chapters = [target / "chapters" / name for name in names]
     missing = [path.stem for path in chapters if not path.exists()]
     if missing:
         raise BookError(f"never executed: {', '.join(missing)}; run `make book CHAPTER={missing[0]} KEEP=1`")

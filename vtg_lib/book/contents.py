@@ -27,7 +27,8 @@ CLAIMS = "<!-- claims: written by `make contents` -->", "<!-- end of claims -->"
 
 def papers() -> list[Paper]:
     """The papers that have a chapter, in the order of the book."""
-    return sorted(map(load_paper, paper_keys()), key=lambda paper: paper.chapter)
+    papers = [paper for paper in map(load_paper, paper_keys()) if not paper.draft]
+    return sorted(papers, key=lambda paper: paper.chapter)
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:

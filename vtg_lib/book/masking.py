@@ -27,7 +27,7 @@ PLACES = 11  # of such a mask
 TOP = 3  # answers shown, the first full
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]  # method -> an answer a mask, as `predict` gives it
 
-_STYLE = """<style>
+STYLE = """<style>
 .vtg-m { font: 13px/1.5 system-ui, sans-serif; color: inherit; max-width: 100%;
 box-sizing: border-box; padding: 4px 0; }
 .vtg-m p { margin: 0 0 4px; } .vtg-m .l { position: relative; height: 14px; border-left: 1px solid #8888;
@@ -92,7 +92,7 @@ def panel(
                 "colour": look["color"],
                 "told": f"{start:.0f} to {end:.0f} s, score {score:.2f}",
                 "spans": [(*placed(s, e), max(min(value, 1.0), 0.05)) for s, e, value in best],
-                "line": _line(answer["pred_saliency_scores"]),
+                "line": polyline(answer["pred_saliency_scores"]),
             }
         )
     start, end = mask
@@ -109,7 +109,7 @@ def panel(
     )
 
 
-def _line(values: Sequence[float]) -> str:
+def polyline(values: Sequence[float]) -> str:
     """Points of a polyline in a box of 100 by 34, from the least to the greatest value."""
     low, high = min(values), max(values)
     reach = (high - low) or 1.0
@@ -130,7 +130,7 @@ def before_and_after(models: Mapping[str, nn.Module], data: GroundingData, row: 
     pages = [
         panel(annotation, mask, {name: one[n] for name, one in found.items()}) for n, mask in enumerate(masks)
     ]
-    return HTML(_STYLE + "".join(pages))
+    return HTML(STYLE + "".join(pages))
 
 
 def mask_explorer(
@@ -176,7 +176,7 @@ def mask_explorer(
         names.append(f"{annotation['qid']}: {annotation['query'][:50]}")
     outer = ipywidgets.Stack(samples)
     choices = [selector(names, outer, "sample"), outer, _live(models, data, rows)]
-    return ipywidgets.VBox([ipywidgets.HTML(_STYLE), *choices])
+    return ipywidgets.VBox([ipywidgets.HTML(STYLE), *choices])
 
 
 def _live(models: Mapping[str, nn.Module], data: GroundingData, rows: Sequence[int]) -> ipywidgets.VBox:

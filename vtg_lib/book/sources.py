@@ -24,6 +24,7 @@ _LINK = re.compile(r"\.\./(vtg_lib/[\w/]+\.py)#")  # from a notebook to a file, 
 
 def link(item: Callable[..., Any] | type) -> str:
     """HTML: the file and lines of a function or class of the library, with a link for a notebook's output."""
+    item = inspect.unwrap(item)  # `getfile` does not look below decorators
     path = Path(inspect.getfile(item)).resolve().relative_to(PACKAGE.parent).as_posix()
     lines, first = inspect.getsourcelines(item)
     where = f"{path}, lines {first} to {first + len(lines) - 1}"

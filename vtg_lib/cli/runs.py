@@ -62,6 +62,10 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="also write the validation predictions as a submission"),
     ] = None,
+    reading: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="of --predictions: a head of methods that have several"),
+    ] = None,
     device: Device = "auto",
     rerun: Rerun = False,
     checkpoints: Checkpoints = None,
@@ -102,6 +106,7 @@ def run(
         from vtg_lib.models.inference import predict
 
         module = runs.trained_model(chosen, known, machine)
+        module = module if reading is None else _reading(module, chosen.model, reading)
         write_submission(predictions, predict(module, runs.load_data(chosen, data_root)["val"]))
     lines = [
         f"run {result.hash}: {chosen.model}, seed {chosen.seed}, best epoch {result.provenance['best_epoch']}"
@@ -109,6 +114,14 @@ def run(
     lines += [f"{name:24} {number:6.2f}" for name, number in result.metrics["val"].items()]
     lines.append(f"{result.provenance['wall_s']:.0f} s on {result.provenance['device']}")
     return Reply(value=result.to_dict(), text="\n".join(lines))
+
+
+def _reading(module: Any, model: str, name: str) -> Any:
+    known = getattr(module, "readings", {})
+    if name not in known:
+        expected = f"one of {', '.join(known)}" if known else f"none, as {model} has one answer only"
+        raise ValueError(f"--reading: expected {expected}; got {name!r}")
+    return known[name]
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtg_lib.data.batches import Batch, GroundingData, Output
-from vtg_lib.diagnostics.topic import Record, collect, first_rows
+from vtg_lib.diagnostics.topic import Record, collect, first_rows, shares
+from vtg_lib.layers.boundary_decoder import borders
 from vtg_lib.layers.query_relation import class_score
 from vtg_lib.losses.bridge import clips_inside
 from vtg_lib.losses.matching import MatchCost, Matches, match
-from vtg_lib.spans import cw_to_se, iou
+from vtg_lib.spans import cw_to_se, iou, se_to_cw
 
 SAMPLES = 512  # rows that a stored diagnostic looks at
 SERVES = 0.5  # IoU from which on a query serves a moment
@@ -33,8 +34,9 @@ class Decoded:
     Attributes:
         spans: `[S, N, Q, 2]` (center, width); scores: `[S, N, Q]`; quality: `[S, N, Q]` predicted IoU.
         states: `[S, N, Q, D]`; attention: `[S, N, Q, T]` to the clips; factor: `[S - 1, N, Q, Q]`, what the
-            next layer's self-attention is multiplied by. These three and quality are None where a method has
-            none.
+            next layer's self-attention is multiplied by; anchors: `[S + 1, N, Q, 2]` (center, width), what
+            the first layer starts from, and after each layer; clip_mask: `[S, N, Q, T]`, what multiplies the
+            attention's logits. These five and quality are None where a method has none.
         target: `[N, M, 2]`; mask: `[N, M]`; inside: `[N, M, T]` clips in each moment; clips: `[N, T]` real
             ones.
         matches: of all layers, by DETR's cost.
@@ -54,12 +56,28 @@ class Decoded:
     states: Tensor | None = None
     attention: Tensor | None = None
     factor: Tensor | None = None
+    anchors: Tensor | None = None
+    clip_mask: Tensor | None = None
 
     @property
     def overlap(self) -> Tensor:
         """IoU of every prediction with every moment, `[S, N, M, Q]`; 0 for moments that do not exist."""
-        predicted = cw_to_se(self.spans).clamp(0, 1).unsqueeze(-3)
-        return iou(predicted, cw_to_se(self.target).unsqueeze(-2)) * self.mask[..., None]
+        return self.overlap_of(self.spans)
+
+    def overlap_of(self, spans: Tensor) -> Tensor:
+        """The same of other spans `[..., N, Q, 2]`: `[..., N, M, Q]`."""
+        borders = cw_to_se(spans).clamp(0, 1).unsqueeze(-3)
+        return iou(borders, cw_to_se(self.target).unsqueeze(-2)) * self.mask[..., None]
+
+    def share_inside(self, values: Tensor) -> list[float | None]:
+        """How much of what matched queries give to the clips, `[S, N, Q, T]`, is on their own moment,
+        `[S]`.
+        """
+        values = values * self.clips[None, :, None]
+        values = values / values.sum(-1, keepdim=True).clamp(min=1e-9)
+        valid = self.matches.valid & (self.inside.sum(-1) > 0)
+        own = (self.matches.gather(values) * self.inside).sum(-1)  # [S, N, M]
+        return shares((own * valid).sum((1, 2)), valid.sum((1, 2)))
 
     @property
     def rank(self) -> Tensor:
@@ -91,13 +109,16 @@ def decode(model: nn.Module, data: GroundingData, rows: Sequence[int] | None = N
             "states": output.extras.get("states"),
             "attention": output.trace.get("clip_attention"),
             "factor": output.trace.get("attention_factor"),
+            "anchors": _anchors(output),
+            "clip_mask": output.trace.get("clip_mask"),
             "target": batch.spans[None],
             "mask": batch.span_mask[None],
             "inside": F.pad(clips_inside(batch.spans, batch.video_mask), padding)[None],
             "clips": F.pad(batch.video_mask, padding)[None],
         }
-        if found["attention"] is not None:
-            found["attention"] = F.pad(found["attention"], padding)
+        for name in ("attention", "clip_mask"):
+            if (shown := found[name]) is not None:
+                found[name] = F.pad(shown, padding)
         return {name: value for name, value in found.items() if value is not None}
 
     index = first_rows(data, SAMPLES) if rows is None else torch.as_tensor(list(rows))
@@ -112,6 +133,16 @@ def decode(model: nn.Module, data: GroundingData, rows: Sequence[int] | None = N
         annotations=[data.annotations[row] for row in index.tolist()],
         seconds=found["clips"].sum(1) * data.clip_length,
     )
+
+
+def _anchors(output: Output) -> Tensor | None:
+    """What each layer starts from, and the last one's predictions; of anchors with two distances as well."""
+    references, spans = output.trace.get("references"), output.layers["spans"]
+    if references is None or len(references) != len(spans):
+        return None
+    if references.shape[-1] == 3:
+        references = se_to_cw(torch.stack(borders(references), -1))
+    return torch.cat((references.float(), spans[-1:].float()))
 
 
 def _score(layers: dict[str, Tensor]) -> Tensor:

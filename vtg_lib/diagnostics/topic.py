@@ -55,15 +55,19 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(Figure):
-    """A line for each method, with its spread over seeds: by decoder layer, or by epoch.
+    """A line for each method, with its spread over seeds: by decoder layer, by epoch or by a scale of its
+    own.
 
     Attributes:
-        value: of one record, a number for each layer; by epoch, one number.
-        ylabel: what the numbers are.
+        value: of one record, a number for each layer or place on the scale; by epoch, one number.
+        ylabel: what the numbers are; xlabel: of what layers or the scale are.
+        along: the scale, of one record; default layers from 1 on.
     """
 
     value: Callable[[Record], Any]
     ylabel: str
+    xlabel: str = "decoder layer"
+    along: Callable[[Record], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

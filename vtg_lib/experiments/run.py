@@ -42,7 +42,8 @@ class RunResult:
 
     metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of
     the last one, "test" where the data has a test split (scored once, with the selected epoch), "swapped" of
-    the selected epoch on val with every sentence at another video: what is found without reading. curves:
+    the selected epoch on val with every sentence at another video: what is found without reading; "val:NAME"
+    of the selected epoch read in another way, where a method has `readings` (one of two heads, say). curves:
     {column: [a value per kept epoch]}. diagnostics: {name: {"before": …, "after": …}}, and for those that
     are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see
     `vtg_lib.experiments.provenance`.
@@ -211,6 +212,8 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
     metrics = {"val": outcome.best, "last": outcome.last}
     precision = spec.train.precision
     metrics["swapped"] = evaluate_model(model, swapped_text(splits["val"]), precision=precision)
+    for name, reading in getattr(model, "readings", {}).items():
+        metrics[f"val:{name}"] = evaluate_model(reading, splits["val"], precision=precision)
     if "test" in splits:
         metrics["test"] = evaluate_model(model, splits["test"], precision=precision)
     return RunResult(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,21 @@ from torch import Tensor, nn
 
 from vtg_lib.layers.dropout import Dropout
 from vtg_lib.layers.dropout import dropout as drop
+
+
+class Modulation(NamedTuple):
+    """What is done to an attention, in all heads alike; all `[B, N, S]`.
+
+    Attributes:
+        factor: multiplies the logits; bias: is added to them; gain: multiplies the weights, which then no
+            longer sum to 1.
+        trace: what diagnostics read of it.
+    """
+
+    factor: Tensor | None = None
+    bias: Tensor | None = None
+    gain: Tensor | None = None
+    trace: Mapping[str, Tensor] = {}
 
 
 def attend(
@@ -20,6 +37,7 @@ def attend(
     dropout: float = 0.0,
     need_weights: bool = False,
     bias: Tensor | None = None,
+    modulation: Modulation | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention per head.
 
@@ -27,7 +45,7 @@ def attend(
         query: `[B, H, N, D]`; key: `[B, H, S, D]`; value: `[B, H, S, Dv]`; key_mask: `[B, S]`, True on real
             keys.
         dropout: on the attention weights. bias: `[B, N, S]` or `[B, H, N, S]`, added to the logits of
-            every head or of each; in place of a key_mask.
+            every head or of each; in place of a key_mask. modulation: with or without one.
 
     Returns:
         `[B, H, N, Dv]` and, if asked for, the weights `[B, H, N, S]` before dropout.
@@ -35,16 +53,21 @@ def attend(
     assert key_mask is None or bias is None
     if bias is not None and bias.dim() == 3:
         bias = bias[:, None]
-    if not need_weights and (dropout == 0 or query.device.type != "cpu"):
+    fused = not need_weights and modulation is None
+    if fused and (dropout == 0 or query.device.type != "cpu"):
         mask = None if key_mask is None else key_mask[:, None, None, :]
         mask = mask if bias is None else bias.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout), None
+    factor, added, gain, _ = modulation or Modulation()
     logits = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
+    logits = logits if factor is None else logits * factor[:, None]
+    logits = logits if added is None else logits + added[:, None]
     if key_mask is not None:
         logits += key_bias(key_mask, logits.dtype)[:, None, None]
     if bias is not None:
         logits = logits + bias
     weights = logits.softmax(-1)
+    weights = weights if gain is None else weights * gain[:, None]
     return drop(weights, dropout).to(value.dtype) @ value, weights
 
 

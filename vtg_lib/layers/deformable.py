@@ -65,6 +65,21 @@ def sampling_matrix(index: Tensor, weight: Tensor, clips: int) -> Tensor:
     return matrix[..., 1 : clips + 1]
 
 
+def sample_clips(features: Tensor, location: Tensor, length: Tensor) -> Tensor:
+    """Clips at `location`, linearly interpolated; beyond the video its first or last clip.
+
+    Args:
+        features: `[B, T, D]`; location: `[B, Q, P]`, normalised, gets a gradient; length: `[B]` clips.
+
+    Returns:
+        `[B, Q, P, D]`.
+    """
+    index = clip_index(location, length).clamp(min=0)
+    index = torch.minimum(index, (length - 1)[:, None, None]).flatten(1)
+    matrix = sampling_matrix(index[..., None], torch.ones_like(index)[..., None], features.shape[1])
+    return (matrix.to(features.dtype) @ features).unflatten(1, location.shape[1:])
+
+
 def level_heads(x: Tensor, heads: int) -> Tensor:
     """`[S, B, N, D]` to `[S, B, H, N, D / H]`."""
     return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
@@ -190,12 +205,7 @@ class ReferenceDeformableAttention(DeformableAttention):
 
     def forward(self, x: Tensor, inputs: BranchInputs, value: Tensor, context: Tensor) -> Tensor:
         """As in `QueryDeformableAttention`; context `[B, T, D]`. The queries themselves are not read."""
-        references, length = inputs.references, inputs.video.length
+        references = inputs.references
         location = torch.addcmul(references[..., :1], self.spots, references[..., 1:] / 2)  # [B, Q, spots]
-        # Borders beyond the video read its first or last clip.
-        index = torch.minimum(clip_index(location, length).clamp(min=0), (length - 1)[:, None, None]).flatten(
-            1
-        )
-        matrix = sampling_matrix(index[..., None], torch.ones_like(index)[..., None], context.shape[1])
-        spots = (matrix.to(context.dtype) @ context).unflatten(1, location.shape[1:]).flatten(-2)
+        spots = sample_clips(context, location, inputs.video.length).flatten(-2)
         return self.sample(self.latent(spots), inputs, value)

@@ -12,7 +12,8 @@ def pool_words(weight: nn.Module, words: Tensor, mask: Tensor) -> Tensor:
     """Mean of the words with weights that softmax makes of `weight`: `[..., B, L, D]`, `[B, L]` ->
     `[..., B, D]`.
     """
-    share = weight(words).masked_fill(~mask[..., None], -torch.inf).softmax(-2)
+    logits = weight(words)
+    share = logits.masked_fill(~mask[..., None], torch.finfo(logits.dtype).min).softmax(-2)
     pooled: Tensor = (share.transpose(-1, -2) @ words).squeeze(-2)
     return pooled
 

@@ -1,9 +1,11 @@
-"""RoI pooling of spans over one temporal axis."""
+"""RoI pooling of spans over one temporal axis, and sampling in them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from vtg_lib.layers.deformable import sample_clips
 
 _MIN_BIN = 1e-2  # clips; keeps the average of an empty bin finite
 
@@ -41,3 +43,17 @@ def roi_pool(features: Tensor, spans: Tensor, length: Tensor, bins: int) -> Tens
     matrix = roi_matrix(center - half, center + half, length, features.shape[-2], bins)
     pooled = matrix.flatten(-3, -2).to(features.dtype) @ features
     return pooled.view(*spans.shape[:-1], bins * features.shape[-1])
+
+
+def sample_span(features: Tensor, spans: Tensor, length: Tensor, points: int) -> Tensor:
+    """Features at the middles of `points` equal parts of every span, linearly interpolated between clips;
+    beyond the video its first or last clip. The spans get a gradient.
+
+    Args:
+        features: `[B, T, D]`; spans: `[B, Q, 2]` (center, width), normalised; length: `[B]` clips.
+
+    Returns:
+        `[B, Q, points, D]`.
+    """
+    part = (torch.arange(points, device=spans.device) + 0.5) / points - 0.5
+    return sample_clips(features, spans[..., :1] + part * spans[..., 1:], length)

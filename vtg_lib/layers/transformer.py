@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vtg_lib.layers.attention import FeedForward, MultiHeadAttention
+from vtg_lib.layers.attention import FeedForward, Modulation, MultiHeadAttention
 from vtg_lib.layers.dropout import Dropout
 
 
@@ -36,22 +36,29 @@ class Decoded(NamedTuple):
         states: `[S, B, Q, D]` after each layer; references: `[S, B, Q, ...]` that the states are read from,
             if there are any.
         trace: see `decoder_trace`; filled on request.
+        extras: what only losses read, such as the `group_states [S, B, E, D]` and `group_references` of
+            `Groups`.
     """
 
     states: Tensor
     references: Tensor | None
     trace: dict[str, Tensor]
+    extras: dict[str, Tensor] = {}
 
 
-def decoder_trace(attention: Sequence[Tensor], related: Sequence[Related]) -> dict[str, Tensor]:
-    """Of all layers: `clip_attention [S, B, Q, T]`, averaged over heads, and what relating the queries left.
+def decoder_trace(
+    attention: Sequence[Tensor], *parts: Sequence[Related] | Sequence[Modulation]
+) -> dict[str, Tensor]:
+    """Of all layers: `clip_attention [S, B, Q, T]`, averaged over heads, and what the parts left.
 
     Args:
-        attention: S of `[B, H, Q, T]`; related: S - 1, or none.
+        attention: S of `[B, H, Q, T]`; parts: each S - 1 (relations), S (modulations), or none.
     """
-    names = related[0].trace if related else ()
     return {"clip_attention": torch.stack(list(attention)).mean(2)} | {
-        name: torch.stack([one.trace[name] for one in related]) for name in names
+        name: torch.stack([one.trace[name] for one in part])
+        for part in parts
+        if part
+        for name in part[0].trace
     }
 
 

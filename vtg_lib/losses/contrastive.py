@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtg_lib.losses import masked_mean
+from vtg_lib.losses.saliency import clip_cross_entropy
 
 TEMPERATURE = 0.07  # yeliudev/R2-Tuning, not learned
 
@@ -120,5 +121,28 @@ def clip_sentence_alignment(
     """
     sentence = masked_mean(F.normalize(words.float(), dim=-1), text_mask[..., None], (1,))
     similarity = (F.normalize(clips.float(), dim=-1) @ sentence[..., None]).squeeze(-1)
-    loss = F.binary_cross_entropy_with_logits(similarity / TEMPERATURE, positive.float(), reduction="none")
-    return masked_mean(loss, mask, (0, 1))
+    return clip_cross_entropy(similarity / TEMPERATURE, positive.float(), mask)
+
+
+def clip_text_matching(
+    clips: Tensor, mask: Tensor, sentence: Tensor, saliency: Tensor, sample: bool
+) -> Tensor:
+    """L_ctm = L_local + L_intra + L_inter (SA-DETR, Sec. 3.2), of the cosine of clips and sentence.
+
+    L_local is TR-DETR's cross-entropy of relevant and other clips, L_intra UniVTG's contrast of a relevant
+    clip with others of its video, L_inter that of it with other sentences: 0 for a batch of one.
+
+    Args:
+        clips: `[B, T, D]`; mask: `[B, T]` real clips; sentence: `[B, D]`; saliency: `[B, T]` targets;
+            sample: draw the relevant clip, see `choose_positive`.
+
+    Returns:
+        Scalar; videos without a relevant clip count in L_local alone.
+    """
+    similarity = F.cosine_similarity(clips.float(), sentence.float()[:, None], dim=-1)
+    positive, valid = choose_positive(saliency, mask, sample)
+    local = clip_cross_entropy(similarity / TEMPERATURE, ((saliency > 0) & mask).float(), mask)
+    some = mask | ~mask.any(1, keepdim=True)  # a video of padding alone is not valid, but must stay finite
+    intra = intra_video_nce(similarity, saliency, some, positive, valid)
+    chosen = clips[torch.arange(len(clips), device=clips.device), positive]
+    return local + intra + info_nce(chosen, sentence, valid)

@@ -23,7 +23,7 @@ from vtg_lib.losses.boundary import border_feature_loss, inside_video, match_bor
 from vtg_lib.losses.matching import MatchCost, Matches
 from vtg_lib.losses.set_prediction import loss_giou, loss_l1, loss_label
 from vtg_lib.models.config import ModelEntry
-from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
+from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig, query_saliency
 from vtg_lib.spans import cw_to_se, se_to_cw
 
 
@@ -161,7 +161,8 @@ class BAMDETR(QueryEncoder):
         if c.weight_border:
             borders_loss = border_feature_loss(output.extras["borders"], batch.spans, batch.span_mask, mask)
             losses["border"] = c.weight_border * borders_loss
-        return losses | {"saliency": c.weight_saliency * self.saliency_loss(output, batch)}
+        saliency = query_saliency(output, batch, c.saliency_margin)
+        return losses | {"saliency": c.weight_saliency * saliency}
 
 
 ENTRY = ModelEntry(BAMDETR, Config)

@@ -153,7 +153,7 @@ class CGDETR(Detr):
         memory, saliency, attention = self.encode(
             *(with_mismatched(*inputs) if self.training else [*inputs[0], *inputs[1]])
         )
-        decoded = self.decoder(memory[:count], position, batch.video_mask, trace)
+        decoded = self.decode(memory[:count], position, batch, trace)
         extras: dict[str, Any] = {}
         if self.training:
             extras |= {

@@ -15,7 +15,7 @@ from vtg_lib.layers.projections import MLP
 from vtg_lib.losses.matching import MatchCost
 from vtg_lib.losses.set_prediction import set_losses
 from vtg_lib.models.config import ModelEntry
-from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig
+from vtg_lib.models.parts.query_encoder import QueryEncoder, QueryEncoderConfig, query_saliency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class QDDETR(QueryEncoder):
         `negative_saliency [B, T]` with another sample's text. trace: see `Decoded`.
         """
         encoded = self.encode(batch)
-        decoded = self.decoder(encoded.memory, encoded.position, batch.video_mask, trace)
+        decoded = self.decode(encoded.memory, encoded.position, batch, trace)
         return self.output(decoded, encoded.memory, encoded.saliency, **encoded.negatives)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -65,7 +65,8 @@ class QDDETR(QueryEncoder):
             weights={"l1": c.weight_l1, "giou": c.weight_giou, "label": c.weight_class},
             cost=MatchCost(score=c.cost_class, l1=c.cost_l1, giou=c.cost_giou),
         )
-        return losses | {"saliency": c.weight_saliency * self.saliency_loss(output, batch)}
+        saliency = query_saliency(output, batch, c.saliency_margin)
+        return losses | {"saliency": c.weight_saliency * saliency}
 
 
 ENTRY = ModelEntry(QDDETR, Config, published_parameters=7.6)

@@ -164,7 +164,7 @@ class SimDETR(SimParts, tr_detr.TRDETR):
         """The projected last word."""
         if not self.sentence_content:
             return None
-        return words[torch.arange(len(words), device=words.device), mask.sum(1) - 1]
+        return words[torch.arange(len(words), device=words.device), mask.sum(1) - 1][:, None]
 
 
 ENTRY = ModelEntry(SimDETR, Config)

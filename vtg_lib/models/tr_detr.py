@@ -137,8 +137,7 @@ class TRDETR(Detr):
         for layer in self.cross_encoder:
             x = layer(x, position, batch.text_mask, words)
         memory, first_saliency = self.weigh_clips(x, position, batch.video_mask)
-        content = self.query_content(words, batch.text_mask)
-        decoded = self.decoder(memory, position, batch.video_mask, trace, content)
+        decoded = self.decode(memory, position, batch, trace, self.query_content(words, batch.text_mask))
         output = self.output(decoded, memory, first_saliency, clips=clips, words=words)
         if trace:
             output.trace["first_saliency"] = first_saliency
@@ -149,7 +148,7 @@ class TRDETR(Detr):
         return output
 
     def query_content(self, words: Tensor, mask: Tensor) -> Tensor | None:
-        """What the decoder's queries start with `[B, D]`, from the words `[B, L, D]`; None for zeros."""
+        """What the decoder's queries start with `[B, 1, D]`, from the words `[B, L, D]`; None for zeros."""
         return None
 
     def weigh_clips(self, x: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation.moderation import Prior, fit_prior, holm, moderated, same_rate
 from vtg_lib.papers.evidence import TUNING, Origin, RunIndex, index_runs, origin_of
 from vtg_lib.papers.plan import merged, plan, row_spec
+from vtg_lib.papers.readings import Read, Record, curve_reader, reader
 from vtg_lib.papers.schema import Claim, Contrast, Paper, Profile
 from vtg_lib.papers.verdict import Rate, Verdict, judge
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from vtg_lib.experiments.store import Store
 
 SHARES = (0.25, 0.5)  # of the training, at which claims are judged, too
-Record = Mapping[str, Any]
-Read = Callable[[Record], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,7 @@ def table_dataset(paper: Paper, claim: Claim) -> str:
 def judge_claims(paper: Paper, store: Store | Iterable[Record]) -> list[Judged]:
     """Every claim of the paper, judged at the first of its profiles with evidence that has pairs of it."""
     runs = index_runs(store)
-    found = [(claim, *_collect(paper, runs, claim, _reader(paper, claim))) for claim in all_claims(paper)]
+    found = [(claim, *_collect(paper, runs, claim, reader(paper, claim))) for claim in all_claims(paper)]
     prior = _fit((claim, good) for claim, _, good, *_ in found)
     p_values = {
         claim.key: moderated(list(good.values()), _prior(claim, prior)).p for claim, _, good, *_ in found
@@ -153,9 +152,7 @@ def judge_claims(paper: Paper, store: Store | Iterable[Record]) -> list[Judged]:
 def _fit(found: Iterable[tuple[Claim, Mapping[int, float]]]) -> Prior:
     """The prior of a difference of two runs, from claims of two runs and of four."""
     return fit_prior(
-        [gap / math.sqrt(_scale(claim)) for gap in good.values()]
-        for claim, good in found
-        if claim.measure is None
+        [gap / math.sqrt(_scale(claim)) for gap in good.values()] for claim, good in found if claim.is_score
     )
 
 
@@ -165,8 +162,8 @@ def _scale(claim: Claim) -> float:
 
 
 def _prior(claim: Claim, prior: Prior) -> Prior:
-    """Diagnostics have other units than metrics, so they go by their own spread."""
-    if claim.measure is not None:
+    """Diagnostics and epochs have other units than metrics, so they go by their own spread."""
+    if not claim.is_score:
         return Prior()
     return dataclasses.replace(prior, variance=prior.variance * _scale(claim))
 
@@ -178,9 +175,9 @@ def _early(
     end.
     """
     gaps = {
-        claim.key: _collect(paper, runs, claim, _curve_reader(paper, claim, share))[1]
+        claim.key: _collect(paper, runs, claim, curve_reader(paper, claim, share))[1]
         for claim in every
-        if claim.measure is None
+        if claim.is_score
     }
     return _fit((claim, gaps[claim.key]) for claim in every if claim.key in gaps), gaps
 
@@ -224,7 +221,7 @@ def _judged(
 
 def printed_effect(paper: Paper, claim: Claim) -> float | None:
     """What the paper prints as the claim's difference, if it does."""
-    if claim.effect is not None or claim.column is None or claim.knob is not None:
+    if claim.effect is not None or not claim.is_score or claim.column is None or claim.knob is not None:
         return claim.effect
     total = 0.0
     for sign, side in _terms(claim):
@@ -233,42 +230,6 @@ def printed_effect(paper: Paper, claim: Claim) -> float | None:
             return None
         total += sign * number
     return round(total, 6)
-
-
-def _reader(paper: Paper, claim: Claim) -> Read:
-    """What a run's number is."""
-    if claim.measure is not None:
-        from vtg_lib.diagnostics import VIEWS
-
-        name, number = claim.measure, VIEWS[claim.measure].number
-        if number is None:
-            raise ValueError(f"claim {claim.key!r}: diagnostic {name!r} has no single number")
-
-        def measured(record: Record) -> float | None:
-            after = record.get("diagnostics", {}).get(name, {}).get("after")
-            return number(after) if after else None
-
-        return measured
-    column = paper.table(claim.treated[0]).column(claim.column or "")
-
-    def scored(record: Record) -> float | None:
-        value: float | None = record["metrics"].get(column.split, {}).get(column.metric)
-        return value
-
-    return scored
-
-
-def _curve_reader(paper: Paper, claim: Claim, share: float) -> Read:
-    """The number on validation at the last evaluation within a share of the training."""
-    column = paper.table(claim.treated[0]).column(claim.column or "")
-
-    def read(record: Record) -> float | None:
-        curves, epochs = record["curves"], record["spec"]["train"]["epochs"]
-        values = curves.get(column.metric, [])
-        within = [v for epoch, v in zip(curves["epoch"], values, strict=False) if epoch <= share * epochs]
-        return within[-1] if within else None
-
-    return read
 
 
 def _collect(
@@ -349,7 +310,7 @@ def _claim_json(paper: Paper, judged: Judged) -> dict[str, Any]:
         "table": claim.treated[0],
         "treated": claim.treated[1],
         "control": claim.control[1],
-        "column": claim.column or claim.measure,
+        "column": claim.number,
         "paper_difference": verdict.paper_difference,
         "difference": None if found is None else _number(found.mean),
         "low": None if found is None else _number(found.low),

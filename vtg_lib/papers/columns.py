@@ -20,12 +20,15 @@ METRICS: dict[str, str] = {
     "HIT@1": "HL-min-VeryGood-Hit1",
 }
 PARAMETERS = "#Params (M)"
-# first word of a column's name -> (data set, split); Charades-STA and TACoS are reported on their test splits
+# first word of a column's name -> (data set, split); Charades-STA and TACoS are reported on their test
+# splits, DETR and ATSS are single heads of a method that fuses both
 PREFIXES: dict[str, tuple[str, Split]] = {
     "test": ("qvhighlights", "test"),
     "val": ("qvhighlights", "val"),
     "Charades": ("charades_sta", "test"),
     "TACoS": ("tacos", "test"),
+    "DETR": ("qvhighlights", "val:detr"),
+    "ATSS": ("qvhighlights", "val:atss"),
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import FiniteFloat, StringConstraints
+from pydantic import Field, FiniteFloat, StringConstraints
 
 from vtg_lib.data.forms import unknown
 from vtg_lib.papers.ranks import RankTests
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Kind = Literal["official", "rendered", "sim"]
 Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
-Split = Literal["val", "test"]
+Split = Literal["val", "test", "val:detr", "val:atss"]
 Direction = Literal["grows", "falls"]
 Expected = Literal["more", "less"]
 RowName = tuple[str, str]  # (table, label)
@@ -329,6 +329,8 @@ class Claim(Contrast):
         treated, control: (table, row label).
         column: of the treated row's table, whose number is compared; or measure: the name of a diagnostic of
             `vtg_lib.diagnostics`, whose one number is.
+        reach: with a column; what is compared is not its number but the epochs until validation first has
+            this share of its last value, between two evaluations in proportion.
         effect: what the paper prints as the difference; default that of the rows' printed numbers, if there
             are.
         expect: the sign that the claim says; default that of the effect, else "more".
@@ -343,6 +345,7 @@ class Claim(Contrast):
     place: Text
     column: str | None = None
     measure: str | None = None
+    reach: Annotated[float, Field(gt=0, lt=1)] | None = None
     effect: FiniteFloat | None = None
     expect: Expected | None = None
     than: Contrast | None = None
@@ -356,8 +359,21 @@ class Claim(Contrast):
                 f"claim {self.key!r}: expected a column or a measure, got {self.column!r} and "
                 f"{self.measure!r}"
             )
+        if self.reach is not None and self.column is None:
+            raise ValueError(f"claim {self.key!r}: expected a column beside reach, got none")
         if self.than is not None and self.knob is not None:
             raise ValueError(f"claim {self.key!r}: expected a further pair or a knob, got both")
+
+    @property
+    def number(self) -> str:
+        """What is compared."""
+        epochs = "" if self.reach is None else f"epochs to {self.reach:.0%} of "
+        return f"{epochs}{self.column or self.measure}"
+
+    @property
+    def is_score(self) -> bool:
+        """Whether it is a column's number as it stands."""
+        return self.column is not None and self.reach is None
 
     @property
     def pairs(self) -> list[tuple[int, Contrast]]:
@@ -384,6 +400,7 @@ class Paper:
         chapter: name of its notebook, of the built page and of the run store.
         short: what the chapter is called in a list; question: what it asks, as a sentence.
         method: short name of the method; None for the chapter that collects tables of several papers.
+        draft: the chapter is in the tree but not in the book: it has no runs to speak of yet.
         model: what is run for a row that names no model.
         yardstick: (table, row label) of the row that the length of the profile `sim` is set by
             (`vtg_lib.papers.rule`).
@@ -399,6 +416,7 @@ class Paper:
     method: Text | None
     venue: Text
     code: str | None = None
+    draft: bool = False
     model: str | None = None
     yardstick: RowName | None = None
     include: tuple[str, ...] = ()

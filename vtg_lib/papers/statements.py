@@ -8,6 +8,7 @@ claim out as it is worded; a deviation in the last digit counts as one.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -154,6 +155,56 @@ def ahead(paper: Paper, *, table: str, row: str, other: str, columns: int) -> Ou
     return "; ".join(texts), (gain > 0).sum() >= columns
 
 
+def chance(
+    paper: Paper, *, spread: tuple[str, str, str], pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]
+) -> Outcome:
+    """The number of each pair's first row is above that of its second by more than two runs differ by chance.
+
+    Args:
+        spread: table, row and column that print a standard deviation between runs (`also: sd`), s. 95 % of
+            the differences of two runs are within 1.96 sqrt(2) s.
+        pairs: of (table, label); both rows print the column.
+    """
+    table, label, column = spread
+    sd = paper.table(table).row(label).also["sd"][paper.table(table).column(column).name]
+    limit = round(1.96 * math.sqrt(2) * sd, 2)
+    gaps = {
+        f"{row[1]} − {base[1]}": round(float(_row(paper, *row)[column] - _row(paper, *base)[column]), 2)
+        for row, base in pairs
+    }
+    beyond, within = (
+        ", ".join(f"{name} {gap:+.2f}" for name, gap in gaps.items() if (gap > limit) is above) or "none"
+        for above in (True, False)
+    )
+    return f"limit {limit:.2f}; above: {beyond}; not above: {within}", min(gaps.values()) > limit
+
+
+def within(paper: Paper, *, table: str, row: str, of: tuple[str, str], column: str) -> Outcome:
+    """The number of the row `of` lies within 1.96 deviations (`also: sd`) of that of `row`."""
+    name = paper.table(table).column(column).name
+    sd = paper.table(table).row(row).also["sd"][name]
+    away = float(_row(paper, *of)[column] - _row(paper, table, row)[column]) / sd
+    return f"{away:+.1f} deviations", abs(away) <= 1.96
+
+
+def welch(paper: Paper, *, table: str, row: str, other: str, runs: int) -> Outcome:
+    """`row` is above `other` in every column by Welch's t at 5 %, from mean and deviation (`also: sd`) of
+    `runs` runs each.
+    """
+    from scipy.stats import ttest_ind_from_stats
+
+    f = _frame(paper, table, (), [row, other])
+    sds = [paper.table(table).row(label).also["sd"] for label in (row, other)]
+    found = {
+        name: ttest_ind_from_stats(
+            *(f.loc[row, name], sds[0][name], runs, f.loc[other, name], sds[1][name], runs), equal_var=False
+        )
+        for name in f.columns
+    }
+    text = "; ".join(f"{name}: t {t.statistic:.1f}, p {t.pvalue:.2g}" for name, t in found.items())
+    return text, all(t.statistic > 0 and t.pvalue < 0.05 for t in found.values())
+
+
 def same(
     paper: Paper,
     *,
@@ -219,6 +270,9 @@ CHECKS: dict[str, Callable[..., Outcome]] = {
     "ahead": ahead,
     "same": same,
     "spread": spread,
+    "chance": chance,
+    "within": within,
+    "welch": welch,
     "places": places,
     "falls": falls,
     "ranks": ranks.follow,

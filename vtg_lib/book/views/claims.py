@@ -68,7 +68,7 @@ def gap_rows(judged: Iterable[Judged], width: int) -> list[plots.Gap]:
             paper=one.verdict.paper_difference,
         )
         for one in judged
-        if one.claim.measure is None and (found := one.verdict.difference) is not None
+        if one.claim.is_score and (found := one.verdict.difference) is not None
     ]
 
 
@@ -136,7 +136,7 @@ def _further(one: Judged) -> dict[str, Any]:
     return {
         "claim": one.claim.claim,
         "compared": f"{one.claim.treated[1]} − {one.claim.control[1]}",
-        "number": one.claim.column or one.claim.measure,
+        "number": one.claim.number,
         "learned": " · ".join(f"{hits} of {number}" for hits, number in one.verdict.learned),
         "earlier": "; ".join(f"{float(share):.0%}: {word}" for share, word in one.by_share.items()),
     }
@@ -153,7 +153,7 @@ def sentence(one: Judged) -> str:
     facts = ""
     if found is not None:
         seeds = f"{len(one.differences)} seeds" if len(one.differences) != 1 else "1 seed"
-        unit = one.claim.column or one.claim.measure
+        unit = one.claim.number
         facts = f" {unit} {found.mean:+.2f}{_interval(found.low, found.high)}, {seeds}."
     needed = "" if verdict.needed is None else f" {verdict.needed} seeds would decide at this spread."
     rate = "" if one.rate_p >= 0.05 else f" The share of runs that learn differs, too (p = {one.rate_p:.2g})."

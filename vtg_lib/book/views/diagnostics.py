@@ -95,22 +95,20 @@ def figure(
 
 
 def _lines(shown: Lines, found: Records, by_epoch: bool) -> Figure:
-    points = {
-        label: [
-            {int(epoch): shown.value(record) for epoch, record in seed.items()}
-            if by_epoch
-            else dict(enumerate(shown.value(seed), 1))
-            for seed in seeds
-        ]
-        for label, seeds in found.items()
-    }
+    def placed(seed: Record) -> dict[float, Any]:
+        if by_epoch:
+            return {int(epoch): shown.value(record) for epoch, record in seed.items()}
+        values = shown.value(seed)
+        return dict(zip(shown.along(seed) if shown.along else range(1, len(values) + 1), values, strict=True))
+
+    points = {label: [placed(seed) for seed in seeds] for label, seeds in found.items()}
     along = sorted({x for seeds in points.values() for seed in seeds for x in seed})
     series = {
         label: np.array([[seed.get(x) for x in along] for seed in seeds], float)
         for label, seeds in points.items()
     }
-    drawn = plots.curves(along, series, xlabel="epoch" if by_epoch else "decoder layer", ylabel=shown.ylabel)
-    drawn.axes[0].locator_params("x", integer=True)
+    drawn = plots.curves(along, series, xlabel="epoch" if by_epoch else shown.xlabel, ylabel=shown.ylabel)
+    drawn.axes[0].locator_params("x", integer=all(float(x).is_integer() for x in along))
     return drawn
 
 

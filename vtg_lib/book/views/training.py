@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import code, folded, frame_html, tally
 from vtg_lib.book.views.common import not_run
 from vtg_lib.evaluation.statistics import summarise
+from vtg_lib.papers.readings import epochs_to_share
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -47,8 +50,7 @@ def stored_runs(chapter: Chapter, table: str) -> dict[str, list[RunResult]]:
 
 
 def convergence_table(chapter: Chapter, table: str) -> HTML:
-    """Epochs until a run reaches 90 % of its last validation mAP, of those that were evaluated; and where
-    runs ended.
+    """Epochs until a run reaches 90 % of its last validation mAP, and where runs ended.
 
     Highlights are learned first, and from the sentence: the run of a row that ranks clips worst shows whether
     it was read.
@@ -64,7 +66,8 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
             [np.array(run.curves[name], dtype=float).tolist() for run in runs]
             for name in ("epoch", "MR-full-mAP", "HL-min-VeryGood-mAP")
         )
-        whole = summarise([epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)])
+        reached = [epochs_to_share(*curve) for curve in zip(epochs, moments, strict=True)]
+        whole = summarise([math.nan if epoch is None else epoch for epoch in reached])
         cells: dict[str, Any] = {"row": label, "epochs to 90 %": whole.mean, "sd": whole.sd}
         for name, curves in (("mAP", moments), ("HD mAP", highlights)):
             last = [curve[-1] for curve in curves]
@@ -73,10 +76,24 @@ def convergence_table(chapter: Chapter, table: str) -> HTML:
     return frame_html(pd.DataFrame(rows), digits=1, fold="Epochs to 90 % of the last mAP, and where runs end")
 
 
-def epochs_to_share(epochs: Sequence[float], values: Sequence[float], share: float = 0.9) -> float:
-    """The first evaluated epoch at which a curve reaches `share` of its last value."""
-    return next(
-        float(epoch) for epoch, value in zip(epochs, values, strict=True) if value >= share * values[-1]
+def mean_curves(chapter: Chapter, table: str) -> HTML:
+    """mAP on validation by epoch of a table's rows, means over seeds of equally long runs."""
+    found = stored_runs(chapter, table)
+    if not found:
+        return not_run(chapter, "Curves", f"--tables {table}")
+    longest = max((run.curves["epoch"] for runs in found.values() for run in runs), key=len)
+    series = {
+        label: np.array([run.curves["MR-full-mAP"] for run in runs if run.curves["epoch"] == longest], float)
+        for label, runs in found.items()
+    }
+    epochs = np.array(longest, float).tolist()
+    series = {label: values for label, values in series.items() if len(values)}
+    figure = plots.curves(epochs, series, xlabel="epoch", ylabel="mAP on validation (points)")
+    told = "; ".join(f"{label} ends at {values[:, -1].mean():.1f}" for label, values in series.items())
+    return plots.show(
+        figure,
+        f"mAP on validation by epoch: {told}.",
+        "mAP on validation (points, 0 to 100) by epoch; bands: 95 % interval over seeds.",
     )
 
 
@@ -142,7 +159,7 @@ def lengths(chapter: Chapter) -> HTML:
     from vtg_lib.papers.verdict import METRIC, has_learned
 
     rows: list[dict[str, Any]] = []
-    for paper in map(load_paper, paper_keys()):
+    for paper in (paper for paper in map(load_paper, paper_keys()) if not paper.draft):
         if paper.yardstick is None:
             continue
         runs = index_runs(Store(chapter.store.path.parent / f"{paper.chapter}.jsonl"))

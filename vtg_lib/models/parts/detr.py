@@ -62,6 +62,15 @@ class Detr(Projected):
         """The method's losses, weighted."""
         raise NotImplementedError
 
+    def decode(
+        self, memory: Tensor, position: Tensor, batch: Batch, trace: bool, content: Tensor | None = None
+    ) -> Decoded:
+        """What an `AnchorDecoder` finds in the clips memory, position `[B, T, D]`; a part that has anchors or
+        queries of its own overrides this.
+        """
+        decoded: Decoded = self.decoder(memory, position, batch.video_mask, trace, content)
+        return decoded
+
     def read(self, states: Tensor, references: Tensor | None) -> dict[str, Tensor]:
         """What the decoder's states `[..., Q, D]` say: `spans [..., Q, 2]`, from the references if there are
         any; `logits [..., Q, 2]`, class 0 = foreground.
@@ -79,7 +88,7 @@ class Detr(Projected):
             scores=class_score(layers)[-1],
             saliency=saliency,
             layers=layers,
-            extras={"states": decoded.states, "memory": memory} | extras,
+            extras={"states": decoded.states, "memory": memory} | decoded.extras | extras,
             trace=decoded.trace,
         )
 

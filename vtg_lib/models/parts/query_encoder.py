@@ -68,7 +68,6 @@ class QueryEncoder(Detr):
         self.saliency_global = nn.Linear(c.width, c.width)
         self.global_token = nn.Parameter(torch.randn(c.width))
         self.global_position = nn.Parameter(torch.randn(c.width))
-        self.margin = c.saliency_margin
 
     def encode(self, batch: Batch) -> Encoded:
         """The clips of a batch; while training also those of mismatched pairs, in the same pass, for their
@@ -101,12 +100,15 @@ class QueryEncoder(Detr):
             clips = layer(clips, positions, text_mask, text)
         return clips
 
-    def saliency_loss(self, output: Output, batch: Batch) -> Tensor:
-        """Hinge, rank-contrastive (QD-DETR, Eq. 6) and negative-pair loss (Eq. 4), not yet weighted."""
-        positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
-        loss = hinge_saliency(output.saliency, positive, negative, self.margin)
-        if (other := output.extras.get("negative_saliency")) is not None:
-            both, target = torch.cat((output.saliency, other), 1), F.pad(batch.saliency, (0, other.shape[1]))
-            loss = loss + rank_contrastive_saliency(both, target, batch.video_mask.repeat(1, 2))
-            loss = loss + negative_pair_saliency(other, batch.video_mask)
-        return loss
+
+def query_saliency(output: Output, batch: Batch, margin: float) -> Tensor:
+    """Hinge, rank-contrastive (QD-DETR, Eq. 6) and, with the `negative_saliency [B, T]` of another sample's
+    text, negative-pair loss (Eq. 4).
+    """
+    positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
+    loss = hinge_saliency(output.saliency, positive, negative, margin)
+    if (other := output.extras.get("negative_saliency")) is not None:
+        both, target = torch.cat((output.saliency, other), 1), F.pad(batch.saliency, (0, other.shape[1]))
+        loss = loss + rank_contrastive_saliency(both, target, batch.video_mask.repeat(1, 2))
+        loss = loss + negative_pair_saliency(other, batch.video_mask)
+    return loss
