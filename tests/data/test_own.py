@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from vtg_lib.data import load_data, own
+from vtg_lib.data.feature_cache import FeatureWarning
 from vtg_lib.data.features import FeatureError
 from vtg_lib.files import ROOT
 
@@ -94,6 +95,19 @@ def test_what_cannot_be_a_data_set_is_refused(made, tmp_path):
     with pytest.raises(FeatureError, match="clips of 2.86 s .* no usual length. Fix: --clip-length"):
         added(made)
     assert not (made / "root").exists()
+
+
+def test_queries_without_features_are_left_out_if_asked(made):
+    added(made)
+    (made / "clip" / "b.npy").unlink()
+    with pytest.raises(FeatureError, match=r"got none for 1 of them.*allow_missing=true"):
+        load_data({"kind": "own", "name": "mine"}, root=made / "root")
+    with pytest.warns(FeatureWarning, match="train: 1 of 3 queries are left out"):
+        splits = load_data({"kind": "own", "name": "mine", "allow_missing": True}, root=made / "root")
+    assert [row["vid"] for row in splits["train"].annotations] == ["a", "c"]
+    (made / "clip" / "d.npy").unlink()
+    with pytest.raises(FeatureError, match="val: expected features, got none"), pytest.warns(FeatureWarning):
+        load_data({"kind": "own", "name": "mine", "allow_missing": True}, root=made / "root")
 
 
 def test_one_qid_in_two_splits_needs_features_by_split(made):

@@ -41,7 +41,8 @@ def load_data(
             `features`, a set of `data_manifests/`, `video`, its arrays to join, and `text`); any field of
             `TimelineConfig` and `RenderConfig`, and for `sim` of `WorldConfig`, with `dataset` for a world
             like that data set; `seed` of the world (0); `limit`: rows kept of each real split. Before a knob
-            of what happens in the videos, `train_` and `test_` set it for that split alone.
+            of what happens in the videos, `train_` and `test_` set it for that split alone. `allow_missing`
+            leaves out queries of `own` and `official` data that have no features.
         root: see `vtg_lib.files.data_root`.
 
     Raises:
@@ -58,7 +59,7 @@ def load_data(
     if kind == "own":
         from vtg_lib.data.own import own_data
 
-        return own_data(spec.get("name", ""), root)
+        return own_data(spec.get("name", ""), root, spec.get("allow_missing", False))
     seed = spec["seed"]
     world, timeline, config = configs(spec)
     vocabulary = Vocabulary()
@@ -84,7 +85,7 @@ def load_data(
 def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> dict[str, GroundingData]:
     from vtg_lib.data.official import official_data
 
-    known = {"kind", "dataset", "features", "video", "text", "limit"}
+    known = {"kind", "dataset", "features", "video", "text", "limit", "allow_missing"}
     missing = {"features", "video", "text"} - set(spec)
     if missing or set(spec) - known:
         raise ValueError(
@@ -94,7 +95,9 @@ def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> d
     rows = real_rows(spec["dataset"], root, spec.get("limit"))
     sources = spec["features"], spec["video"], spec["text"]
     return official_data(
-        spec["dataset"], rows, *sources, data_root(root), max_words=MAX_WORDS.get(spec["dataset"])
+        *(spec["dataset"], rows, *sources, data_root(root)),
+        max_words=MAX_WORDS.get(spec["dataset"]),
+        allow_missing=spec.get("allow_missing", False),
     )
 
 

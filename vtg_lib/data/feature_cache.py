@@ -218,7 +218,8 @@ def convert(
             raise FeatureError(
                 f"{missing[0]}: expected a feature file for each of {len(names)} ids, got none for "
                 f"{len(missing)} of them; the folder has {_some_of(missing[0].parent)}. "
-                f"Fix: fetch {spec.name} (`vtg data fetch`), or correct the source folder."
+                f"Fix: fetch {spec.name} (`vtg data fetch`), or correct the source folder, or leave those "
+                "out (--data … allow_missing=true)."
             )
         try:
             _write(source, partial, names, spec, progress, old, kept)

@@ -38,8 +38,8 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "official":
         return {"kind": kind, "dataset": "qvhighlights", **spec}
     if kind == "own":
-        if others := sorted(set(spec) - {"name"}):
-            raise ValueError(f"data: expected a name with kind 'own' and nothing else, got also {others}")
+        if others := sorted(set(spec) - {"name", "allow_missing"}):
+            raise ValueError(f"data: kind 'own' has name and allow_missing, and no knobs {others}")
         return {"kind": kind, **spec}
     if kind not in ("sim", "rendered"):
         raise ValueError(f"data: expected kind 'sim', 'rendered', 'official' or 'own', got {kind!r}")

@@ -100,6 +100,7 @@ def official_data(
     cache_root: str | Path | None = None,
     max_clips: int | None = None,
     max_words: int | None = None,
+    allow_missing: bool = False,
     progress: bool = True,
 ) -> dict[str, GroundingData]:
     """Splits with the features of a set that `vtg data fetch` brought, converted on first use.
@@ -114,6 +115,7 @@ def official_data(
         cache_root: where caches go; if not given `features/cache` under `data_root`, or below the user's
             cache folder (`VTG_CACHE`) where that cannot be written.
         max_clips, max_words: longer videos and queries are cut.
+        allow_missing: see `featured_data`.
 
     Raises:
         ManifestError: no such set or array, or its folder is not there.
@@ -140,6 +142,7 @@ def official_data(
         unit=DATASETS[dataset].duration_unit if DATASETS[dataset].regular else None,
         max_clips=max_clips,
         max_words=max_words,
+        allow_missing=allow_missing,
         progress=progress,
     )
 
@@ -161,16 +164,20 @@ def featured_data(
     unit: float | None = 1.0,
     max_clips: int | None = None,
     max_words: int | None = None,
+    allow_missing: bool = False,
     progress: bool = True,
 ) -> dict[str, GroundingData]:
     """Splits with features, converted on first use and where their files changed.
 
     Args:
         facts: of the data set; unit: seconds per unit of `duration`, see `official_arrays`.
+        allow_missing: leave out queries without a feature file, and say how many; else they are an error.
 
     Raises:
         FeatureError: see `feature_cache.convert` and `official_arrays`.
     """
+    if allow_missing:
+        split_rows = {split: _present(part, split, [*videos, text]) for split, part in split_rows.items()}
     rows = [row for part in split_rows.values() for row in part]
     ids = {"video": [row["vid"] for row in rows], "text": [row["qid"] for row in rows]}
 
@@ -203,6 +210,32 @@ def featured_data(
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
         )
     return splits
+
+
+def _present(
+    rows: Sequence[Mapping[str, Any]], split: str, places: Sequence[Place]
+) -> list[Mapping[str, Any]]:
+    """The rows whose feature files are all there."""
+    kept = [
+        row
+        for row in rows
+        if all(
+            path.exists()
+            for place in places
+            if place.folder is not None
+            for path in place.spec.paths(
+                place.folder, str(row["vid"] if place.spec.kind == "video" else row["qid"])
+            )
+        )
+    ]
+    if len(kept) < len(rows):
+        text = (
+            f"{split}: {len(rows) - len(kept)} of {len(rows)} queries are left out, as features are missing"
+        )
+        warnings.warn(text, FeatureWarning, stacklevel=2)
+    if not kept:
+        raise FeatureError(f"{split}: expected features, got none for any query. Fix: check the folders.")
+    return kept
 
 
 def cache_folder(data_root: Path) -> Path:

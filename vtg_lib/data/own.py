@@ -241,8 +241,10 @@ def _agreed(folder: Path, counts: Mapping[str, int], durations: Mapping[str, flo
     return usual[0]
 
 
-def own_data(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, GroundingData]:
-    """The splits of a set.
+def own_data(
+    name: str, root: str | os.PathLike[str] | None = None, allow_missing: bool = False
+) -> dict[str, GroundingData]:
+    """The splits of a set; `allow_missing` as in `featured_data`.
 
     Raises:
         ValueError: see `read_own`. AnnotationError, FeatureError: its files are not what they were.
@@ -255,12 +257,12 @@ def own_data(name: str, root: str | os.PathLike[str] | None = None) -> dict[str,
     sources = (*data.video, data.text)
     if not any(SPLIT in one.folder for one in sources):
         places = [Place(one.spec, Path(one.folder), caches / one.spec.name) for one in sources]
-        return featured_data(rows, places[:-1], places[-1], facts)
+        return featured_data(rows, places[:-1], places[-1], facts, allow_missing=allow_missing)
     splits: dict[str, GroundingData] = {}
     for split, part in rows.items():
         places = [
             Place(one.spec, Path(one.folder.format(split=split)), caches / split / one.spec.name)
             for one in sources
         ]
-        splits |= featured_data({split: part}, places[:-1], places[-1], facts)
+        splits |= featured_data({split: part}, places[:-1], places[-1], facts, allow_missing=allow_missing)
     return splits
