@@ -20,7 +20,8 @@ import torch
 from vtg_lib.data import feature_cache, official
 from vtg_lib.data.feature_cache import FeatureCache, FeatureWarning, convert
 from vtg_lib.data.features import EPSILON, FeatureError, FeatureSpec, read_source, spec_of
-from vtg_lib.data.official import loading_benchmark, official_arrays, official_data
+from vtg_lib.data.official import official_arrays, official_data
+from vtg_lib.experiments.bench.loading import loading_benchmark
 
 VIDEO = FeatureSpec(name="clip", kind="video", extractor="test", dims=6, clip_length=2.0)
 TEXT = FeatureSpec(

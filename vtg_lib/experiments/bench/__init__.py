@@ -53,8 +53,8 @@ def run_benchmarks(
     Raises:
         ValueError: an unknown part.
     """
-    from vtg_lib.data.official import loading_benchmark
     from vtg_lib.experiments.bench import steps
+    from vtg_lib.experiments.bench.loading import loading_benchmark
     from vtg_lib.experiments.provenance import provenance
 
     parts: dict[str, Callable[[], Any]] = {
