@@ -160,6 +160,24 @@ def test_every_published_ground_truth_scores_without_a_word(data_root, tmp_path,
         assert json.loads(out)["brief"]["MR-full-R1@0.7"] == 100
 
 
+@pytest.mark.parametrize("dataset", ["qvhighlights", "charades_sta", "tacos"])
+def test_what_a_model_predicts_can_be_scored(dataset, tmp_path, capsys):
+    from vtg_lib.data import load_data
+    from vtg_lib.evaluation.submission import write_submission
+    from vtg_lib.models import build
+    from vtg_lib.models.inference import predict
+
+    sizes = {"train": 4, "val": 6, "test": 4, "semantic_dim": 6, "motion_dim": 4}
+    data = load_data({"kind": "sim", "dataset": dataset, **sizes})["val"]
+    config = {"video_dim": 10, "text_dim": 6, "width": 8, "heads": 2, "hidden": 8, "queries": 3}
+    write_submission(tmp_path / "p.jsonl", predict(build("moment_detr", config), data))
+    (tmp_path / "g.jsonl").write_text("\n".join(map(json.dumps, data.annotations)))
+    files = ["--pred", str(tmp_path / "p.jsonl"), "--gt", str(tmp_path / "g.jsonl")]
+    assert main(["eval", *files, "--recall", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recall"]["mIoU"] >= 0 and ("HL-min-Fair" in found) == (dataset == "qvhighlights")
+
+
 def test_eval_needs_neither_torch_nor_pydantic(submission):
     pred, gt = submission
     script = (

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vtg_lib.data import feature_cache, official
 from vtg_lib.data.feature_cache import FeatureCache, FeatureWarning, convert
@@ -23,6 +25,7 @@ from vtg_lib.data.features import EPSILON, FeatureError, FeatureSpec, read_sourc
 from vtg_lib.data.official import official_arrays, official_data
 from vtg_lib.experiments.bench.loading import loading_benchmark
 
+FUZZ = int(os.environ.get("VTG_FUZZ", "200"))  # mutated files for each reader
 VIDEO = FeatureSpec(name="clip", kind="video", extractor="test", dims=6, clip_length=2.0)
 TEXT = FeatureSpec(
     name="text",
@@ -432,3 +435,26 @@ def test_official_data_converts_once_and_gives_a_split(tmp_path, rng):
     again = official_data("qvhighlights", rows, data_root=tmp_path, **load)
     assert again["val"].fingerprint == got["val"].fingerprint
     assert torch.equal(again["val"].video, got["val"].video)
+
+
+@settings(max_examples=FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), suffix=st.sampled_from([".npz", ".npy", ".pt"]))
+def test_no_feature_file_ends_in_a_fault_of_ours(tmp_path, data, suffix):
+    path = tmp_path / f"whole{suffix}"
+    array = np.arange(12, dtype=np.float32).reshape(2, 6)
+    if not path.exists():
+        {
+            ".npz": lambda: np.savez(path, features=array),
+            ".npy": lambda: np.save(path, array),
+            ".pt": lambda: torch.save(torch.from_numpy(array), path),
+        }[suffix]()
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content) - 1))
+        content[start : start + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    (tmp_path / f"fuzzed{suffix}").write_bytes(content)
+    spec = change(VIDEO, files=(f"{{id}}{suffix}",), key="features" if suffix == ".npz" else None)
+    try:
+        assert np.isfinite(read_source(tmp_path, "fuzzed", spec)).all()
+    except FeatureError as error:
+        assert "Fix" in str(error)
