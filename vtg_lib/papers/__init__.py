@@ -7,6 +7,7 @@ with it. A top-level field that begins with `x-` only holds what others refer to
     chapter: 03_sdst
     title: ...                # short: in lists; method: its short name, ~ for none; question: what it asks
     venue: ICCV 2025
+    draft: true               # the chapter is in no book yet
     model: sdst               # of every row that is run and names none
     include: [sdst/main.yaml]
     order: [tab1, tab5]       # of the tables in the chapter; default as they are read
