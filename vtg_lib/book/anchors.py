@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib.book import tables
 from vtg_lib.book.figures import TRUTH, looks
 from vtg_lib.book.masking import STYLE, polyline
-from vtg_lib.book.widgets import FULL, selector
+from vtg_lib.book.widgets import by_sample, chosen
 from vtg_lib.diagnostics.decoder import Decoded, decode
 from vtg_lib.diagnostics.recovery import noisy_anchors
 from vtg_lib.spans import cw_to_se
@@ -127,15 +127,13 @@ def anchor_explorer(
     by_scale = [
         {name: decoded(model, data, rows, scale) for name, model in models.items()} for scale in SCALES
     ]
-    samples, names = [], []
-    for place, row in enumerate(rows):
-        stack = ipywidgets.Stack([ipywidgets.HTML(panel(found, place), layout=FULL) for found in by_scale])
-        labels = ["own anchors" if s is None else f"moments, noise {s:g} of their width" for s in SCALES]
-        samples.append(ipywidgets.VBox([selector(labels, stack, "starts from"), stack]))
-        names.append(f"{data.annotations[row]['qid']}: {data.annotations[row]['query'][:50]}")
-    outer = ipywidgets.Stack(samples)
-    choices = [selector(names, outer, "sample"), outer, _live(models, data, rows)]
-    return ipywidgets.VBox([ipywidgets.HTML(STYLE), *choices])
+    labels = ["own anchors" if s is None else f"moments, noise {s:g} of their width" for s in SCALES]
+    samples = [
+        chosen({label: panel(found, n) for label, found in zip(labels, by_scale, strict=True)}, "starts from")
+        for n in range(len(rows))
+    ]
+    choices = by_sample([data.annotations[row] for row in rows], samples)
+    return ipywidgets.VBox([ipywidgets.HTML(STYLE), *choices, _live(models, data, rows)])
 
 
 def _live(models: Mapping[str, nn.Module], data: GroundingData, rows: Sequence[int]) -> ipywidgets.VBox:

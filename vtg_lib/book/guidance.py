@@ -14,7 +14,7 @@ import torch
 from vtg_lib.book import tables
 from vtg_lib.book.figures import TRUTH, looks
 from vtg_lib.book.masking import STYLE, polyline
-from vtg_lib.book.widgets import FULL, selector
+from vtg_lib.book.widgets import by_sample, chosen
 from vtg_lib.layers.saliency_guidance import FACTORS
 from vtg_lib.models.inference import evaluation_mode, predict
 
@@ -139,16 +139,12 @@ def guidance_explorer(model: nn.Module, data: GroundingData, rows: Sequence[int]
 
     if not rows:
         raise ValueError("guidance explorer: expected rows, got none")
-    samples, names = [], []
-    for row in rows:
-        annotation = data.annotations[row]
-        stack = ipywidgets.Stack(
-            [
-                ipywidgets.HTML(panel(annotation, answers(model, data, row, kind)), layout=FULL)
-                for kind in GUIDED
-            ]
+    annotations = [data.annotations[row] for row in rows]
+    samples = [
+        chosen(
+            {kind: panel(annotation, answers(model, data, row, kind)) for kind in GUIDED},
+            "guided by",
         )
-        samples.append(ipywidgets.VBox([selector(GUIDED, stack, "guided by"), stack]))
-        names.append(f"{annotation['qid']}: {annotation['query'][:50]}")
-    outer = ipywidgets.Stack(samples)
-    return ipywidgets.VBox([ipywidgets.HTML(STYLE + _WORDS), selector(names, outer, "sample"), outer])
+        for row, annotation in zip(rows, annotations, strict=True)
+    ]
+    return ipywidgets.VBox([ipywidgets.HTML(STYLE + _WORDS), *by_sample(annotations, samples)])

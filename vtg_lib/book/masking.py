@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.book import tables
 from vtg_lib.book.figures import TRUTH, looks
-from vtg_lib.book.widgets import FULL, WIDE, selector
+from vtg_lib.book.widgets import FULL, WIDE, by_sample, selector
 from vtg_lib.data import views
 from vtg_lib.diagnostics.masked import JUDGED
 from vtg_lib.models.inference import predict
@@ -145,7 +145,7 @@ def mask_explorer(
 
     if not rows or not models:
         raise ValueError("mask explorer: expected rows and models, got none of one of them")
-    samples, names = [], []
+    samples = []
     for row in rows:
         annotation = data.annotations[row]
         sizes = []
@@ -173,10 +173,8 @@ def mask_explorer(
         shares = ipywidgets.Stack(sizes)
         labels = [f"{share:.0%} of the video" if share else "nothing" for share in SHARES]
         samples.append(ipywidgets.VBox([selector(labels, shares, "hidden"), shares]))
-        names.append(f"{annotation['qid']}: {annotation['query'][:50]}")
-    outer = ipywidgets.Stack(samples)
-    choices = [selector(names, outer, "sample"), outer, _live(models, data, rows)]
-    return ipywidgets.VBox([ipywidgets.HTML(STYLE), *choices])
+    choices = by_sample([data.annotations[row] for row in rows], samples)
+    return ipywidgets.VBox([ipywidgets.HTML(STYLE), *choices, _live(models, data, rows)])
 
 
 def _live(models: Mapping[str, nn.Module], data: GroundingData, rows: Sequence[int]) -> ipywidgets.VBox:

@@ -108,6 +108,25 @@ def selector(options: Sequence[str], stack: ipywidgets.Stack, description: str) 
     return chosen
 
 
+def chosen(options: Mapping[str, str], description: str) -> ipywidgets.VBox:
+    """A drop-down over pages of HTML, by what they are called."""
+    import ipywidgets
+
+    stack = ipywidgets.Stack([ipywidgets.HTML(page, layout=FULL) for page in options.values()])
+    return ipywidgets.VBox([selector(list(options), stack, description), stack])
+
+
+def by_sample(
+    annotations: Sequence[Mapping[str, Any]], pages: Sequence[ipywidgets.Widget]
+) -> list[ipywidgets.Widget]:
+    """A drop-down over queries, and the page of the one that is chosen."""
+    import ipywidgets
+
+    stack = ipywidgets.Stack(list(pages))
+    names = [f"{row['qid']}: {row['query'][:50]}" for row in annotations]
+    return [selector(names, stack, "sample"), stack]
+
+
 def metric_panel(rows: Sequence[Mapping[str, Any]], column: str, *, caption: str = "") -> str:
     """One metric of one table as HTML: per row a checkbox, the paper's number, ours, and a mark on an axis
     for each, with the interval over seeds.
