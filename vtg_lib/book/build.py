@@ -185,8 +185,13 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
     (target / "chapters").mkdir(exist_ok=True)
     for name, path in replacements.items():
         shutil.copy(path, target / "chapters" / name)
-    names = dict.fromkeys([*(source.name for source in sources(root)), *replacements])  # drafts just executed
-    chapters = [target / "chapters" / name for name in names]
+    book = sources(root)
+    every = sources(root, drafts=True)
+    drafts = [source for source in every if source.name in replacements and source not in book]
+    chapters = [target / "chapters" / source.name for source in sorted([*book, *drafts])]
+    if drafts:  # just executed
+        listed = contents.toc([source.stem for source in drafts])
+        (target / "_toc.yml").write_text(listed, encoding="utf-8")
     missing = [path.stem for path in chapters if not path.exists()]
     if missing:
         raise BookError(f"never executed: {', '.join(missing)}; run `make book CHAPTER={missing[0]} KEEP=1`")

@@ -6,7 +6,7 @@ sentence. Of a page only what stands between markers is written.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -25,10 +25,11 @@ CHAPTERS = "<!-- chapters: written by `make contents` -->", "<!-- end of chapter
 CLAIMS = "<!-- claims: written by `make contents` -->", "<!-- end of claims -->"
 
 
-def papers() -> list[Paper]:
-    """The papers that have a chapter, in the order of the book."""
-    papers = [paper for paper in map(load_paper, paper_keys()) if not paper.draft]
-    return sorted(papers, key=lambda paper: paper.chapter)
+def papers(drafts: Collection[str] = ()) -> list[Paper]:
+    """The papers that have a chapter, in the order of the book; of drafts the named chapters."""
+    every = map(load_paper, paper_keys())
+    shown = [paper for paper in every if not paper.draft or paper.chapter in drafts]
+    return sorted(shown, key=lambda paper: paper.chapter)
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
@@ -37,9 +38,9 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def toc() -> str:
-    """`_toc.yml` of Jupyter Book."""
-    chapters = [f"chapters/{paper.chapter}" for paper in papers()]
+def toc(drafts: Collection[str] = ()) -> str:
+    """`_toc.yml` of Jupyter Book, with some drafts."""
+    chapters = [f"chapters/{paper.chapter}" for paper in papers(drafts)]
     parts = {"Start": START, "Chapters": chapters, "Library": LIBRARY, "About": ABOUT}
     listed = [
         {"caption": caption, "chapters": [{"file": page} for page in pages]}

@@ -29,7 +29,7 @@ Answers = Mapping[str, Sequence[Mapping[str, Any]]]  # method -> an answer a mas
 
 STYLE = """<style>
 .vtg-m { font: 13px/1.5 system-ui, sans-serif; color: inherit; max-width: 100%;
-box-sizing: border-box; padding: 4px 0; }
+min-width: min(34rem, 80vw); box-sizing: border-box; padding: 4px 0; }
 .vtg-m p { margin: 0 0 4px; } .vtg-m .l { position: relative; height: 14px; border-left: 1px solid #8888;
 border-right: 1px solid #8888; margin: 2px 0; }
 .vtg-m .l > * { position: absolute; top: 2px; height: 10px; min-width: 2px; }
