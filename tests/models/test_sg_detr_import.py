@@ -10,6 +10,7 @@ lets a video's padding reach its pyramid: the class logits of the shortest of th
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ def test_what_cannot_be_imported(tmp_path: Path):
     torn.write_bytes(save(tmp_path / "c.ckpt", public_state()).read_bytes()[:2000])
     with pytest.raises(CheckpointImportError):
         import_checkpoint("sg_detr", torn, target, OVERRIDES)
-    torch.save({"state_dict": public_state(), "hyper_parameters": Path("code")}, tmp_path / "e.ckpt")
+    torch.save({"state_dict": public_state(), "hyper_parameters": os.getcwd}, tmp_path / "e.ckpt")
     with pytest.raises(CheckpointImportError, match="Fix"):
         import_checkpoint("sg_detr", tmp_path / "e.ckpt", target, OVERRIDES)
     assert not target.exists()
