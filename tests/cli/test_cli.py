@@ -494,6 +494,37 @@ def test_every_command_has_an_example_of_options_that_it_has(name, capsys):
             assert re.search(rf"{word}\b", text.split("Example:")[0]), word
 
 
+def _elsewhere(*words, code="", **variables):
+    """A command in a process of its own."""
+    run = "import runpy, sys; {}sys.argv = {!r}; runpy.run_module('vtg_lib', run_name='__main__')"
+    script = run.format(code, ["vtg", *words])
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=environment, text=True, errors="replace"
+    )
+
+
+def test_without_fcntl_and_in_a_locale_without_letters():
+    ran = _elsewhere("claims", "--paper", "simdetr", "--json", code="sys.modules['fcntl'] = None; ")
+    assert ran.returncode == 0 and json.loads(ran.stdout)
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    ran = _elsewhere("tables", "--paper", "03_sdst", **plain)  # a chapter's name means its paper
+    assert ran.returncode == 0, ran.stderr
+    assert "SG-DETR?" in ran.stdout  # what the terminal cannot show is replaced
+
+
+def test_predict_looks_before_it_computes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("vtg_lib.models.imported.load_imported", None)  # loading would fail
+    ask = ["predict", "--model", "ours.safetensors", "--device", "cpu"]
+    assert main([*ask, "--out", str(tmp_path / "p.jsonl")]) == 1
+    assert "--data: expected the features to predict from" in capsys.readouterr().err
+    assert main([*ask, "--data", "kind=sim", "--out", str(tmp_path)]) == 1
+    assert f"--out: expected a file, got the folder {tmp_path}" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*ask, "--data", "kind=sim", "--out", str(tmp_path / "file" / "p.jsonl")]) == 1
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
 # --- bench
 
 

@@ -361,6 +361,20 @@ def test_official_arrays_join_sets_cut_and_index(caches):
     )
 
 
+def test_a_video_with_too_few_clips_is_named(tmp_path, rng):
+    made = {}
+    for spec, lengths in ((VIDEO, {"a": 10, "b": 10, "c": 4}), (TEXT, {"1": 2, "2": 2, "3": 2})):
+        folder = tmp_path / spec.name
+        folder.mkdir()
+        for name, length in lengths.items():
+            array = rng.standard_normal((length, spec.dims), np.float32)
+            np.savez(spec.paths(folder, name)[0], **{spec.key: array})
+        made[spec.name] = convert(folder, tmp_path / "c" / spec.name, list(lengths), spec, progress=False)
+    rows = [{"qid": n, "vid": v, "duration": 20.0} for n, v in enumerate("abc", 1)]
+    with pytest.raises(FeatureError, match="c: expected about 10 clips of 2 s for 20 s, got 4"):
+        official_arrays(rows, [made["clip"]], made["text"])
+
+
 def test_sets_that_do_not_belong_together_are_refused(caches, tmp_path):
     other = convert(
         tmp_path / "slowfast",

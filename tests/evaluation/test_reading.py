@@ -160,4 +160,4 @@ def test_no_file_ends_in_a_fault_of_ours(tmp_path, data, unit):
             assert all(problem.fix for problem in error.problems)
         else:
             assert {row["qid"] for row in read} == {0, 1, 2}
-            json.dumps(read, allow_nan=False)
+            json.dumps(windows(read), allow_nan=False)  # of fields that are not read nothing is asked

@@ -41,3 +41,16 @@ def test_the_record_is_what_the_files_give(data_root, tmp_path) -> None:
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="_predictions"):
         make(tmp_path)
+
+
+def test_one_torn_file_stops_no_table(tmp_path, monkeypatch):
+    from vtg_lib.evaluation import released
+    from vtg_lib.evaluation.problems import SubmissionWarning
+
+    truth = tmp_path / released.ANNOTATIONS["qvhighlights"]["val"]
+    predictions = tmp_path / released.PREDICTIONS.format("qd_detr_val")
+    for path, text in ((truth, "{}"), (predictions, '{"qid": 1}\n{"qid": 2, "pred_rel')):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with pytest.warns(SubmissionWarning, match="(?s)qd_detr_val.jsonl, line 2: .*is left out"):
+        assert released.released_score("qd_detr_val", "val", tmp_path) is None
