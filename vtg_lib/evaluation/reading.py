@@ -164,7 +164,11 @@ def _in_seconds(
         return isinstance(window, list) and len(window) == 3 and all(type(x) in (int, float) for x in window)
 
     read = [
-        row for row in rows if isinstance(row.get(WINDOWS), list) and not any(name in row for name in TEXTS)
+        row
+        for row in rows
+        if isinstance(row.get(WINDOWS), list)
+        and isinstance(row.get("qid"), int | str)  # what is no id is left to the check
+        and not any(name in row for name in TEXTS)
     ]
     windows = [window for row in read for window in row[WINDOWS] if whole(window)]
     if unit in ("fraction", "percent"):
