@@ -108,6 +108,14 @@ def test_fractions_are_not_taken_for_seconds(tmp_path):
     assert windows(read_submission(path, TRUTH, unit="seconds"))[0] == [[0.2, 0.5, 0.9]]
 
 
+@pytest.mark.parametrize("unit", ["seconds", "fraction", "percent"])
+@pytest.mark.parametrize("qid", [[1], {"id": 1}, None])
+def test_a_qid_that_is_no_id_is_told_whatever_the_unit(tmp_path, qid, unit):
+    path = write(tmp_path, [{**ROWS[0], "qid": qid}, *ROWS[1:]])
+    with pytest.raises(SubmissionError, match="line 1.*qid"):
+        read_submission(path, TRUTH, unit=unit)
+
+
 def test_other_videos_under_the_same_qids_are_told(tmp_path):
     rows = [ROWS[0], {**ROWS[1], "vid": "another"}, ROWS[2]]
     with pytest.warns(SubmissionWarning, match="1 of 3 queries name another vid .*qid 1: 'another' and 'v1'"):
