@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import json
 import math
 import pickle
@@ -24,16 +25,18 @@ from vtg_lib.experiments.run import (
     PausedError,
     build_model,
     find,
+    load_data,
     run,
     run_folder,
     thin_curves,
     trained_model,
 )
-from vtg_lib.experiments.spec import RunSpec
+from vtg_lib.experiments.spec import RunSpec, canonical
 from vtg_lib.experiments.store import Store
-from vtg_lib.experiments.weights import kept, unpack
+from vtg_lib.experiments.weights import MOMENTS, kept, pack, start_from, unpack
 from vtg_lib.models import MODELS, initialisation
 from vtg_lib.models.config import ModelEntry
+from vtg_lib.models.inference import evaluate_model
 from vtg_lib.papers import load_paper, paper_keys, row_spec
 from vtg_lib.papers.schema import Paper, Row
 
@@ -290,11 +293,54 @@ def test_a_run_may_start_from_the_weights_of_another(tmp_path: Path, tiny_model:
     ):
         run(dataclasses.replace(tiny_model, init="0123456789ab"), store, at(tmp_path))
     other = dataclasses.replace(tiny_model, config={**tiny_model.config, "width": 8}, init=first.hash)
-    with pytest.raises(ValueError, match="weights of another model: missing .* of another shape"):
+    with pytest.raises(ValueError, match="expected weights of this model .* of another shape"):
         run(other, store, at(tmp_path))
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(ValueError, match="expected a whole safetensors file"):
         run(dataclasses.replace(tiny_model, init=str(file), seed=9), store, at(tmp_path))
+
+
+def test_a_run_trains_the_run_that_it_starts_from(tmp_path: Path, tiny_model: RunSpec):
+    parent = dataclasses.replace(tiny_model, data={**tiny_model.data, "seed": 5})
+    scored = dataclasses.replace(tiny_model, init=parent, train=TrainConfig(epochs=0))
+    assert RunSpec.from_dict(json.loads(canonical(scored.resolved))).hash == scored.hash
+    again = dataclasses.replace(scored, seed=1, init=dataclasses.replace(parent, seed=1))
+    assert again.cost_key == scored.cost_key and again.hash != scored.hash
+    other = dataclasses.replace(scored, init=dataclasses.replace(parent, config={"width": 8}))
+    assert other.cost_key != scored.cost_key
+
+    found = run(scored, Store(tmp_path / "s.jsonl"), at(tmp_path))
+    assert found.curves == {} and found.provenance["best_epoch"] == 0
+    model = trained_model(parent, machine=at(tmp_path))
+    expected = evaluate_model(model, load_data(scored)["val"])["brief"]
+    assert found.metrics["val"] == found.metrics["last"] == {k: v for k, v in expected.items() if v == v}
+    weights = (run_folder(parent, at(tmp_path)) / "weights.safetensors").read_bytes()
+    assert found.provenance["init_sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_a_run_may_start_from_an_encoder_alone():
+    def built(**config):
+        small = {"video_dim": 6, "text_dim": 4, "width": 8, "heads": 2, "hidden": 8}
+        return models.build("qd_detr", {**small, **config})
+
+    first, other = built(queries=3), built(queries=5)
+    packed = pack(first, {})
+    with pytest.raises(ValueError, match="scope all.*of another shape .'decoder"):
+        start_from(other, packed)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    start_from(other, packed, "encoder")
+    taken = {name: value.half() for name, value in first.state_dict().items()}
+    for name, value in other.state_dict().items():
+        head = name.split(".")[0] in MOMENTS
+        torch.testing.assert_close(value, before[name] if head else taken[name].float(), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="scope encoder.*missing .'cross_encoder"):
+        start_from(other, pack(models.build("moment_detr", {}), {}), "encoder")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_an_encoder_and_what_finds_moments(name: str):
+    parts = {tensor.split(".")[0] for tensor in models.build(name, {}).state_dict()}
+    assert parts - MOMENTS and parts & MOMENTS
 
 
 def test_every_run_says_what_it_finds_without_reading(tmp_path: Path, tiny_model: RunSpec):

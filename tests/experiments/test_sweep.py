@@ -104,6 +104,23 @@ def test_a_pool_of_processes_gives_the_same_numbers_and_survives_failures(tmp_pa
     assert "1 thread" in pooled.done[0].provenance["device"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_others_start_from_is_trained_first_and_once(tmp_path: Path, workers: int):
+    parent = dataclasses.replace(SMALL, data={**SMALL.data, "train": 12})
+    children = [dataclasses.replace(spec, init=parent) for spec in seeds(2)]
+    lost = dataclasses.replace(SMALL, init=dataclasses.replace(BAD, init=parent))
+    store = Store(tmp_path / "s.jsonl")
+    report = go([*children, lost, parent], store, tmp_path, workers=workers)
+    order = [record["hash"] for record in store]
+    assert order[0] == parent.hash and sorted(order[1:]) == sorted(spec.hash for spec in children)
+    assert list(report.failed) == [lost.init.hash] and report.left == [lost.hash]
+    assert [path.stem for path in (tmp_path / "weights").iterdir()] == [parent.hash]
+
+    (tmp_path / "weights" / f"{parent.hash}.safetensors").unlink()
+    assert not go(children, store, tmp_path).done  # nobody needs it
+    assert len(go([dataclasses.replace(children[0], seed=7)], store, tmp_path).done) == 2
+
+
 def _die(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 

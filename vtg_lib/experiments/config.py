@@ -35,7 +35,7 @@ class TrainConfig:
         ValueError: names the field, what was expected and what it got.
     """
 
-    epochs: Count = 200
+    epochs: Annotated[Integer, Field(ge=0)] = 200  # 0: the weights are scored as they are
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
     weight_decay: NotNegative = 1e-4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import time
@@ -21,7 +22,7 @@ from vtg_lib.experiments.machine import CPU, Machine
 from vtg_lib.experiments.provenance import model_digest, provenance
 from vtg_lib.experiments.spec import RunSpec, canonical, check_features
 from vtg_lib.experiments.store import Store
-from vtg_lib.experiments.weights import kept, pack, start_from, unpack, weights_path
+from vtg_lib.experiments.weights import kept, pack, read_weights, start_from, unpack, weights_path
 from vtg_lib.files import atomic_write, cache_root, locked
 
 if TYPE_CHECKING:
@@ -160,20 +161,27 @@ def run_folder(spec: RunSpec, machine: Machine) -> Path:
 
 
 def trained_model(spec: RunSpec, store: Store | None = None, machine: Machine = CPU) -> nn.Module:
-    """The spec's model with its selected weights, on the machine's device: those that the store kept, or
-    those in the cache if today's code trained them; else it is trained, and the cache keeps them.
-    """
-    path = run_folder(spec, machine) / WEIGHTS
-    packed = kept(store, spec.hash) if store is not None else None
-    if packed is None and path.exists():
-        packed = path.read_bytes()
-        packed = packed if unpack(packed)[1].get("source_digest") == model_digest(spec.model) else None
-    if packed is None:
-        packed = run(dataclasses.replace(spec, keep=True), None, machine).weights
-        assert packed is not None
+    """The spec's model with its `trained_weights`, on the machine's device."""
     model = build_model(spec)
-    model.load_state_dict(unpack(packed)[0])
+    start_from(model, trained_weights(spec, store, machine))
     return model.to(machine.device).eval()
+
+
+def trained_weights(spec: RunSpec, store: Store | None = None, machine: Machine = CPU) -> bytes:
+    """The packed weights of the spec's selected epoch: those that the store kept, or those in the cache if
+    today's code trained them; else it is trained, and the cache keeps them.
+    """
+    if store is not None and (packed := kept(store, spec.hash)) is not None:
+        return packed
+    path = run_folder(spec, machine) / WEIGHTS
+    with locked(path):  # several runs may start from this one
+        if path.exists():
+            packed = path.read_bytes()
+            if unpack(packed)[1].get("source_digest") == model_digest(spec.model):
+                return packed
+        packed = run(dataclasses.replace(spec, keep=True), None, machine).weights
+    assert packed is not None
+    return packed
 
 
 def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -> RunResult:
@@ -186,8 +194,14 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
     splits = load_data(spec, machine.data_root)
     model = build_model(spec)
     check_features(spec, splits["train"])
+    initial = b""
     if spec.init:
-        start_from(model, spec.init, store)
+        initial = (
+            read_weights(spec.init, store)
+            if isinstance(spec.init, str)
+            else trained_weights(spec.init, store, machine)
+        )
+        start_from(model, initial, spec.init_scope)
     diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
     _diagnose(diagnostics, "before", model.to(machine.device), splits["val"])
     digest = model_digest(spec.model)
@@ -239,6 +253,7 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
             "resumed_from": outcome.resumed_from,
             "data_fingerprint": {name: split.fingerprint for name, split in splits.items()},
             "render_version": spec.resolved["renderer"],
+            **({"init_sha256": hashlib.sha256(initial).hexdigest()} if initial else {}),
         },
         weights=pack(model, {"hash": spec.hash, "source_digest": digest}) if spec.keep else None,
     )

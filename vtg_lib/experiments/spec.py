@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vtg_lib.data.forms import check
 from vtg_lib.data.hooks import hook_options
@@ -29,7 +29,9 @@ class RunSpec:
 
     model: a name of `vtg_lib.models.MODELS`. config: overrides of that model's `Config`. data: what
     `vtg_lib.data.load_data` takes; the seed of a generated world is the run's, unless it is given. init: what
-    the weights start from, the hash of the run that made them or a file of weights; "" for random numbers.
+    the weights start from, the run that makes them, the hash of one whose weights a store keeps, or a file of
+    weights; "" for random numbers. init_scope: all of them, or those of the "encoder", see
+    `vtg_lib.experiments.weights.start_from`.
 
     No part of the hash are diagnostics: names of `vtg_lib.diagnostics.DIAGNOSTICS`, computed before and after
     training; and keep: whether the store keeps the selected weights.
@@ -40,7 +42,8 @@ class RunSpec:
     data: Mapping[str, Any] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: Integer = 0
-    init: str = ""
+    init: RunSpec | str = ""
+    init_scope: Literal["all", "encoder"] = "all"
     diagnostics: tuple[str, ...] = ()
     keep: bool = False
 
@@ -53,6 +56,8 @@ class RunSpec:
         """
         value = dict(value)
         renderer = value.pop("renderer", None)
+        if isinstance(value.get("init"), Mapping):
+            value["init"] = cls.from_dict(value["init"])
         spec = check(cls, value, "run spec")
         if renderer is not None and renderer != (now := spec.resolved["renderer"]):
             raise ValueError(f"run spec: made for {renderer!r}, but today's is {now!r}")
@@ -76,7 +81,8 @@ class RunSpec:
             "renderer": versions.get(data["kind"]),
             "train": dataclasses.asdict(self.train) | {"hook_options": self._hook_options},
             "seed": self.seed,
-            "init": self.init,
+            "init": self.init.resolved if isinstance(self.init, RunSpec) else self.init,
+            "init_scope": self.init_scope,
         }
         return dict(json.loads(canonical(spec)))
 
@@ -90,7 +96,7 @@ class RunSpec:
 
     @functools.cached_property
     def _chosen(self) -> dict[str, Any]:
-        """`resolved` without what equals the defaults."""
+        """`resolved` without what equals the defaults; of a run that the weights start from the same."""
         kind = self.resolved["data"]["kind"]
         plain = RunSpec(model=self.model, data={"kind": kind}, seed=self.seed).resolved
         chosen = {"renderer": self.resolved["renderer"], "kind": kind, "model": self.model, "seed": self.seed}
@@ -99,7 +105,9 @@ class RunSpec:
                 usual = dataclasses.asdict(hook_options(self.train.hook, {}))
                 options = {k: v for k, v in self._hook_options.items() if v != usual[k]}
                 value = value | {"hook_options": options}
-            if isinstance(value, dict):
+            if isinstance(self.init, RunSpec) and part == "init":
+                chosen[part] = self.init._chosen
+            elif isinstance(value, dict):
                 default = plain[part]
                 chosen[part] = {k: v for k, v in value.items() if k not in default or v != default[k]}
             elif value != plain[part]:
@@ -114,7 +122,12 @@ class RunSpec:
     @functools.cached_property
     def cost_key(self) -> str:
         """Equal for runs that should take equally long: everything but the seed."""
-        return canonical({**self._chosen, "seed": None})
+        return canonical(_without_seeds(self._chosen))
+
+
+def _without_seeds(chosen: dict[str, Any]) -> dict[str, Any]:
+    init = chosen.get("init")
+    return {**chosen, "seed": None, **({"init": _without_seeds(init)} if isinstance(init, dict) else {})}
 
 
 def canonical(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 The parent is the only writer of the store; workers return plain dicts, so that a worker may be anywhere that
 shares nothing with the parent but the code. What is stored is skipped; a run that was killed goes on from its
-checkpoint.
+checkpoint. A run that another one starts from comes before it, and its weights are kept.
 """
 
 from __future__ import annotations
@@ -128,11 +128,7 @@ def sweep(
     known = store if executor is None else None  # of an executor's device only runs of this sweep tell
     loop = _Loop(store, machine, partial, _Estimate(known, machine.device))
     wanted = list({spec.hash: spec for spec in specs}.values())
-    for spec in wanted if priority is None else sorted(wanted, key=priority):
-        if loop.stored(spec):
-            loop.report.stored.append(spec.hash)
-        else:
-            loop.todo.append(spec)
+    loop.add(wanted if priority is None else sorted(wanted, key=priority))
     with machine.bar(total=len(loop.todo), unit="run") as bar:
         if executor is not None:
             loop.through(executor, workers, bar)
@@ -154,25 +150,66 @@ class _Loop:
     partial: bool
     estimate: _Estimate
     todo: list[RunSpec] = field(default_factory=list)
+    first: set[str] = field(default_factory=set)  # not stored yet, and others start from them
     attempts: dict[str, int] = field(default_factory=dict)
     report: SweepReport = field(default_factory=SweepReport)
 
     def stored(self, spec: RunSpec) -> bool:
         return self.store is not None and not self.machine.rerun and find(self.store, spec) is not None
 
+    def add(self, specs: Iterable[RunSpec]) -> None:
+        """What is not stored is to be done, after the runs that it starts from."""
+        todo: dict[str, RunSpec] = {}
+
+        def needed(spec: RunSpec, keep: bool = False) -> None:
+            spec = dataclasses.replace(spec, keep=spec.keep or keep)
+            if self.stored(spec):
+                return
+            if isinstance(spec.init, RunSpec) and self.store is not None:
+                needed(spec.init, keep=True)
+            if keep:
+                self.first.add(spec.hash)
+            known = todo.get(spec.hash, spec)
+            todo[spec.hash] = dataclasses.replace(
+                known,
+                diagnostics=tuple(dict.fromkeys((*known.diagnostics, *spec.diagnostics))),
+                keep=known.keep or spec.keep,
+            )
+
+        for spec in specs:
+            if self.stored(spec):
+                self.report.stored.append(spec.hash)
+            else:
+                needed(spec)
+        self.todo += todo.values()
+
+    def _ready(self, spec: RunSpec) -> bool:
+        return not (isinstance(spec.init, RunSpec) and spec.init.hash in self.first)
+
+    def _leave(self, parent: str) -> None:
+        """What starts from a run that did not come out is left."""
+        if parent not in self.first:
+            return
+        for spec in [s for s in self.todo if isinstance(s.init, RunSpec) and s.init.hash == parent]:
+            self.todo.remove(spec)
+            self.report.left.append(spec.hash)
+            self._leave(spec.hash)
+
     def _next(self, bar: tqdm[Any]) -> RunSpec | None:
         """The first run that fits into the time left; those that do not are counted as left."""
         deadline = self.machine.deadline
-        while self.todo:
-            spec = self.todo.pop(0)
+        while (spec := next(filter(self._ready, self.todo), None)) is not None:
+            self.todo.remove(spec)
             remaining = math.inf if deadline is None else deadline - time.time()
             if self.stored(spec):  # by another sweep, since this one began
                 self.report.stored.append(spec.hash)
+                self.first.discard(spec.hash)
                 bar.update()
             elif remaining > (0.0 if self.partial else self.estimate.of(spec)):
                 return spec
             else:
                 self.report.left.append(spec.hash)
+                self._leave(spec.hash)
         return None
 
     @property
@@ -232,8 +269,10 @@ class _Loop:
             result = outcome()
         except PausedError:
             self.report.paused.append(spec.hash)
+            self._leave(spec.hash)
         except Exception as error:  # whatever one run does must not cost the others
             self.report.failed[spec.hash] = "".join(traceback.format_exception(error))
+            self._leave(spec.hash)
             tqdm.write(f"run {spec.hash} failed: {type(error).__name__}: {error}", file=sys.stderr)
         else:
             folder = run_folder(spec, self.machine)
@@ -245,6 +284,7 @@ class _Loop:
                         store_result(self.store, result)
                     self.report.done.append(result)
                 discard_checkpoint(folder)
+            self.first.discard(spec.hash)
             self.estimate.add(spec, result.provenance.get("wall_s", 0.0))
         bar.update()
         bar.set_postfix(failed=len(self.report.failed), refresh=False)

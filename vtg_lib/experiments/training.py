@@ -179,6 +179,8 @@ class _Trainer:
         saved_at = time.perf_counter()
         total, done = (epochs * self.steps_per_epoch for epochs in (config.epochs, self.epoch))
         with self.machine.bar(total=total, initial=done, unit="step", leave=False) as bar:
+            if config.epochs == 0:
+                self._evaluate()
             while self.epoch < last:
                 record = self._train_epoch(bar)
                 self.epoch += 1

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
     from vtg_lib.experiments.store import Store
 
+# The parts of models, by the name of their first module, that find moments in what the others have read.
+MOMENTS = {
+    *("decoder", "detector", "pyramid", "task", "queries", "query_source", "content", "initial", "noise"),
+    *("span_head", "class_head", "distance_head", "border_head", "iou_head", "quality_head", "ranking"),
+    *("actionness_head", "relation", "bridge_net", "bridge_scale"),
+}
+
 
 def weights_path(store: Store, key: str) -> Path:
     """Where a store keeps the weights of a run."""
@@ -60,11 +67,11 @@ def kept(store: Store, key: str) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def start_from(model: nn.Module, init: str, store: Store | None) -> None:
-    """Give `model` the weights of a run in `store` (by its hash) or of a file, all of them.
+def read_weights(init: str, store: Store | None) -> bytes:
+    """The packed weights of a run in `store`, by its hash, or of a file.
 
     Raises:
-        ValueError: there are no such weights, or they are another model's.
+        ValueError: there are no such weights.
     """
     packed = kept(store, init) if store is not None else None
     if packed is None and Path(init).is_file():
@@ -74,13 +81,28 @@ def start_from(model: nn.Module, init: str, store: Store | None) -> None:
             f"init: expected a file, or the hash of a run whose weights the store keeps; got {init!r}. "
             "Run that one first, with keep."
         )
-    state = unpack(packed)[0]
-    own = model.state_dict()
+    return packed
+
+
+def start_from(model: nn.Module, packed: bytes, scope: str = "all") -> None:
+    """Give `model` other weights than its own.
+
+    Args:
+        scope: "all" of them; or those of the "encoder", everything but what finds moments in what was read
+            (`MOMENTS`): this stays as it is, and the weights may lack it or have one of another kind.
+
+    Raises:
+        ValueError: they are damaged, or another model's.
+    """
+    taken = (lambda name: name.split(".")[0] not in MOMENTS) if scope == "encoder" else (lambda name: True)
+    state = {name: value for name, value in unpack(packed)[0].items() if taken(name)}
+    own = {name: value for name, value in model.state_dict().items() if taken(name)}
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     other = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
     if missing or surplus or other:
         raise ValueError(
-            f"init: {init} has the weights of another model: missing {missing[:3]}, surplus {surplus[:3]}, "
-            f"of another shape {sorted(other)[:3]}"
+            f"init: expected weights of this model (scope {scope}); missing {missing[:3]}, surplus "
+            f"{surplus[:3]}, of another shape {sorted(other)[:3]}. Fix: give the run that starts the config of "
+            "the run whose weights it takes."
         )
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)
