@@ -56,6 +56,34 @@ def test_a_run_lives_in_the_world_of_its_seed_unless_it_says_otherwise():
     assert RunSpec(model="qd_detr", seed=5, data={"kind": "rendered"}).resolved["data"]["seed"] == 0
 
 
+def test_draws_of_a_world_share_its_words_and_nothing_else():
+    first, second = (load_data({**SMALL, "draw": draw}) for draw in (0, 1))
+    other = load_data({**SMALL, "seed": 1})
+    known, drawn, foreign = map(mean_vectors, (first, second, other))
+    for word in known.keys() & drawn.keys() & foreign.keys():
+        assert torch.cosine_similarity(known[word], drawn[word], 0) > 0.9
+        assert torch.cosine_similarity(known[word], foreign[word], 0) < 0.7
+    clips = {split: {tuple(clip.tolist()) for clip in part.video.flatten(0, 1)} for split, part in first.items()}
+    for part in second.values():
+        drawn = {tuple(clip.tolist()) for clip in part.video.flatten(0, 1)}
+        assert all(len(drawn & known) <= 1 for known in clips.values())  # the padding
+    assert [row["relevant_windows"] for row in first["val"].annotations] != [
+        row["relevant_windows"] for row in second["val"].annotations
+    ]
+    with pytest.raises(ValueError, match="no negative number"):
+        WorldConfig(draw=-1)
+
+
+def mean_vectors(data):
+    """Of every word of a world's sentences."""
+    found = {}
+    for split in data.values():
+        for row, text in zip(split.annotations, split.text, strict=True):
+            for word, vector in zip(row["query"].split(), text, strict=False):
+                found.setdefault(word, []).append(vector.float())
+    return {word: torch.stack(vectors).mean(0) for word, vectors in found.items()}
+
+
 def test_stored_hashes_do_not_change():
     """Fields at their defaults are no part of a hash, so that new ones leave it alone."""
     specs = {

@@ -305,6 +305,21 @@ def test_faults_are_named(tmp_path, old, new, message):
     assert message in str(raised.value) and "pydantic" not in str(raised.value)
 
 
+def test_a_row_may_start_from_the_run_of_another(tmp_path):
+    def written(start):
+        text = GOOD.replace("model: m", "model: qd_detr").replace("label: b", f"label: b, init: {start}")
+        path = tmp_path / "p.yaml"
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    paper = read_paper(written("[t1, a]"))
+    first, later = (planned.spec for planned in plan(paper, "sim", [3]))
+    assert later.init.hash == first.hash and later.init.seed == 3 and later.init_scope == "all"
+    for start in ("[t1, b]", "[t1, c]", "[t2, a]"):
+        with pytest.raises(ValueError, match="p.yaml, row 'b', init: expected the table and label of a row"):
+            read_paper(written(start))
+
+
 def test_a_row_that_is_run_has_a_model(tmp_path):
     """Of its own, or by the table's defaults or the paper's YAML; never another paper's."""
     assert [row.model for row in read_paper(_write(tmp_path)).table("t1").rows] == ["m", "m"]

@@ -52,6 +52,11 @@ def run(
     config: Annotated[list[str] | None, pairs("e.g. width=64; on top of --spec or the row")] = None,
     data: Annotated[list[str] | None, pairs("e.g. kind=sim; on top of --spec or the row")] = None,
     train: Annotated[list[str] | None, pairs("e.g. epochs=20; on top of --spec or the row")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="HASH|FILE", help="weights to start from: of a run that --store keeps, or a file"),
+    ] = None,
+    init_scope: Annotated[str | None, typer.Option(metavar="all|encoder", help="which of them")] = None,
     store: Annotated[
         Path | None,
         typer.Option(
@@ -88,6 +93,7 @@ def run(
     for name, changes in (("config", knobs(config)), ("data", knobs(data)), ("train", knobs(train))):
         if changes:
             value[name] = {**value.get(name, {}), **changes}
+    value |= {k: v for k, v in (("init", init), ("init_scope", init_scope)) if v is not None}
     if seed is not None:
         if seed < 0:
             raise ValueError(f"--seed: expected a whole number from 0 on, got {seed}")

@@ -74,9 +74,10 @@ def load_data(
             made = from_annotations(real[split], vocabulary, clip_length, own, seed * len(SPLITS) + number)
             parts[split] = (real[split], *made, clip_length)
     embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
+    noise = (seed + (world.draw << 20)) * len(SPLITS)
     return {
         split: render(
-            *part[:3], embeddings, config, part[3], seed * len(SPLITS) + number, {"kind": kind, "spec": spec}
+            *part[:3], embeddings, config, part[3], noise + number, {"kind": kind, "spec": spec}
         )
         for number, (split, part) in enumerate(parts.items())
     }

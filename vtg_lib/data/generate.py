@@ -46,6 +46,8 @@ class WorldConfig:
         centre_bias: probability that the moments of a video lie in its middle, not anywhere.
         irrelevant_share: share of clips that show no moment, at the same number of relevant clips: by the
             length of the video, at most four times `clips`; 0 keeps `clips`.
+        draw: which videos and queries of the world, whose words and their vectors stay; those of two draws
+            have nothing else in common, whatever their splits.
     """
 
     train: int = 4096
@@ -62,15 +64,16 @@ class WorldConfig:
     window_between: float = 0.0
     centre_bias: float = 0.0
     irrelevant_share: float = 0.0
+    draw: int = 0
     saliency: bool = True
 
     def __post_init__(self) -> None:
         if (
             min(self.train, self.val, self.subjects, self.actions, self.objects, self.attributes) < 1
-            or self.test < 0
+            or min(self.test, self.draw) < 0
             or self.clips < 4
         ):
-            raise ValueError("world: expected at least one query and word of each kind, and 4 clips")
+            raise ValueError("world: expected at least one query and word of each kind, 4 clips, and no negative number")
         if abs(sum(self.moments) - 1) > 1e-6 or min(self.moments) < 0:
             raise ValueError(f"world: expected moment probabilities that sum to 1, got {self.moments}")
         for name in ("window_between", "centre_bias", "irrelevant_share"):
@@ -96,7 +99,8 @@ def generate(
         for kind, words in kinds.items()
     }
     part = SPLITS.index(split)
-    draw = np.random.default_rng([seed, 21, part, 2])
+    own = [config.draw] if config.draw else []
+    draw = np.random.default_rng([seed, 21, part, 2, *own])
     others = [
         tuple(int(c) for c in words)
         for words in np.stack([draw.choice(kind, 256) for kind in ids.values()], 1)
@@ -104,7 +108,7 @@ def generate(
     lengths = _scene_lengths(timeline.scenes, seed)
     rows, timelines = [], []
     for number in range(getattr(config, split)):
-        rng = np.random.default_rng([seed, 22, part, number, 2])
+        rng = np.random.default_rng([seed, 22, part, number, 2, *own])
         chosen = {kind: int(rng.integers(len(words))) for kind, words in kinds.items()}
         concepts = tuple(ids[kind][word] for kind, word in chosen.items())
         scene = int(rng.integers(timeline.scenes)) if config.window_between else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,7 +13,7 @@ import yaml
 
 from vtg_lib.data.forms import check, unknown
 from vtg_lib.papers.columns import column
-from vtg_lib.papers.schema import Paper, Profile, Table
+from vtg_lib.papers.schema import Paper, Profile, Row, RowName, Table
 
 FOLDER = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, written in C, where libyaml is there
@@ -68,7 +68,7 @@ def read_paper(path: Path) -> Paper:
     if sorted(order) != sorted(tables):
         missing, extra = sorted(set(tables) - set(order)), sorted(set(order) - set(tables))
         raise ValueError(f"{path.name}: field 'order' leaves out {missing} and names unknown tables {extra}")
-    found["tables"] = tuple(tables[name] for name in order)
+    found["tables"] = _with_parents(path.name, [tables[name] for name in order])
     for field in dataclasses.fields(Paper):
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and field.name not in found:
@@ -77,6 +77,28 @@ def read_paper(path: Path) -> Paper:
         return Paper(**found)
     except ValueError as error:
         raise ValueError(f"{path.name}, {error}") from None
+
+
+def _with_parents(where: str, tables: Sequence[Table]) -> tuple[Table, ...]:
+    """The tables, every row that starts from another one's run holding that row."""
+    rows = {(table.id, row.label): row for table in tables for row in table.rows}
+
+    def whole(row: Row, later: tuple[RowName, ...] = ()) -> Row:
+        if row.init is None:
+            return row
+        if row.init not in rows or rows[row.init].model is None or row.init in later:
+            raise ValueError(
+                f"{where}, row {row.label!r}, init: expected the table and label of a row that is run, and that "
+                f"does not start from this one; got {list(row.init)}"
+            )
+        return dataclasses.replace(row, parent=whole(rows[row.init], (*later, row.init)))
+
+    return tuple(
+        dataclasses.replace(table, rows=tuple(map(whole, table.rows)))
+        if any(row.init for row in table.rows)
+        else table
+        for table in tables
+    )
 
 
 def _read(path: Path, model: str | None = None) -> dict[str, Any]:

@@ -67,6 +67,8 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
             "data": dict(overrides.data),
             "train": dict(overrides.train),
             "seed": seed,
+            "init": "" if row.parent is None else row_spec(row.parent, profile, "qvhighlights", seed).resolved,
+            "init_scope": row.init_scope,
             "diagnostics": row.diagnostics,
             "keep": bool(row.diagnostics) and seed == 0,
         }

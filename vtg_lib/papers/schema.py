@@ -121,6 +121,8 @@ class Row:
         added: a row of ours that the paper's table does not have.
         variant: other features or sizes than the model's usual ones, by the name that the profile gives them.
         diagnostics: of `vtg_lib.diagnostics`, computed with the row's run.
+        init: the row (table, label) whose run, of the same seed and on QVHighlights, its run starts from;
+            init_scope: see `vtg_lib.experiments.spec.RunSpec`; parent: that row, which the loader fills in.
     """
 
     label: Text
@@ -136,6 +138,9 @@ class Row:
     added: bool = False
     variant: str | None = None
     diagnostics: tuple[str, ...] = ()
+    init: RowName | None = None
+    init_scope: Literal["all", "encoder"] = "all"
+    parent: Row | None = None
 
     def __post_init__(self) -> None:
         if self.source == "run" and self.model is None:
