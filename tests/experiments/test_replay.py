@@ -8,7 +8,7 @@ from tiny import at
 
 from vtg_lib.experiments import replay as module
 from vtg_lib.experiments.provenance import SameCode, device_name
-from vtg_lib.experiments.replay import cover, due, replay, replay_all
+from vtg_lib.experiments.replay import cover, due, replay, replay_all, sampled
 from vtg_lib.experiments.run import run
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
@@ -45,6 +45,9 @@ def test_what_is_due(record):
     other = copy.deepcopy(old)
     other["provenance"]["device"] = "another processor, 1 thread(s)"
     assert due([elsewhere, other]) == []
+    today_again = of_digest(record, today)
+    assert sampled([elsewhere, other, today_again, old], 3) == [today_again]  # `old` makes no other choice
+    assert sampled([old], 3, models=["sdst"]) == sampled([old], 0) == []
 
 
 def test_what_todays_code_has_replayed_is_not_due_again(record, tmp_path):

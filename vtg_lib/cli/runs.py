@@ -347,16 +347,12 @@ def replay(
 ) -> Reply:
     """`vtg replay`: exit code 1 if a number changed."""
     from vtg_lib.experiments.provenance import REPLAYS, usable_cores
-    from vtg_lib.experiments.replay import cover, due, replay_all
+    from vtg_lib.experiments.replay import due, replay_all, sampled
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers import load_paper
 
     runs, wanted = store_of(store, load_paper(paper)), names(models)
-    if sample is None:
-        records = due(runs, wanted)
-    else:
-        every = [record for record in runs if wanted is None or record["spec"]["model"] in wanted]
-        records = cover(every)[:sample]
+    records = due(runs, wanted) if sample is None else sampled(runs, sample, wanted)
     if dry_run:
         lines = [
             f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}"

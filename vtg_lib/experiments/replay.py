@@ -75,6 +75,22 @@ def due(
     return [record for key, group in groups.items() for record in cover(group, replayed.get(key, ()))]
 
 
+def sampled(
+    records: Iterable[Mapping[str, Any]],
+    number: int,
+    models: Collection[str] | None = None,
+    device: str = "cpu",
+) -> list[Mapping[str, Any]]:
+    """At most `number` of the `comparable` stored runs, of whatever code, that differ in their choices."""
+    here = provenance(device)
+    known = [
+        record
+        for record in records
+        if (models is None or record["spec"]["model"] in models) and comparable(record, here)
+    ]
+    return cover(known)[:number]
+
+
 def comparable(record: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
     """Whether equal numbers can be asked of a stored run, given the provenance of runs here: another
     processor, set of instructions, number of threads or version of torch alone changes the last digits, and
