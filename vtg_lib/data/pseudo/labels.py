@@ -33,6 +33,7 @@ Repeated = Literal["video", "file"]
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
+LABELS = ("true", "pseudo", "interval", "permuted")  # what a training split may be labelled with
 GRADES = (1, 2, 3, 4)  # the annotators' scale of QVHighlights without its 0
 VOTERS = 3  # of QVHighlights' layout; a grade is what all of them say
 
@@ -80,6 +81,40 @@ class PseudoLabels:
             raise ValueError(f"near: expected seconds, 0 or more, got {self.near}")
         if self.min_words < 0:
             raise ValueError(f"min_words: expected 0 or more words, got {self.min_words}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Knobs of what the training split of a rendered world is labelled with; validation and test stay true.
+
+    A caption is a query of which one moment is named, drawn by the world's seed.
+
+    Attributes:
+        labels: `true`: what is shown; `pseudo`: what the caption's interval and the features give;
+            `interval`: the named moment alone, its clips graded as Eq. 18 has it; `permuted`: those of
+            `pseudo`, every video with the sentence of another one.
+        label_threshold, label_extend, label_grades: see `PseudoLabels`.
+    """
+
+    labels: str = "true"
+    label_threshold: str = "mean_minus_sd"
+    label_extend: str = "video"
+    label_grades: str = "edges"
+
+    def __post_init__(self) -> None:
+        if self.labels not in LABELS:
+            raise ValueError(f"labels: expected one of {', '.join(LABELS)}; got {self.labels!r}")
+        _ = self.settings
+
+    @property
+    def settings(self) -> PseudoLabels:
+        """As `label` reads them."""
+        chosen: dict[str, Any] = {
+            "threshold": self.label_threshold,
+            "extend": self.label_extend,
+            "grades": self.label_grades,
+        }
+        return PseudoLabels(**chosen)
 
 
 @dataclass(frozen=True)
