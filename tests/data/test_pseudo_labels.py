@@ -11,6 +11,7 @@ from vtg_lib.data.pseudo.labels import (
     PseudoLabels,
     captioned_clips,
     grades_of,
+    joined,
     label,
     moments_of,
     similarity,
@@ -55,6 +56,15 @@ def test_moments_are_runs_and_may_be_kept_near():
     ]
     assert moments_of(np.zeros(3, bool)).shape == (0, 2)
     assert moments_of(np.ones(3, bool)).tolist() == [[0, 3]]
+
+
+def test_short_gaps_may_be_filled_and_ends_never():
+    clips = np.array([0, 1, 0, 1, 0, 0, 1, 0, 0], bool)
+    assert moments_of(joined(clips, 1.9)).tolist() == [[1, 2], [3, 4], [6, 7]]
+    assert moments_of(joined(clips, 2.0)).tolist() == [[1, 4], [6, 7]]
+    assert moments_of(joined(clips, 60.0)).tolist() == [[1, 7]]
+    made = label(SCORES, NAMED, PseudoLabels(threshold="mean", join=6.0))
+    assert made.moments.tolist() == [[1, 6]] and made.grades.tolist() == [0, 4, 3, 2, 1, 4, 0, 0]
 
 
 def test_grades_by_edges_and_linear():
@@ -167,6 +177,7 @@ def test_drawn_windows_differ_and_central_ones_do_not():
         ({"window": 1.0}, "window: expected seconds, 2 or more, got 1.0"),
         ({"window": float("nan")}, "window: expected seconds"),
         ({"near": -1.0}, "near: expected seconds, 0 or more"),
+        ({"join": -1.0}, "join: expected seconds, 0 or more"),
         ({"min_words": -1}, "min_words: expected 0 or more"),
     ],
 )

@@ -11,7 +11,7 @@ from vtg_lib.data.annotations import validate_annotations
 from vtg_lib.data.batches import targets
 from vtg_lib.data.knobs import configs, resolve
 from vtg_lib.data.pseudo.labels import LabelConfig, Labels, PseudoLabels, moments_of
-from vtg_lib.data.pseudo.quality import measure
+from vtg_lib.data.pseudo.quality import example, measure
 from vtg_lib.data.pseudo.world import captions, intervals, pseudo_labels, quality, relabelled, scores_of
 from vtg_lib.experiments.spec import RunSpec
 
@@ -154,13 +154,13 @@ def test_quality_by_hand():
     import dataclasses
 
     data = dataclasses.replace(data, annotations=rows, saliency=saliency)
-    seed = next(seed for seed in range(20) if intervals(data, seed)[0] == (4.0, 8.0))
+    named = [(4.0, 8.0), (0.0, 4.0)]
 
     def made(grades):
         grades = np.array(grades)
         return Labels(0.0, grades > 0, moments_of(grades > 0), grades)
 
-    found = quality(data, [made([0, 0, 1, 2, 0, 3, 4, 0]), made([0, 0, 0, 0, 0, 0, 0, 4])], seed)
+    found = quality(data, [made([0, 0, 1, 2, 0, 3, 4, 0]), made([0, 0, 0, 0, 0, 0, 0, 4])], named)
     assert found == {
         "clips": {"precision": 4 / 5, "recall": 4 / 6},
         "moments": {"precision": 2 / 3, "recall": 2 / 3},
@@ -170,11 +170,11 @@ def test_quality_by_hand():
         "salience": {"1": 1.0, "2": 2.0, "3": 3.0, "4": 4.0},
     }
     # one clip of two is IoU 0.5, found; one of four is not; grades against the votes
-    other = quality(data, [made([0, 0, 4, 0, 0, 3, 2, 0]), made([1, 0, 0, 0, 0, 0, 0, 0])], seed)
+    other = quality(data, [made([0, 0, 4, 0, 0, 3, 2, 0]), made([1, 0, 0, 0, 0, 0, 0, 0])], named)
     assert other["moments"] == {"precision": 1.0, "recall": 1.0} and other["grade_rank"] == pytest.approx(
         -1.0
     )
-    wide = quality(data, [made([1] * 8), made([1] * 8)], seed)
+    wide = quality(data, [made([1] * 8), made([1] * 8)], named)
     assert wide["moments"] == {"precision": 0.0, "recall": 0.0} and wide["clips"]["recall"] == 1.0
     assert (
         wide["clips"]["precision"] == 6 / 16 and wide["grade_rank"] is None and wide["salience"]["4"] is None
@@ -183,7 +183,8 @@ def test_quality_by_hand():
 
 def test_votes_are_not_needed():
     data = load_data({**WORLD, "saliency": False})["train"]
-    found = quality(data, pseudo_labels(data, PseudoLabels(), 0), 0)
+    named = intervals(data, 0)
+    found = quality(data, pseudo_labels(data, PseudoLabels(), named), named)
     assert found["grade_rank"] is None and found["clips"]["precision"] > 0.5
 
 
@@ -202,3 +203,40 @@ def test_precision_falls_with_how_alike_distractors_are():
     alone = table["interval", 0.5]
     assert alone["clips"]["precision"] == 1.0 and alone["unnamed"] == 0.0
     assert alone["clips"]["recall"] < at["mean_minus_sd"]["recall"]
+
+
+def test_gaps_may_be_filled():
+    """A clip that fails parts a moment; filled, labelled moments are more often true ones."""
+    rows = {
+        join: measure(
+            {**SEVERAL, "train": 128},
+            similarities=[0.5],
+            thresholds=["mean_minus_sd"],
+            settings=PseudoLabels(join=join),
+        )[-1]
+        for join in (0.0, 4.0)
+    }
+    assert rows[4.0]["moments"]["precision"] > rows[0.0]["moments"]["precision"]
+    assert rows[4.0]["moments_per_query"] < rows[0.0]["moments_per_query"]
+    knob = load_data({**SEVERAL, "labels": "pseudo", "label_join": 4.0})["train"]
+    assert knob.span_count.sum() < load_data({**SEVERAL, "labels": "pseudo"})["train"].span_count.sum()
+
+
+def test_an_example_is_json_and_follows_the_slider():
+    data = load_data(SEVERAL)["train"]
+    named = intervals(data, 0)
+    whole = quality(data, pseudo_labels(data, PseudoLabels(), named), named)
+    shown = [example(data, row, named[row], PseudoLabels()) for row in range(len(data))]
+    assert json.loads(json.dumps(shown[3])) == shown[3]
+    right = sum(sum(grade > 0 for grade in one["grades"]) * one["clips"]["precision"] for one in shown)
+    assert right / sum(sum(grade > 0 for grade in one["grades"]) for one in shown) == pytest.approx(
+        whole["clips"]["precision"]
+    )
+    low, high = (example(data, 3, named[3], PseudoLabels(), threshold) for threshold in (-1.0, 2.0))
+    assert (
+        low["clips"]["recall"] == 1.0
+        and all(low["grades"])
+        and low["truth"] == data.annotations[3]["relevant_windows"]
+    )
+    assert high["relevant_windows"] == [] and high["clips"] == {"precision": None, "recall": 0.0}
+    assert shown[3]["threshold"] <= max(np.array(shown[3]["scores"])[shown[3]["captioned"]])

@@ -28,6 +28,9 @@ def pseudo_label(
     near: Annotated[
         float, typer.Option(metavar="SECONDS", help="from the interval, for --extend near")
     ] = 10.0,
+    join: Annotated[
+        float, typer.Option(metavar="SECONDS", help="fill gaps between moments up to this")
+    ] = 0.0,
     grades: Annotated[Literal["edges", "linear"], typer.Option(help="Eq. 18")] = "edges",
     window: Annotated[
         float, typer.Option(metavar="SECONDS", help="of video kept around the interval, at most")
@@ -58,6 +61,7 @@ def pseudo_label(
         threshold=threshold,
         extend=extend,
         near=near,
+        join=join,
         grades=grades,
         window=window,
         place=place,

@@ -180,7 +180,9 @@ def _seconds(value: Any) -> float | None:
 
 @dataclass
 class Filter:
-    """Which captions are meaningless. It remembers 8 bytes of a hash for each that it has let pass."""
+    """Which captions are meaningless. Content words are English, in Latin letters. It remembers 8 bytes of a
+    hash for each caption that it has let pass.
+    """
 
     settings: PseudoLabels
     _seen: set[int] = field(default_factory=set)

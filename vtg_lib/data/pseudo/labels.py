@@ -10,7 +10,7 @@ setting (`PseudoLabels`). What the text leaves open besides:
 - It asks both for "the minimum score required" and for scores "higher than" the threshold. Equal is enough
   here: else an interval of one clip, whose spread is 0, would lose the clip that was captioned. The best clip
   of the interval therefore always passes, and no caption ends without a moment.
-- The mean and the spread of Eq. 18 are those of the clips that passed, not of the captioned interval.
+- The mean and the spread of Eq. 18 are those of the moments' clips, not of the captioned interval.
 - Spread is the population's (divided by n). Equal scores have spread 0: all of them pass, all are graded 4.
 """
 
@@ -46,6 +46,8 @@ class PseudoLabels:
         threshold: Eq. 17, of the scores inside the captioned interval: `mean_minus_sd`, `mean` or `min`.
         extend: where moments may lie: anywhere in the `video`, or `near` the captioned interval.
         near: seconds to both sides of the interval that `near` means.
+        join: seconds of a gap between two moments that is filled; 0 is the text, where a clip that fails
+            parts a moment in two.
         grades: Eq. 18, of the scores of the moments' clips: `edges` at mean - sd, mean and (mean + maximum) /
             2, or `linear` from the lowest score (1) to the highest (4).
         window: seconds of video kept around the interval, at most.
@@ -59,6 +61,7 @@ class PseudoLabels:
     threshold: Threshold = "mean_minus_sd"
     extend: Extend = "video"
     near: float = 10.0
+    join: float = 0.0
     grades: Grades = "edges"
     window: float = 150.0
     place: Place = "centre"
@@ -77,8 +80,9 @@ class PseudoLabels:
                 raise ValueError(f"{name}: expected one of {', '.join(get_args(kind))}; got {value!r}")
         if not CLIP_LENGTH <= self.window < math.inf:
             raise ValueError(f"window: expected seconds, {CLIP_LENGTH:g} or more, got {self.window}")
-        if not 0 <= self.near < math.inf:
-            raise ValueError(f"near: expected seconds, 0 or more, got {self.near}")
+        for name in ("near", "join"):
+            if not 0 <= (seconds := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}: expected seconds, 0 or more, got {seconds}")
         if self.min_words < 0:
             raise ValueError(f"min_words: expected 0 or more words, got {self.min_words}")
 
@@ -93,12 +97,13 @@ class LabelConfig:
         labels: `true`: what is shown; `pseudo`: what the caption's interval and the features give;
             `interval`: the named moment alone, its clips graded as Eq. 18 has it; `permuted`: those of
             `pseudo`, every video with the sentence of another one.
-        label_threshold, label_extend, label_grades: see `PseudoLabels`.
+        label_threshold, label_extend, label_join, label_grades: see `PseudoLabels`.
     """
 
     labels: str = "true"
     label_threshold: str = "mean_minus_sd"
     label_extend: str = "video"
+    label_join: float = 0.0
     label_grades: str = "edges"
 
     def __post_init__(self) -> None:
@@ -112,6 +117,7 @@ class LabelConfig:
         chosen: dict[str, Any] = {
             "threshold": self.label_threshold,
             "extend": self.label_extend,
+            "join": self.label_join,
             "grades": self.label_grades,
         }
         return PseudoLabels(**chosen)
@@ -197,6 +203,15 @@ def moments_of(clips: Bools) -> Ints:
     return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], 1)
 
 
+def joined(clips: Bools, gap: float) -> Bools:
+    """`[T]` with every gap between two runs of True filled that is at most `gap` seconds long."""
+    filled = clips.copy()
+    for start, end in moments_of(~clips):
+        if start > 0 and end < len(clips) and (end - start) * CLIP_LENGTH <= gap:
+            filled[start:end] = True
+    return filled
+
+
 def grades_of(scores: Floats, clips: Bools, rule: Grades) -> Ints:
     """Eq. 18: `[T]` grades 1 to 4 of `scores` `[T]` on the moments' `clips` `[T]`, 0 elsewhere."""
     found, inside = np.zeros(len(scores), np.int64), scores[clips]
@@ -241,6 +256,8 @@ def label(scores: Floats, captioned: Bools, settings: PseudoLabels, threshold: f
         reach = settings.near / CLIP_LENGTH
         place = np.arange(len(scores))
         clips &= (place >= first - reach) & (place <= last + reach)
+    if settings.join:
+        clips = joined(clips, settings.join)
     return Labels(threshold, clips, moments_of(clips), grades_of(scores, clips, settings.grades))
 
 

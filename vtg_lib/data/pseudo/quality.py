@@ -11,8 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from vtg_lib.data import load_data
-from vtg_lib.data.pseudo.labels import PseudoLabels, Threshold
-from vtg_lib.data.pseudo.world import interval_labels, pseudo_labels, quality
+from vtg_lib.data.batches import GroundingData
+from vtg_lib.data.generate import CLIP_LENGTH
+from vtg_lib.data.pseudo.labels import PseudoLabels, Threshold, captioned_clips, label
+from vtg_lib.data.pseudo.world import (
+    Interval,
+    interval_labels,
+    intervals,
+    pseudo_labels,
+    quality,
+    scores_of,
+)
 
 SIMILARITIES = (0.2, 0.5, 0.8)
 INTERVAL = "interval"  # in the place of a threshold: the captioned interval alone
@@ -46,11 +55,45 @@ def measure(
     for similarity in similarities:
         world = {**WORLD, "seed": seed, **(spec or {}), "distractor_similarity": similarity}
         data = load_data(world)["train"]
+        named = intervals(data, seed)
         made = {
-            rule: pseudo_labels(data, dataclasses.replace(settings, threshold=rule), seed)
+            rule: pseudo_labels(data, dataclasses.replace(settings, threshold=rule), named)
             for rule in thresholds
         }
-        for rule, labels in ({INTERVAL: interval_labels(data, settings, seed)} | made).items():
-            found = quality(data, labels, seed)
+        for rule, labels in ({INTERVAL: interval_labels(data, settings, named)} | made).items():
+            found = quality(data, labels, named)
             rows.append({"distractor_similarity": similarity, "threshold": rule, **found})
     return rows
+
+
+def example(
+    data: GroundingData, row: int, interval: Interval, settings: PseudoLabels, threshold: float | None = None
+) -> dict[str, Any]:
+    """One caption and its video, for an explorer: what is seen, what is made of it, and how right that is.
+
+    Args:
+        data: with its true labels; row: of it; interval: that the caption names, seconds.
+        threshold: in the place of Eq. 17's.
+
+    Returns:
+        JSON: `query`, `clip_length`, `scores` `[T]`, `captioned` `[T]` (booleans), `threshold`, `grades`
+        `[T]` (0 outside of moments), the fields of the made row, `truth` (the windows that are shown) and
+        what `quality` gives of this row.
+
+    Raises:
+        ValueError: see `label`.
+    """
+    scores = scores_of(data, row)
+    captioned = captioned_clips(interval, len(scores))
+    made, annotation = label(scores, captioned, settings, threshold), data.annotations[row]
+    return {
+        "query": annotation["query"],
+        "clip_length": CLIP_LENGTH,
+        "scores": scores.tolist(),
+        "captioned": captioned.tolist(),
+        "threshold": made.threshold,
+        "grades": made.grades.tolist(),
+        **made.fields(annotation["duration"]),
+        "truth": annotation["relevant_windows"],
+        **quality(data.rows([row]), [made], [interval]),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,10 +30,11 @@ from vtg_lib.data.pseudo.labels import (
 )
 
 FOUND = 0.5  # IoU from which on a moment counts as found
+Interval: TypeAlias = tuple[float, float]  # seconds
 
 
-def intervals(data: GroundingData, seed: int) -> list[tuple[float, float]]:
-    """For each row the one of its moments (seconds) that its caption names, drawn by `seed`.
+def intervals(data: GroundingData, seed: int) -> list[Interval]:
+    """For each row the one of its moments that its caption names, drawn by `seed`.
 
     Raises:
         ValueError: rows without moments.
@@ -75,8 +76,8 @@ def scores_of(data: GroundingData, row: int) -> Floats:
     return similarity(video[:length, -text.shape[-1] :].numpy(), text.numpy())
 
 
-def pseudo_labels(data: GroundingData, settings: PseudoLabels, seed: int) -> list[Labels]:
-    """What the captions of a split give, row by row (see `intervals`); videos are not trimmed.
+def pseudo_labels(data: GroundingData, settings: PseudoLabels, named: Sequence[Interval]) -> list[Labels]:
+    """What captions of the intervals `named` give, row by row; videos are not trimmed.
 
     Raises:
         ValueError: clips of another length than the 2 seconds of the layout.
@@ -87,16 +88,16 @@ def pseudo_labels(data: GroundingData, settings: PseudoLabels, seed: int) -> lis
             "of QVHighlights, or labels: true."
         )
     found = []
-    for row, interval in enumerate(intervals(data, seed)):
+    for row, interval in enumerate(named):
         scores = scores_of(data, row)
         found.append(label(scores, captioned_clips(interval, len(scores)), settings))
     return found
 
 
-def interval_labels(data: GroundingData, settings: PseudoLabels, seed: int) -> list[Labels]:
-    """The named moments alone."""
+def interval_labels(data: GroundingData, settings: PseudoLabels, named: Sequence[Interval]) -> list[Labels]:
+    """The intervals `named` alone, row by row, their clips graded."""
     found = []
-    for row, interval in enumerate(intervals(data, seed)):
+    for row, interval in enumerate(named):
         scores = scores_of(data, row)
         clips = captioned_clips(interval, len(scores))
         grades = grades_of(scores, clips, settings.grades)
@@ -116,7 +117,7 @@ def relabelled(data: GroundingData, config: LabelConfig, seed: int) -> Grounding
     if config.labels == "true":
         return data
     make = interval_labels if config.labels == "interval" else pseudo_labels
-    labels = make(data, config.settings, seed)
+    labels = make(data, config.settings, intervals(data, seed))
     rows = [row | made.fields(row["duration"]) for row, made in zip(data.annotations, labels, strict=True)]
     length = data.video_length[data.video_index].numpy()
     spans, count, saliency = targets(rows, length, data.clip_length, data.saliency.shape[1])
@@ -131,11 +132,11 @@ def relabelled(data: GroundingData, config: LabelConfig, seed: int) -> Grounding
     return views.swapped_text(made) if config.labels == "permuted" else made
 
 
-def quality(data: GroundingData, labels: Sequence[Labels], seed: int) -> dict[str, Any]:
+def quality(data: GroundingData, labels: Sequence[Labels], named: Sequence[Interval]) -> dict[str, Any]:
     """How right the labels of a split are, over all rows together.
 
     Args:
-        data: with its true labels and votes; seed: as of the labels.
+        data: with its true labels and votes; named: the intervals of the captions.
 
     Returns:
         `clips`, `moments`: {precision, recall}, of clips, and of moments at IoU 0.5; `unnamed`: recall of the
@@ -148,9 +149,7 @@ def quality(data: GroundingData, labels: Sequence[Labels], seed: int) -> dict[st
     found = [0, 0, 0, 0]  # labelled moments that are true, all; true moments that are labelled, all
     unnamed = [0, 0]
     grades, votes, ranks = list[Any](), list[Any](), list[float]()
-    for row, (annotation, made, named) in enumerate(
-        zip(data.annotations, labels, intervals(data, seed), strict=True)
-    ):
+    for row, (annotation, made, interval) in enumerate(zip(data.annotations, labels, named, strict=True)):
         windows = np.array(annotation["relevant_windows"], float)
         truth = _inside(windows, len(made.clips))
         right, chosen = right + int((truth & made.clips).sum()), chosen + int(made.clips.sum())
@@ -159,7 +158,7 @@ def quality(data: GroundingData, labels: Sequence[Labels], seed: int) -> dict[st
         known = np.asarray(hit.any(0))
         for place, value in enumerate((hit.any(1).sum(), len(made.moments), known.sum(), len(windows))):
             found[place] += int(value)
-        other = (windows != np.array(named)).any(1)
+        other = (windows != np.array(interval)).any(1)
         unnamed[0], unnamed[1] = unnamed[0] + int(known[other].sum()), unnamed[1] + int(other.sum())
         if annotation.get("saliency_scores"):
             both = truth & made.clips
