@@ -431,7 +431,7 @@ def test_a_full_disk_is_said_and_gone_on_from(tmp_path, monkeypatch):
     with monkeypatch.context() as inner:
         stop_after(inner, 12, OSError(errno.ENOSPC, "No space left on device", "x"))
         with pytest.raises(
-            OSError, match=r"no space left on the device; what is done stays in .*it goes on"
+            OSError, match=r"no space left on the device; what is done stays in .*which goes on"
         ) as caught:
             run(tmp_path)
     assert caught.value.errno == errno.ENOSPC and not (tmp_path / "train.jsonl").exists()

@@ -1,5 +1,6 @@
 """Pseudo-labels where the truth is known: the generated world, its knobs, and how right the labels are."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -127,11 +128,11 @@ def test_labels_follow_the_settings_and_the_seed():
 
 
 def test_what_cannot_be_labelled_is_refused():
-    import dataclasses
 
     data = load_data(WORLD)["train"].first(4)
-    with pytest.raises(ValueError, match="expected clips of 2 s, got 1 s"):
-        relabelled(dataclasses.replace(data, clip_length=1.0), LabelConfig(labels="pseudo"), 0)
+    for labels in ("pseudo", "interval", "permuted"):
+        with pytest.raises(ValueError, match="expected clips of 2 s, got 1 s"):
+            relabelled(dataclasses.replace(data, clip_length=1.0), LabelConfig(labels=labels), 0)
     unlabelled = [
         {name: value for name, value in row.items() if "relevant" not in name} for row in data.annotations
     ]
@@ -151,7 +152,6 @@ def test_quality_by_hand():
     saliency = torch.zeros_like(data.saliency)
     saliency[0, [2, 3, 5, 6]] = torch.tensor([3.0, 6, 9, 12])
     saliency[1, :2] = torch.tensor([12.0, 0])
-    import dataclasses
 
     data = dataclasses.replace(data, annotations=rows, saliency=saliency)
     named = [(4.0, 8.0), (0.0, 4.0)]

@@ -128,9 +128,8 @@ def pseudo_label(job: Job, *, overwrite: bool = False, progress: bool = True) ->
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OSError(
                     error.errno,
-                    f"no space left on the device; what is done stays in {job.partial}. Fix: free space and "
-                    "give the same command again: it goes on",
-                    str(error.filename or job.out),
+                    f"{job.out}: no space left on the device; what is done stays in {job.partial}. Fix: free "
+                    "space, and give the same command again, which goes on.",
                 ) from None
             raise
 

@@ -37,8 +37,13 @@ def intervals(data: GroundingData, seed: int) -> list[Interval]:
     """For each row the one of its moments that its caption names, drawn by `seed`.
 
     Raises:
-        ValueError: rows without moments.
+        ValueError: rows without moments, or clips of another length than the 2 seconds of the layout.
     """
+    if data.clip_length != CLIP_LENGTH:
+        raise ValueError(
+            f"captions: expected clips of {CLIP_LENGTH:g} s, got {data.clip_length:g} s. Fix: a world of "
+            "QVHighlights, or labels: true."
+        )
     draws = np.random.default_rng([seed, 24, 2]).random(len(data))
     found = []
     for row, draw in zip(data.annotations, draws, strict=True):
@@ -77,16 +82,7 @@ def scores_of(data: GroundingData, row: int) -> Floats:
 
 
 def pseudo_labels(data: GroundingData, settings: PseudoLabels, named: Sequence[Interval]) -> list[Labels]:
-    """What captions of the intervals `named` give, row by row; videos are not trimmed.
-
-    Raises:
-        ValueError: clips of another length than the 2 seconds of the layout.
-    """
-    if data.clip_length != CLIP_LENGTH:
-        raise ValueError(
-            f"pseudo-labels: expected clips of {CLIP_LENGTH:g} s, got {data.clip_length:g} s. Fix: a world "
-            "of QVHighlights, or labels: true."
-        )
+    """What captions of the intervals `named` give, row by row; videos are not trimmed."""
     found = []
     for row, interval in enumerate(named):
         scores = scores_of(data, row)
@@ -112,7 +108,7 @@ def relabelled(data: GroundingData, config: LabelConfig, seed: int) -> Grounding
         seed: draws which moment a caption names.
 
     Raises:
-        ValueError: see `pseudo_labels`.
+        ValueError: see `intervals`.
     """
     if config.labels == "true":
         return data
