@@ -81,17 +81,33 @@ def atomic_write(path: Path, payload: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+class Busy(OSError):
+    """Somebody else holds what is wanted."""
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold `path`, a file or folder that need not exist, against other processes and threads that ask here.
 
     Waits for whoever holds it; a process that is killed lets go. The lock is the file `<path>.lock`.
+
+    Raises:
+        Busy: it is held, and `wait` is False.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    lock = FileLock(f"{path}.lock", timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(
+            f"{path}: another run is writing it. Fix: wait until that one has ended, or name another file"
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def sha256(path: Path) -> str:
@@ -151,10 +167,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise UnreadableFile(
             [(str(path), "a readable file", got, "check the path and its permissions")]
         ) from None
-    head = data[:64].removeprefix(codecs.BOM_UTF8).lstrip()
-    for start, what, fix in _OTHERS:
-        if head.startswith(start):
-            raise UnreadableFile([(f"{place}, line 1", "JSON text", what, fix)])
+    _refuse_others(place, data[:64])
     encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -164,6 +177,58 @@ def read_text(path: str | os.PathLike[str]) -> str:
         fix = "save it as UTF-8, or name the .jsonl file"
         raise UnreadableFile([(f"{place}, line {line}", "UTF-8 text", got, fix)]) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _refuse_others(place: str, head: bytes) -> None:
+    head = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    for start, what, fix in _OTHERS:
+        if head.startswith(start):
+            raise UnreadableFile([(f"{place}, line 1", "JSON text", what, fix)])
+
+
+def json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
+    """The JSON values of a file of any size, one a line, as they are read: (line from 1, value); of a line
+    that is not JSON, an `UnreadableFile` in place of the value. UTF-8, perhaps gzip; blank lines are skipped.
+
+    Raises:
+        UnreadableFile: the file cannot be read, or is no text.
+    """
+    place = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else Path(path).open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if number == 1:
+                    _refuse_others(place, line[:64])
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if line.strip():
+                    yield number, _json_line(f"{place}, line {number}", line)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableFile([(place, "a whole gzip file", f"a torn one ({error})", AGAIN)]) from None
+    except OSError as error:
+        got, fix = str(error.strerror or error), "check the path and its permissions"
+        raise UnreadableFile([(place, "a readable file", got, fix)]) from None
+
+
+def _json_line(place: str, line: bytes) -> Any:
+    try:
+        return json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        got = f"the byte {line[error.start : error.start + 1].hex()}"
+        return UnreadableFile([(place, "UTF-8 text", got, "save it as UTF-8")])
+    except (ValueError, RecursionError) as error:
+        return UnreadableFile([_json_fault(place, line.decode(), error, last=not line.endswith(b"\n"))])
+
+
+def _json_fault(place: str, line: str, error: Exception, last: bool) -> tuple[str, str, str, str]:
+    """What is wrong with a line that is not JSON; last: of its file, which may have been cut off."""
+    torn = last and line.lstrip()[0] == "{" and line.rstrip()[-1] != "}"
+    if torn:
+        got = f"a torn line, which ends after {len(line.strip())} characters, in {line.strip()[-20:]!r}"
+        return place, "one JSON object", got, AGAIN + ": it was cut off"
+    got, fix = f"{line.strip()[:40]!r} ({error})", "write one JSON object a line (json.dumps without indent)"
+    return place, "one JSON object", got, fix
 
 
 def json_values(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
@@ -190,19 +255,7 @@ def json_values(path: str | os.PathLike[str]) -> list[tuple[str, Any]]:
         try:
             values.append((place, json.loads(line)))
         except (ValueError, RecursionError) as error:
-            torn = number == lines[-1][0] and line.lstrip()[0] == "{" and line.rstrip()[-1] != "}"
-            shown = repr(line.strip()[-20:] if torn else line.strip()[:40])
-            got = (
-                f"a torn line, which ends after {len(line.strip())} characters, in {shown}"
-                if torn
-                else f"{shown} ({error})"
-            )
-            fix = (
-                AGAIN + ": it was cut off"
-                if torn
-                else "write one JSON object a line (json.dumps without indent)"
-            )
-            faults.append((place, "one JSON object", got, fix))
+            faults.append(_json_fault(place, line, error, last=number == lines[-1][0]))
     if faults:
         raise UnreadableFile(faults)
     return values

@@ -295,6 +295,10 @@ def render(
     dynamic_context: Annotated[
         bool, typer.Option(help="only the validation split, every moment in another video's context")
     ] = False,
+    captions: Annotated[
+        bool,
+        typer.Option("--captions", help="also SPLIT_captions.jsonl, one moment a query, for pseudo-label"),
+    ] = False,
     data_root: DataRoot = None,
 ) -> Reply:
     """`vtg render`."""
@@ -308,7 +312,7 @@ def render(
     if dynamic_context:
         splits = {"val": views.dynamic_context(splits["val"])}
         settings = {**settings, "view": "dynamic context"}
-    summary = export_data(splits, out, settings)
+    summary = export_data(splits, out, settings, captions=captions)
     lines = [
         f"{name}: {split['queries']} queries, {split['videos']} videos"
         for name, split in summary["splits"].items()

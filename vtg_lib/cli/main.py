@@ -23,7 +23,7 @@ import typer
 from typer.main import get_command
 
 from vtg_lib import __version__
-from vtg_lib.cli import chapters, checkpoints, data, diagnose, runs
+from vtg_lib.cli import captions, chapters, checkpoints, data, diagnose, runs
 from vtg_lib.cli.options import Command, Group, Json, Reply, Traceback
 
 app = typer.Typer(
@@ -80,6 +80,7 @@ EXAMPLES = {
     "verify": "vtg data verify qvhighlights",
     "record": "vtg data record --data-root data",
     "render": "vtg render --out raw --data kind=sim train=64 val=16",
+    "pseudo-label": "vtg pseudo-label --captions c.jsonl --features clip --out train.jsonl",
     "run": "vtg run --paper simdetr --table tab3 --row '+ QGR' --seed 0",
     "sweep": "vtg sweep --paper sdst --claims --seeds 8 --device cpu",
     "rule": "vtg rule --paper sdst",
@@ -179,6 +180,7 @@ for _group, _name, _body, _help in (
     (data_app, "verify", data.data_verify, "hash what is here"),
     (data_app, "record", data.data_record, "write what pages show of real files into results/recorded.json"),
     (app, "render", data.render, "write a rendered data set to disk, in the layout of public features"),
+    (app, "pseudo-label", captions.pseudo_label, "training annotations from captioned intervals of videos"),
     (app, "run", runs.run, "train one run, or show it if it is stored"),
     (app, "sweep", runs.sweep, "train what a paper's tables lack; resumable"),
     (app, "rule", runs.rule, "whether the runs of a paper's profile sim have learned"),

@@ -39,17 +39,18 @@ def load_data(
         spec: `kind` (`own`: the set `name` that `vtg data add` made; `sim`: generated annotations;
             `rendered`: the real ones of `dataset`; `official`: those with downloaded features, named by
             `features`, a set of `data_manifests/`, `video`, its arrays to join, and `text`); any field of
-            `TimelineConfig` and `RenderConfig`, and for `sim` of `WorldConfig`, with `dataset` for a world
-            like that data set; `seed` of the world (0); `limit`: rows kept of each real split. Before a knob
-            of what happens in the videos, `train_` and `test_` set it for that split alone. `allow_missing`
-            leaves out queries of `own` and `official` data that have no features.
+            `TimelineConfig`, `RenderConfig` and `LabelConfig`, and for `sim` of `WorldConfig`, with `dataset`
+            for a world like that data set; `seed` of the world (0); `limit`: rows kept of each real split.
+            Before a knob of what happens in the videos, `train_` and `test_` set it for that split alone.
+            `allow_missing` leaves out queries of `own` and `official` data that have no features.
         root: see `vtg_lib.files.data_root`.
 
     Raises:
         ValueError: unknown kind, data set or knob.
         FileNotFoundError: the annotations of a real data set are missing; says how to get them.
     """
-    from vtg_lib.data.knobs import configs, resolve
+    from vtg_lib.data.knobs import configs, identity, resolve
+    from vtg_lib.data.pseudo.world import relabelled
     from vtg_lib.data.render import Embeddings, render
 
     spec = resolve(spec)
@@ -61,12 +62,12 @@ def load_data(
 
         return own_data(spec.get("name", ""), root, spec.get("allow_missing", False))
     seed = spec["seed"]
-    world, timeline, config = configs(spec)
+    world, timeline, config, labels = configs(spec)
     vocabulary = Vocabulary()
     parts = {}
     real = {} if kind == "sim" else real_rows(spec["dataset"], root, spec.get("limit"))
     for number, split in enumerate(SPLITS[: 3 if world.test else 2] if kind == "sim" else real):
-        here, own, _ = configs(spec, split)
+        here, own, *_ = configs(spec, split)
         if kind == "sim":
             parts[split] = (*generate(here, own, vocabulary, split, seed), CLIP_LENGTH)
         else:
@@ -75,12 +76,12 @@ def load_data(
             parts[split] = (real[split], *made, clip_length)
     embeddings = Embeddings(config, vocabulary, timeline.scenes, seed)
     noise = (seed + (world.draw << 20)) * len(SPLITS)
-    return {
-        split: render(
-            *part[:3], embeddings, config, part[3], noise + number, {"kind": kind, "spec": spec}
-        )
+    facts = {"kind": kind, "spec": identity(spec)}
+    splits = {
+        split: render(*part[:3], embeddings, config, part[3], noise + number, facts)
         for number, (split, part) in enumerate(parts.items())
     }
+    return splits | {"train": relabelled(splits["train"], labels, seed)}
 
 
 def _official(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> dict[str, GroundingData]:

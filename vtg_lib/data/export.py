@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
 
 
-def export_data(splits: Mapping[str, GroundingData], folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
+def export_data(
+    splits: Mapping[str, GroundingData], folder: Path, spec: Mapping[str, Any], *, captions: bool = False
+) -> dict[str, Any]:
     """Write `splits` below `folder`, which appears only when all of it is there.
 
     `<split>.jsonl`: annotations; where rows about one video see different clips of it, as in a view, every
     row's `vid` gets its `qid`. `<split>/video/<vid>.npz`: `features`, `[T, D]` or `[K, T, D]`.
     `<split>/text/qid<qid>.npz`: `last_hidden_state`, `[L, D]`. `data.json`: spec, facts, shapes,
-    fingerprints.
+    fingerprints. With `captions` also `<split>_captions.jsonl`, every query with one of its moments (see
+    `vtg_lib.data.pseudo.world.captions`).
 
     Returns:
         What `data.json` holds.
@@ -32,6 +36,8 @@ def export_data(splits: Mapping[str, GroundingData], folder: Path, spec: Mapping
         summary: dict[str, Any] = {"spec": dict(spec), "splits": {}}
         for name, data in splits.items():
             summary["splits"][name] = _export_split(data, partial, name)
+            if captions:
+                _write_lines(partial / f"{name}_captions.jsonl", _captions(data, spec))
         (partial / "data.json").write_text(
             json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
@@ -56,8 +62,7 @@ def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
         np.savez(
             root / name / "text" / f"qid{annotation['qid']}.npz", last_hidden_state=words.float().numpy()
         )
-    with (root / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
+    _write_lines(root / f"{name}.jsonl", annotations)
     return {
         "queries": len(data),
         "videos": len(written),
@@ -67,6 +72,18 @@ def _export_split(data: GroundingData, root: Path, name: str) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "facts": data.facts,
     }
+
+
+def _captions(data: GroundingData, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from vtg_lib.data.pseudo import world
+
+    named = dataclasses.replace(data, annotations=_named(data))
+    return world.captions(named, spec.get("seed") or 0)
+
+
+def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def _named(data: GroundingData) -> list[dict[str, Any]]:

@@ -29,6 +29,9 @@ import numpy as np
 from vtg_lib.data.forms import check
 
 EPSILON = 1e-5  # added to norms, as the public Moment-DETR loader does
+# Feature packs and annotations may differ by a clip or so per video; a wrong clip length differs by far more.
+LENGTH_TOLERANCE = 0.25
+CLIPS_OFF = 2  # that short videos may differ by
 
 
 class FeatureError(ValueError):

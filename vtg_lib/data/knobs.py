@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vtg_lib.data.generate import STATISTICS, WorldConfig
+from vtg_lib.data.pseudo.labels import LabelConfig
 from vtg_lib.data.render import RenderConfig
 from vtg_lib.data.timeline import TimelineConfig
 
@@ -23,7 +24,17 @@ PLAIN, LIKE = (
     "sim like ",
 )  # what a generated world resembles by itself, and the names of the others
 APART = ("train", "test")  # splits that may have a knob of the timeline to themselves: train_NAME, test_NAME
-_KNOBS = {config: dataclasses.asdict(config()) for config in (WorldConfig, TimelineConfig, RenderConfig)}
+_KNOBS = {
+    config: dataclasses.asdict(config())
+    for config in (WorldConfig, TimelineConfig, RenderConfig, LabelConfig)
+}
+# Knobs that came after the worlds of stored runs. At their defaults they change nothing, and are no part of
+# what identifies a data set.
+_LATER = {
+    "distractor_similarity": TimelineConfig().distractor_similarity,
+    "draw": WorldConfig().draw,
+    **_KNOBS[LabelConfig],
+}
 
 
 def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +54,7 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         return {"kind": kind, **spec}
     if kind not in ("sim", "rendered"):
         raise ValueError(f"data: expected kind 'sim', 'rendered', 'official' or 'own', got {kind!r}")
-    configs = (WorldConfig, TimelineConfig, RenderConfig) if kind == "sim" else (TimelineConfig, RenderConfig)
+    configs = [config for config in _KNOBS if kind == "sim" or config is not WorldConfig]
     knobs = {
         "seed": 0,
         **{name: value for config in configs for name, value in _KNOBS[config].items()},
@@ -97,8 +108,13 @@ def cast_like(name: str, default: Any, value: Any) -> Any:
     raise ValueError(f"{name}: expected {type(default).__name__}, got {value!r}")
 
 
+def identity(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What identifies the data of a resolved spec: its knobs, without later ones at their defaults."""
+    return {name: value for name, value in spec.items() if name not in _LATER or value != _LATER[name]}
+
+
 def configs(spec: Mapping[str, Any], split: str = "val") -> list[Any]:
-    """`WorldConfig`, `TimelineConfig` and `RenderConfig` of a resolved spec, for one split."""
+    """`WorldConfig`, `TimelineConfig`, `RenderConfig` and `LabelConfig` of a resolved spec, for one split."""
     return [
         config(
             **{name: spec.get(f"{split}_{name}", spec.get(name, default)) for name, default in knobs.items()}

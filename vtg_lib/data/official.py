@@ -16,13 +16,9 @@ import torch
 from vtg_lib.data.annotations import DATASETS, SHOWN
 from vtg_lib.data.batches import GroundingData, fingerprint, targets
 from vtg_lib.data.feature_cache import FeatureCache, FeatureWarning, check_same, convert
-from vtg_lib.data.features import FeatureError, FeatureSpec
+from vtg_lib.data.features import CLIPS_OFF, LENGTH_TOLERANCE, FeatureError, FeatureSpec
 from vtg_lib.data.manifests import ManifestError, array_folder, feature_spec, get
 from vtg_lib.files import cache_root as user_cache
-
-# Feature packs and annotations may differ by a clip or so per video; a wrong clip length differs by far more.
-LENGTH_TOLERANCE = 0.25
-CLIPS_OFF = 2  # that short videos may differ by
 
 
 def official_arrays(

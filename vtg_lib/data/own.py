@@ -6,6 +6,7 @@ then on `kind=own name=NAME` is that data set.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -204,25 +205,40 @@ def _look(
             f"files, such as {shown}. Fix: name the files by {by}, or leave those rows out."
         )
     first = folder / pattern.format(id=ids[0])
-    key = None
-    if first.suffix == ".npz":
-        with np.load(first, allow_pickle=False) as arrays:
-            key = next(
-                (key for key in KEYS if key in arrays.files), arrays.files[0] if arrays.files else None
-            )
-    array = load_array(first, key)
-    if array.ndim not in (1, 2, 3):
-        raise FeatureError(f"{first}: expected [D], [T, D] or levels of it, got shape {list(array.shape)}.")
-    axes = {1: "d", 2: "td"}.get(array.ndim) or ("ktd" if array.shape[0] <= array.shape[1] else "tkd")
-    levels = 1 if array.ndim < 3 else array.shape[0 if axes == "ktd" else 1]
-    facts = {**given, "extractor": "own", "dims": array.shape[-1], "files": (pattern,), "key": key}
-    facts |= {"axes": axes, "levels": levels, "clip_length": None}
+    facts = {**given, "extractor": "own", "files": (pattern,), **shape_facts(first), "clip_length": None}
     if isinstance(known, Mapping):
         if clip_length is None:
-            counts = {one: _count(folder / pattern.format(id=one), key, axes) for one in ids[:LOOKED]}
+            counts = {
+                one: _count(folder / pattern.format(id=one), facts["key"], facts["axes"])
+                for one in ids[:LOOKED]
+            }
             clip_length = _agreed(folder, counts, known)
         facts["clip_length"] = clip_length
     return FeatureSpec(**facts)
+
+
+def shape_facts(path: Path, keys: Sequence[str] = KEYS) -> dict[str, Any]:
+    """`key`, `dims`, `axes` and `levels` of a `FeatureSpec`, from one of its files.
+
+    Args:
+        keys: of an `.npz`, the first there is.
+
+    Raises:
+        FeatureError: unreadable, or of no shape that features have.
+    """
+    key = None
+    if path.suffix == ".npz":
+        # of a file that cannot be read, `load_array` says what is wrong
+        with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as arrays:
+            key = next(
+                (key for key in keys if key in arrays.files), arrays.files[0] if arrays.files else None
+            )
+    array = load_array(path, key)
+    if array.ndim not in (1, 2, 3):
+        raise FeatureError(f"{path}: expected [D], [T, D] or levels of it, got shape {list(array.shape)}.")
+    axes = {1: "d", 2: "td"}.get(array.ndim) or ("ktd" if array.shape[0] <= array.shape[1] else "tkd")
+    levels = 1 if array.ndim < 3 else array.shape[0 if axes == "ktd" else 1]
+    return {"key": key, "dims": array.shape[-1], "axes": axes, "levels": levels}
 
 
 def _count(path: Path, key: str | None, axes: str) -> int:

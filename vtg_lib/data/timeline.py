@@ -64,7 +64,9 @@ class TimelineConfig:
         background_events: share of unannotated time filled with events of other queries. At 0 a moment can be
             found without reading the sentence; at 1 no clip stands out by itself.
         background_seconds: median length of a background event; background_overlap: share of them that show
-            half of the concepts of a query of this video.
+            some of the concepts of a query of this video. distractor_similarity: how large a share of its
+            concepts those show, rounded down, but one at least; at 1 they look like a moment that nobody
+            annotated.
         scene_seconds: mean length of a scene.
         scenes: number of scene concepts.
         scene_action: probability that an annotated event's scene is the one its action is tied to (the
@@ -76,6 +78,7 @@ class TimelineConfig:
     background_events: float = 0.6
     background_seconds: float = 12.0
     background_overlap: float = 0.5
+    distractor_similarity: float = 0.5
     scene_seconds: float = 25.0
     scenes: int = 24
     scene_action: float = 0.0
@@ -83,7 +86,7 @@ class TimelineConfig:
     annotator_noise: float = 0.7
 
     def __post_init__(self) -> None:
-        for name in ("background_events", "background_overlap", "scene_action"):
+        for name in ("background_events", "background_overlap", "distractor_similarity", "scene_action"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
         if (
@@ -221,11 +224,12 @@ def _borrow(
     config: TimelineConfig,
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
-    """`concepts`, now and then some of them replaced by half of the concepts of a query of the video."""
+    """`concepts`, now and then some of them replaced by some of the concepts of a query of the video."""
     shown = list(concepts)
     wanted = queries[int(rng.integers(len(queries)))][0] if queries else ()
     if wanted and rng.random() < config.background_overlap:
-        kept = rng.permutation(len(wanted))[: max(1, len(wanted) // 2)]
+        number = max(1, int(len(wanted) * config.distractor_similarity + 1e-9))
+        kept = rng.permutation(len(wanted))[:number]
         shown[: len(kept)] = [wanted[i] for i in kept][: len(shown)]
     return tuple(dict.fromkeys(shown))
 
