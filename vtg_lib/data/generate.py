@@ -73,7 +73,9 @@ class WorldConfig:
             or min(self.test, self.draw) < 0
             or self.clips < 4
         ):
-            raise ValueError("world: expected at least one query and word of each kind, 4 clips, and no negative number")
+            raise ValueError(
+                "world: expected at least one query and word of each kind, 4 clips, and no negative number"
+            )
         if abs(sum(self.moments) - 1) > 1e-6 or min(self.moments) < 0:
             raise ValueError(f"world: expected moment probabilities that sum to 1, got {self.moments}")
         for name in ("window_between", "centre_bias", "irrelevant_share"):

@@ -102,7 +102,7 @@ def start_from(model: nn.Module, packed: bytes, scope: str = "all") -> None:
     if missing or surplus or other:
         raise ValueError(
             f"init: expected weights of this model (scope {scope}); missing {missing[:3]}, surplus "
-            f"{surplus[:3]}, of another shape {sorted(other)[:3]}. Fix: give the run that starts the config of "
-            "the run whose weights it takes."
+            f"{surplus[:3]}, of another shape {sorted(other)[:3]}. Fix: give the run that starts the config "
+            "of the run whose weights it takes."
         )
     model.load_state_dict(state, strict=False)

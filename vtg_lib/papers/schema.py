@@ -281,7 +281,8 @@ class Dose:
     Attributes:
         key: its name.
         question: what it asks, as a sentence.
-        knob: field of the data specification; values: what it is set to, or what `settings` mean in numbers;
+        knob: field of the data specification, or "init." and one of the data of the run that the rows' runs
+            start from; values: what it is set to, or what `settings` mean in numbers;
             unit: of the values.
         settings: what the knob is set to at each value, where that is no number; data: further fields, the
             same at every value.
@@ -342,7 +343,7 @@ class Claim(Contrast):
         than: another pair, whose difference this one is to exceed: what is compared is the difference of
             both.
         knob, high, low: a knob of the generated world; what is compared is the difference at `high` less
-            that at `low`, what the two are set to.
+            that at `low`, what the two are set to; data: further fields of the data, the same at both.
     """
 
     key: Text
@@ -357,6 +358,7 @@ class Claim(Contrast):
     knob: str | None = None
     high: Any = None
     low: Any = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.column is None) == (self.measure is None):
