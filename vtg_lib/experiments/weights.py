@@ -94,7 +94,10 @@ def start_from(model: nn.Module, packed: bytes, scope: str = "all") -> None:
     Raises:
         ValueError: they are damaged, or another model's.
     """
-    taken = (lambda name: name.split(".")[0] not in MOMENTS) if scope == "encoder" else (lambda name: True)
+
+    def taken(name: str) -> bool:
+        return scope == "all" or name.split(".")[0] not in MOMENTS
+
     state = {name: value for name, value in unpack(packed)[0].items() if taken(name)}
     own = {name: value for name, value in model.state_dict().items() if taken(name)}
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
