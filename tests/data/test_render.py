@@ -125,7 +125,7 @@ def test_batches_copy_large_rows_right() -> None:
 def test_highlight_labels_become_saliency() -> None:
     rows = [{"qid": "a", "label": [[5, 1], [1, 1], [3, 3]], "relevant_windows": None, "duration": 6}]
     spans, count, saliency = targets(rows, np.array([3]), 2.0, 4)
-    assert count.tolist() == [0] and saliency.tolist() == [[2, 0, 2, 0]]
+    assert count.tolist() == [0] and saliency.tolist() == [[6, 0, 6, 0]]
 
 
 def test_content_words() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vtg_lib.data.timeline import Event, Timeline, TimelineConfig, Vocabulary, complete, content_stem
+from vtg_lib.data.votes import importance, labelled, votes
 
 WORLD_VERSION = "world v2"
 SPLITS = ("train", "val", "test")
@@ -26,6 +27,8 @@ WORDS = {
 PATTERNS = ("a {s} {v} the {a} {o}", "the {a} {o} that a {s} {v}", "a {s} with a {a} {o} {v} it")
 # Of `WorldConfig`, what may differ between training and test: all but sizes and words.
 STATISTICS = ("moments", "window_median", "window_sigma", "window_between", "centre_bias", "irrelevant_share")
+# Fields of worlds with labelled clips alone: no part of a specification that does not name them.
+HIGHLIGHTS = ("domains", "annotators", "titles")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,11 @@ class WorldConfig:
         centre_bias: probability that the moments of a video lie in its middle, not anywhere.
         irrelevant_share: share of clips that show no moment, at the same number of relevant clips: by the
             length of the video, at most four times `clips`; 0 keeps `clips`.
+        domains: names of domains, which videos belong to in turn; a domain's videos share an action. Such a
+            world has a label on every clip and no moments, as TVSum and YouTube Highlights.
+        annotators: that label every clip of such a world, see `votes.votes`.
+        titles: whether a video of a domain has a sentence of its own (TVSum), or the domain's word alone
+            (YouTube Highlights).
     """
 
     train: int = 4096
@@ -63,6 +71,9 @@ class WorldConfig:
     centre_bias: float = 0.0
     irrelevant_share: float = 0.0
     saliency: bool = True
+    domains: tuple[str, ...] = ()
+    annotators: int = 20
+    titles: bool = True
 
     def __post_init__(self) -> None:
         if (
@@ -81,6 +92,13 @@ class WorldConfig:
                 raise ValueError(
                     f"{kind}s: expected at most the {len(words)} words that there are, got {count}"
                 )
+        if len(set(self.domains)) < len(self.domains) or len(self.domains) > self.actions:
+            raise ValueError(
+                f"domains: expected different names, at most one for each of the {self.actions} actions, got "
+                f"{list(self.domains)}"
+            )
+        if self.annotators < 1:
+            raise ValueError(f"annotators: expected at least 1, got {self.annotators}")
 
 
 def generate(
@@ -106,6 +124,8 @@ def generate(
     for number in range(getattr(config, split)):
         rng = np.random.default_rng([seed, 22, part, number, 2])
         chosen = {kind: int(rng.integers(len(words))) for kind, words in kinds.items()}
+        if config.domains:
+            chosen["action"] = number % len(config.domains)
         concepts = tuple(ids[kind][word] for kind, word in chosen.items())
         scene = int(rng.integers(timeline.scenes)) if config.window_between else None
         clips, sizes = _sizes(config, 0.0 if scene is None else lengths[scene], rng)
@@ -116,7 +136,17 @@ def generate(
             **dict(zip("svoa", (kinds[kind][word] for kind, word in chosen.items()), strict=True))
         )
         row = _annotation(vid, number, sentence, duration, events, timeline, rng)
-        if not config.saliency:
+        if config.domains:
+            label = votes(
+                importance(events, clips, CLIP_LENGTH),
+                config.annotators,
+                timeline.annotator_noise,
+                np.random.default_rng([seed, 24, part, number, 2]),
+            )
+            row = labelled(row, config.domains[chosen["action"]], label)
+            if not config.titles:
+                row["query"] = kinds["action"][chosen["action"]]
+        elif not config.saliency:
             del row["saliency_scores"]
         rows.append(row)
         queries = [(concepts, events)]
