@@ -90,7 +90,7 @@ def test_folds_leave_each_video_out_once():
     one, other = data["val"].batch(torch.tensor([3])), whole["val"].batch(torch.tensor([number]))
     for name in ("video", "saliency", "text"):
         assert torch.equal(getattr(one, name), getattr(other, name))
-    with pytest.raises(ValueError, match=r"data.fold: expected 0, or 1 to 5, the videos of domain '..'; got 6"):
+    with pytest.raises(ValueError, match=r"fold: expected 0, or 1 to 5, the videos of domain '..'; got 6"):
         load_data({**TVSUM, "fold": 6})
 
 

@@ -108,7 +108,8 @@ def test_random_votes_with_ties_against_a_slow_one(seed, annotators, top_k):
     scores = rng.integers(0, 3, clips).astype(float).tolist()
     truth, given = [{"qid": "v", "label": label.tolist()}], [row("v", scores)]
     found = {
-        ties: highlight_map(given, truth, top_k=top_k, ties=ties)["mAP"] for ties in ("in time", "won", "lost")
+        ties: highlight_map(given, truth, top_k=top_k, ties=ties)["mAP"]
+        for ties in ("in time", "won", "lost")
     }
     by_vote = []
     for column in label.T.tolist():
@@ -143,8 +144,8 @@ def test_top_five_by_hand():
 
 
 def test_all_clips_by_hand_and_two_means():
-    """Positives at ranks 2 and 3 of 3: AP = 1/2 · (0 + 1/2)/2 + 1/2 · (1/2 + 2/3)/2. Two videos in one domain,
-    one in another: the mean of domains is not the mean of videos.
+    """Positives at ranks 2 and 3 of 3: AP = 1/2 · (0 + 1/2)/2 + 1/2 · (1/2 + 2/3)/2. Two videos in one
+    domain, one in another: the mean of domains is not the mean of videos.
     """
     hard = 0.5 * (0 + 1 / 2) / 2 + 0.5 * (1 / 2 + 2 / 3) / 2
     labels = {"a": [[0], [1], [1]], "b": [[1], [0], [0]], "c": [[1], [0], [0]]}
@@ -180,7 +181,7 @@ def test_bad_labels_are_told_and_odd_ones_noted():
     with pytest.raises(ValueError, match="qid 'v', label: expected one list of finite scores"):
         scoring.evaluate(given, [{"qid": "v", "label": [[math.nan], [1.0]]}], name="youtube")
     _, notes = scoring.evaluate(given, [{"qid": "v", "label": [[0, 7], [2, 3]]}])
-    assert "1 of 1 videos have votes outside 1 to 5: only their order counts" in notes
+    assert "1 of 1 videos have votes outside 1 to 5; their order counts" in notes
     _, notes = scoring.evaluate([row("v", [0.1, 0.2, 0.3])], [{"qid": "v", "label": [[1], [1]]}])
     assert notes == [
         "no row has a domain: the mean is over videos",

@@ -60,7 +60,9 @@ def test_moments_are_neither_learned_nor_needed(name):
         for path, p in model.named_parameters()
         if p.grad is None or not p.grad.any() and not path.endswith("key.bias")
     }
-    taught = {path.split(".")[0] for path, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    taught = {
+        path.split(".")[0] for path, p in model.named_parameters() if p.grad is not None and p.grad.any()
+    }
     assert untaught <= silent and not untaught & taught
     assert all(loss.isfinite() for loss in losses_of(model.eval(), batch).values())
 
@@ -139,4 +141,6 @@ def test_what_learns_moments_is_refused(tmp_path):
         run(spec("moment_detr"), None, at(tmp_path))
     with pytest.raises(ValueError, match="train.select must be one of HL-top5-mAP VT, .*got 'MR-full-mAP'"):
         run(dataclasses.replace(spec("qd_detr", **ALONE), train=TrainConfig(epochs=1)), None, at(tmp_path))
-    assert learns_moments(resolve("snag")) and not learns_moments(resolve("r2_tuning", {"task": "highlights"}))
+    assert learns_moments(resolve("snag")) and not learns_moments(
+        resolve("r2_tuning", {"task": "highlights"})
+    )

@@ -43,8 +43,8 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="of a clip that saliency is of; default: told. For tvsum and youtube: labels are looked up by "
-            "time; default: by number",
+            help="of a clip that saliency is of; default: told. For tvsum and youtube, scores are then read "
+            "at the labels' times; default: by number",
         ),
     ] = None,
     ties: Annotated[

@@ -12,9 +12,7 @@ from torch import Tensor
 from vtg_lib.data.batches import GroundingData, fingerprint
 
 
-def divide(
-    splits: Mapping[str, GroundingData], domain: str = "", fold: int = 0
-) -> dict[str, GroundingData]:
+def divide(splits: Mapping[str, GroundingData], domain: str = "", fold: int = 0) -> dict[str, GroundingData]:
     """The splits of a data specification's `domain` and `fold`.
 
     Args:
@@ -29,14 +27,14 @@ def divide(
     """
     if not domain and not fold:
         return dict(splits)
-    known = list(dict.fromkeys(row.get("domain") for row in splits["train"].annotations))
-    if None in known:
+    known = sorted({str(row.get("domain", "")) for row in splits["train"].annotations})
+    if "" in known:
         raise ValueError(
             "data.domain, data.fold: expected a data set whose videos have a domain (tvsum, "
             "youtube_highlights); got one without. Fix: leave them out."
         )
     if domain and domain not in known:
-        raise ValueError(f"data.domain: expected one of {', '.join(sorted(known))}; got {domain!r}")
+        raise ValueError(f"data.domain: expected one of {', '.join(known)}; got {domain!r}")
     parts = dict(splits)
     if fold:
         parts["train"], parts["val"] = _left_out(joined(splits["train"], splits["val"]), fold)

@@ -30,8 +30,8 @@ def votes(shown: np.ndarray, annotators: int, noise: float, rng: np.random.Gener
     """
     felt = 4 * shown[:, None] + noise * rng.standard_normal((len(shown), annotators))
     if annotators == 1:
-        return (felt >= HIGHLIGHT).astype(int).tolist()  # type: ignore[no-any-return]
-    return (1 + np.clip(np.round(felt), 0, 4)).tolist()  # type: ignore[no-any-return]
+        return (felt >= HIGHLIGHT).astype(int).tolist()
+    return (1 + np.clip(np.round(felt), 0, 4)).tolist()
 
 
 def labelled(row: dict[str, Any], domain: str, label: list[list[Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Highlight mAP on labelled clips, as TVSum and YouTube Highlights are reported since UMT.
 
-Facts are from TencentARC/UMT @ 7a9a71c (`datasets/tvsum.py`, `youtube.py`), which QD-DETR, CG-DETR, UniVTG and
-chinagalaxy2002/SG_CGP @ 931cad1 follow. Axes: T clips, A annotators.
+Facts are from TencentARC/UMT @ 7a9a71c (`datasets/tvsum.py`, `youtube.py`); chinagalaxy2002/SG_CGP @ 931cad1
+(`src/metrics/highlights/metrics.py`) has the same of TVSum. Axes: T clips, A annotators.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def label_times(row: Row, clips: int) -> Floats:
     are, others are `GRID` long.
     """
     if row.get("clip") and row.get("fps"):
-        return np.asarray(row["clip"], dtype=float).mean(axis=1) / float(row["fps"])
+        first, last = np.asarray(row["clip"], dtype=float).T
+        return np.asarray((first + last) / 2 / float(row["fps"]))
     return (np.arange(clips) + 0.5) * GRID
 
 

@@ -86,13 +86,15 @@ def _labelled(
     if domains:
         brief[f"{key}, mean of domains"] = mean
     brief[f"{key}, mean of videos"] = videos
-    brief |= {f"{key}, ties {order}": scored(order)[1] for order in ("won", "lost")}  # type: ignore[arg-type]
+    brief |= {f"{key}, ties {order}": scored(order)[1] for order in ("won", "lost")}
     notes = [] if domains else ["no row has a domain: the mean is over videos"]
     notes += _about_labels(ground_truth, name)
     of = {row["qid"]: len(row[SALIENCY]) for row in predictions}
     more = sum(of[row["qid"]] > len(row["label"]) for row in ground_truth)
     if more and clip_length is None:
-        notes.append(f"{more} of {len(ground_truth)} videos have more scores than labels: the last are left out")
+        notes.append(
+            f"{more} of {len(ground_truth)} videos have more scores than labels: the last are left out"
+        )
     return {"brief": brief, "domains": domains}, [*notes, *_constant(predictions)]
 
 
@@ -125,12 +127,14 @@ def _about_labels(ground_truth: Sequence[Row], name: Protocol) -> list[str]:
     notes = []
     if none:
         votes = sum(each.shape[1] for each in labels)
-        notes.append(f"{none} of {votes} annotators of a video call no clip better than another: counted as 0")
+        notes.append(
+            f"{none} of {votes} annotators of a video call no clip better than another: counted as 0"
+        )
     outside = sum(bool(((each < VOTES[0]) | (each > VOTES[1])).any()) for each in labels)
     if outside:
         low, high = VOTES
         notes.append(
-            f"{outside} of {len(labels)} videos have votes outside {low:g} to {high:g}: only their order counts"
+            f"{outside} of {len(labels)} videos have votes outside {low:g} to {high:g}; their order counts"
         )
     return notes
 

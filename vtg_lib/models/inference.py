@@ -82,8 +82,9 @@ def predict(
     """Run `model` over `data` and return a submission in the QVHighlights layout, in the order of `data`.
 
     Each row: qid, query, vid, pred_relevant_windows [[start s, end s, score], ...] by falling score, start
-    and end within [0, duration], none of data without moments; pred_saliency_scores, one number a clip. A model's `post_process(output)`
-    (soft-NMS, say) is applied where it has one. The random state and the mode of the model are untouched.
+    and end within [0, duration], but not for videos with labelled clips; pred_saliency_scores, one number a
+    clip. A model's `post_process(output)` (soft-NMS, say) is applied where it has one. The random state and
+    the mode of the model are untouched.
     """
     device = next(model.parameters()).device
     post_process = getattr(model, "post_process", None)

@@ -95,8 +95,8 @@ class Config(DetectorConfig):
             "fusion_iou": 0.6,
             "grid": 0.2,
         },
-        # Of both highlight sets the public configs switch off the selector, for queries from random anchors, and
-        # set every weight of the detector to 0 (read of YouTube's losses).
+        # The public configs of both highlight sets have no selector, but random anchors, and weigh every
+        # loss of the detector with 0 (that was read of YouTube's; TVSum's file of losses is not stored).
         "tvsum": {"selector": False, "highlights_only": True},
         "youtube_highlights": {"selector": False, "highlights_only": True},
     }

@@ -41,9 +41,9 @@ OWN: dict[str, dict[str, str]] = {
     "youtube_highlights": _labelled("HL-mAP", dict(zip(_SHORT, _YOUTUBE, strict=True))),
 }
 # First word of a column's name -> (data set, split). Charades-STA and TACoS are reported on their test
-# splits; DETR and ATSS are single heads of a method that fuses both. What TVSum and YouTube Highlights are
-# scored on is the field's only other split: after the last epoch; "-best": after the epoch that is best on it,
-# as the field reports; "-unseen": that epoch on further videos, which generated worlds alone have.
+# splits; DETR and ATSS are single heads of a method that fuses both. TVSum and YouTube Highlights have one
+# split beside training. Its numbers are those after the last epoch; "-best": after the epoch that is best on
+# it, as the field reports; "-unseen": that epoch on further videos, which generated worlds alone have.
 PREFIXES: dict[str, tuple[str, Split]] = {
     "test": ("qvhighlights", "test"),
     "val": ("qvhighlights", "val"),

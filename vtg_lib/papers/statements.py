@@ -264,9 +264,7 @@ def falls(paper: Paper, *, table: str, column: str, groups: Mapping[str, Sequenc
     return f"mean {column}, {text}", means == sorted(means, reverse=True)
 
 
-def averages(
-    paper: Paper, *, table: str, column: str, of: Sequence[str], but: Sequence[str] = ()
-) -> Outcome:
+def averages(paper: Paper, *, table: str, column: str, of: Sequence[str], but: Sequence[str] = ()) -> Outcome:
     """In every row but those of `but` the printed `column` is the mean of the printed cells `of`, as near as
     rounding lets it: half of the last digit in the cells, and as much in the mean. Rows of ours with numbers
     (printed cells put right, say) are told with the others.
