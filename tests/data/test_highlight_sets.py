@@ -7,8 +7,11 @@ import torch
 from vtg_lib.data import load_data
 from vtg_lib.data.annotations import AnnotationError, validate_annotations
 from vtg_lib.data.batches import label_target
+from vtg_lib.data.feature_cache import FeatureWarning
+from vtg_lib.data.features import FeatureError
 from vtg_lib.data.generate import HIGHLIGHTS, WorldConfig
 from vtg_lib.data.knobs import resolve
+from vtg_lib.data.official import _fitted, official_data
 from vtg_lib.data.votes import votes
 from vtg_lib.experiments.spec import RunSpec
 
@@ -38,7 +41,8 @@ def test_a_world_like_tvsum():
     agree = [np.corrcoef(each.T)[np.triu_indices(20, 1)].mean() for each in labels]
     assert np.mean(agree) == pytest.approx(0.20, abs=0.03)  # as TVSum's annotators
     assert not data["train"].span_count.any()
-    assert torch.allclose(data["train"].saliency, torch.tensor([label_target(e) for e in labels]).float())
+    targets = torch.tensor(np.array([label_target(each) for each in labels]))
+    assert torch.allclose(data["train"].saliency, targets.float())
     assert len({row["query"] for row in rows}) > 30  # titles
 
 
@@ -134,3 +138,40 @@ def test_bad_labels(dataset, change, message):
     row = {**ROW, "duration": 2, "label": [[1, 2], [2, 3]], **change}
     with pytest.raises(AnnotationError, match=f"line 1: .*{message}.*Fix: "):
         validate_annotations([row], dataset)
+
+
+def labelled_features(folder, lengths):
+    """Features of a set of TVSum's, of as many clips a video; all videos have six labels."""
+    rows = [
+        {**ROW, "qid": vid, "vid": vid, "duration": 6, "label": [[1, 5]] * 5 + [[2, 2]], "domain": domain}
+        for vid, domain in zip(lengths, ("VT", "BK", "VT", "BK"), strict=True)
+    ]
+    base = folder / "features" / "tvsum_umt"
+    for row in rows:
+        for name, shape in (
+            (f"video_features/{row['vid']}_rgb.npy", (lengths[row["vid"]], 1024)),
+            (f"video_features/{row['vid']}_opt.npy", (lengths[row["vid"]], 1024)),
+        ):
+            (base / name).parent.mkdir(parents=True, exist_ok=True)
+            np.save(base / name, np.ones(shape, np.float32))
+        (base / "query_features").mkdir(exist_ok=True)
+        np.savez(base / "query_features" / f"{row['vid']}.npz", token=np.ones((3, 512), np.float32))
+    return {"train": rows[:2], "val": rows[2:]}
+
+
+def test_features_of_another_length(tmp_path):
+    load = {"video_arrays": ("i3d",), "text_array": "clip_text", "progress": False}
+    rows = labelled_features(tmp_path / "near", {"a": 6, "b": 8, "c": 5, "d": 6})
+    with pytest.warns(
+        FeatureWarning, match="val: labels of 1 of 2 videos are cut to their features, by up to 1"
+    ):
+        data = official_data("tvsum", rows, "tvsum_umt", data_root=tmp_path / "near", **load)
+    assert [len(row["label"]) for row in data["val"].annotations] == [5, 6]
+    assert [len(row["label"]) for row in data["train"].annotations] == [6, 6]
+    assert data["train"].saliency[1, :6].tolist() == [6] * 5 + [3] and not data["train"].saliency[1, 6:].any()
+    rows = labelled_features(tmp_path / "far", {"a": 6, "b": 6, "c": 6, "d": 3})
+    with pytest.raises(FeatureError, match="d: 3 clips|expected about 6 clips"):
+        official_data("tvsum", rows, "tvsum_umt", data_root=tmp_path / "far", **load)
+    rows = [{**row, "duration": 1} for row in rows["val"]]
+    with pytest.raises(FeatureError, match=r"test: expected features .* lacking are of d: 3 clips\. Fix: "):
+        _fitted(rows, np.array([6, 3]), "test")

@@ -77,7 +77,7 @@ def test_ranks_over_domains():
     )
     assert f"chi² {expected.statistic:.1f}" in text and "apart: UMT†, UniVTG" in text and not holds
     apart_from = {"z": 3.0, "y": 2.0, "x": 1.0}  # in all of twenty blocks
-    clear = ranked(pd.DataFrame({block: apart_from for block in range(20)}), "z")
+    clear = ranked(pd.DataFrame(dict.fromkeys(range(20), apart_from)), "z")
     assert clear.apart == ["y", "x"] and clear.test.mean_ranks == {"z": 1, "y": 2, "x": 3}
     results = compare(PAPER, [])["tab6"]
     printed, ours = domain_ranks(results, "Ours", ["Ours ZS", "Ours w/ PT"])

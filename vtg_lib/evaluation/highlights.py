@@ -121,7 +121,7 @@ def label_times(row: Row, clips: int) -> Floats:
     if row.get("clip") and row.get("fps"):
         first, last = np.asarray(row["clip"], dtype=float).T
         return np.asarray((first + last) / 2 / float(row["fps"]))
-    return (np.arange(clips) + 0.5) * GRID
+    return np.asarray((np.arange(clips) + 0.5) * GRID, dtype=np.float64)
 
 
 def read_labels(row: Row) -> Floats:
