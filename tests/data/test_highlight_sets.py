@@ -51,6 +51,10 @@ def test_a_world_like_youtube_highlights():
     assert {len(clip) for row in rows for clip in row["label"]} == {1}
     words = {row["domain"]: {r["query"] for r in rows if r["domain"] == row["domain"]} for row in rows}
     assert len(words) == 6 and all(len(queries) == 1 for queries in words.values())
+    sizes = {name: sum(row["domain"] == name for row in rows) for name in words}
+    assert sizes == {  # as 55, 56, 29, 33, 117, 95 of 385
+        **{"dog": 33, "gymnastics": 34, "parkour": 18, "skating": 20, "skiing": 71, "surfing": 57}
+    }
     shares = [np.mean(row["label"]) for row in rows]
     assert np.mean(shares) == pytest.approx(0.44, abs=0.05)  # as in the released files
     assert min(shares) > 0
@@ -73,6 +77,8 @@ def test_worlds_with_moments_do_not_know_the_new_fields():
     assert same[0] == same[1] != RunSpec(model="cg_detr", data={**TVSUM, "fold": 1}).hash
     with pytest.raises(ValueError, match="domains: expected different names, at most one for each of the 7"):
         WorldConfig(domains=("a",) * 2)
+    with pytest.raises(ValueError, match="domain_sizes: expected none, or a positive number for each of 2"):
+        WorldConfig(domains=("a", "b"), domain_sizes=(1.0, 0.0))
     with pytest.raises(ValueError, match="annotators: expected at least 1"):
         WorldConfig(annotators=0)
 
