@@ -80,6 +80,21 @@ def seeded(model):
     return model
 
 
+def test_foreground_of_univtg_is_above_the_mean():
+    model, batch = small("univtg").eval(), labelled_batch()
+    output = model(batch)
+    found = model.loss(output, batch)["foreground"]
+    logits, mask = output.layers["logits"][0], batch.video_mask
+    total = 0.0
+    for row in range(len(batch)):
+        votes = batch.saliency[row][mask[row]]
+        for vote, logit in zip(votes, logits[row][mask[row]], strict=True):
+            inside = vote > votes.mean()
+            weight = 1.0 if inside else model.config.background_weight
+            total -= weight * torch.log(torch.sigmoid(logit if inside else -logit)).item()
+    assert found.item() == pytest.approx(10 * total / int(mask.sum()), rel=1e-4)
+
+
 def test_relevant_clips():
     mask = torch.tensor([[True] * 5 + [False]] * 4)
     votes = torch.tensor(

@@ -16,6 +16,8 @@ for it by
   definition.
 - TACoS has the same sentence of the same video several times, most of them with the same window.
 - TACoS has windows shorter than one 2-second clip: such a moment has no clip of its own.
+- YouTube Highlights' files have 233 of the 247 training and 152 of the 172 test videos on UMT's lists (as
+  showlab/UniVTG @ 32659ac repeats them), each on its list and in its domain, and none without a highlight.
 - YouTube Highlights' clips (100 frames, every 50) reach up to 8 frames past `frames`.
 
 Refused: anything that would train or score something else than meant (reversed or empty windows, windows past

@@ -25,7 +25,6 @@ from vtg_lib.layers.transformer import xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import choose_positive, info_nce, intra_video_nce
 from vtg_lib.losses.points import assign_moments, clip_points, foreground_loss
-from vtg_lib.losses.saliency import relevant_clips
 from vtg_lib.losses.set_prediction import loss_giou
 from vtg_lib.models.config import FeatureConfig, ModelEntry
 from vtg_lib.models.parts.detr import Projected
@@ -44,8 +43,8 @@ class Config(FeatureConfig):
             length in seconds to the clip's number: the end of the clip for 2 s, its middle for 1 s.
         weight_*: loss weights; background_weight: of clips outside the moments, relative to those inside.
         add_foreground: rank highlights by cosine + foreground probability, else by the cosine alone.
-        highlights_only: the data set has no moments; no borders are learned, and foreground are the relevant
-            clips (`relevant_clips`), as the public code has it for such sets.
+        highlights_only: the data set has no moments; no borders are learned, and foreground are the clips
+            above the video's mean label, as in the public code (`main/dataset.py`, `model/univtg.py`).
         nms_threshold: IoU above which the lower prediction is dropped; predictions: kept after that.
     """
 
@@ -128,7 +127,7 @@ class UniVTG(Projected):
         c, mask = self.config, batch.video_mask
         relevant, losses = batch.saliency, dict[str, Tensor]()
         if c.highlights_only:
-            foreground = relevant_clips(batch.saliency, mask)
+            foreground = (batch.saliency > masked_mean(batch.saliency, mask, (1,))[:, None]) & mask
             relevant = batch.saliency * foreground
         else:
             target, foreground = assign_moments(
