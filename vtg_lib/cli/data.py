@@ -76,7 +76,7 @@ def evaluate(
     for note in notes:
         print(f"vtg: note: {note}", file=sys.stderr)
     lines = [
-        f"{name:30} {value:6.2f}"
+        f"{name:28} {value:6.2f}"
         for name, value in [*nested["brief"].items(), *nested.get("recall", {}).items()]
     ]
     return Reply(value=without_nan({**nested, "notes": notes}), text="\n".join(lines))
