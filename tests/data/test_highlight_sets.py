@@ -110,6 +110,9 @@ def test_one_domain_alone():
     assert {row["domain"] for part in data.values() for row in part.annotations} == {"BK"}
     with pytest.raises(ValueError, match="data.domain: expected one of BK, .*, VU; got 'XX'"):
         load_data({**TVSUM, "domain": "XX"})
+    for kind in ("sim", "official"):
+        with pytest.raises(ValueError, match="data.fold: expected int, got 'one'"):
+            load_data({"kind": kind, "dataset": "tvsum", "fold": "one"})
     with pytest.raises(ValueError, match="expected a data set whose videos have a domain"):
         load_data({**THIN, "domain": "BK", "train": 4, "val": 2})
 

@@ -39,7 +39,12 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     spec = {key: value for key, value in spec.items() if key not in DIVISION or value != DIVISION[key]}
     kind = spec.pop("kind", "sim")
     if kind == "official":
-        return {"kind": kind, "dataset": "qvhighlights", **spec}
+        division = {
+            name: cast_like(f"data.{name}", neutral, spec[name])
+            for name, neutral in DIVISION.items()
+            if name in spec
+        }
+        return {"kind": kind, "dataset": "qvhighlights", **spec, **division}
     if kind == "own":
         if others := sorted(set(spec) - {"name", "allow_missing"}):
             raise ValueError(f"data: kind 'own' has name and allow_missing, and no knobs {others}")
