@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Kind = Literal["official", "rendered", "sim"]
-Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
-Split = Literal["val", "test", "val:detr", "val:atss"]
+Dataset = Literal["qvhighlights", "charades_sta", "tacos", "tvsum", "youtube_highlights"]
+Split = Literal["val", "last", "test", "val:detr", "val:atss"]
 Direction = Literal["grows", "falls"]
 Expected = Literal["more", "less"]
 RowName = tuple[str, str]  # (table, label)
@@ -252,9 +252,13 @@ class Table:
 
     def printed(self) -> pd.DataFrame:
         """The numbers that the paper prints: rows by label, columns by name, NaN where nothing is printed."""
+        return self.numbers().loc[[row.label for row in self.rows if not row.added]]
+
+    def numbers(self) -> pd.DataFrame:
+        """`printed`, and beside them rows of ours, most of which have no numbers."""
         import pandas as pd
 
-        data = {row.label: row.paper for row in self.rows if not row.added}
+        data = {row.label: row.paper for row in self.rows}
         return pd.DataFrame.from_dict(data, orient="index", dtype=float)[[c.name for c in self.columns]]
 
     def row(self, label: str) -> Row:
