@@ -160,7 +160,7 @@ def generated(spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
     knob turned.
     """
     knobs = resolve({"kind": "sim", **(spec or {})})
-    world, timeline, _ = configs(knobs)
+    world, timeline, *_ = configs(knobs)
     rows, _, _ = generate(world, timeline, Vocabulary(), "train", knobs["seed"])
     return shapes(rows, "qvhighlights")
 
