@@ -96,8 +96,11 @@ def _constant(local: Tensor, mask: Tensor) -> Tensor:
 
 
 def _shuffled(local: Tensor, mask: Tensor) -> Tensor:
-    # An order that the numbers themselves decide: it needs no random state, and padding does not change it.
-    noise = (local.detach() * 97).frac().abs().masked_fill(~mask, torch.inf)
+    # An order of its own for every video, by clips' places and ranks: it needs no random state, and neither
+    # padding nor rounding changes it.
+    ranks = local.detach().masked_fill(~mask, torch.inf).argsort(dim=1, stable=True).argsort(dim=1)
+    places = torch.arange(local.shape[1], device=local.device, dtype=torch.float64)
+    noise = (ranks * 0.6180339887 + places * 0.4142135624).frac().masked_fill(~mask, torch.inf)
     return local.sigmoid().gather(1, noise.argsort(dim=1, stable=True))
 
 
