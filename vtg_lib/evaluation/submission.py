@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vtg_lib.evaluation.problems import Problem, SubmissionError, show, some
-from vtg_lib.files import UNEVEN, USUAL_CLIPS
+from vtg_lib.files import UNEVEN, USUAL_CLIPS, atomic_write
 
 Row = Mapping[str, Any]
 
@@ -109,18 +108,8 @@ def write_submission(path: str | Path, predictions: Sequence[Row]) -> None:
         SubmissionError: rows that `read_submission` would refuse. Nothing is written then.
     """
     check(predictions)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for row in predictions:
-                file.write(json.dumps(row, allow_nan=False, default=_plain) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    lines = [json.dumps(row, allow_nan=False, default=_plain) + "\n" for row in predictions]
+    atomic_write(Path(path), "".join(lines).encode())
 
 
 def _plain(value: Any) -> Any:
