@@ -37,6 +37,8 @@ class WorldConfig:
             seconds.
         subjects, actions, objects, attributes: words of each kind, the first of `WORDS`.
         moments: probabilities of 1, 2, … moments per query.
+        unseen_words: the last so many words of each kind are in no video of the training split and in no
+            query of it; validation and test have all words.
         saliency: whether annotators voted on the clips of the moments, as in QVHighlights but not in
             Charades-STA and TACoS.
         window_median: seconds; window_sigma: of the logarithm. QVHighlights has 16 s and 0.95 in videos of
@@ -65,15 +67,18 @@ class WorldConfig:
     centre_bias: float = 0.0
     irrelevant_share: float = 0.0
     draw: int = 0
+    unseen_words: int = 0
     saliency: bool = True
 
     def __post_init__(self) -> None:
         if (
             min(self.train, self.val, self.subjects, self.actions, self.objects, self.attributes) < 1
-            or min(self.test, self.draw) < 0
+            or min(self.test, self.draw, self.unseen_words) < 0
             or self.clips < 4
         ):
-            raise ValueError("world: expected at least one query and word of each kind, 4 clips, and no negative number")
+            raise ValueError(
+                "world: expected at least one query and word of each kind, 4 clips, and no negative number"
+            )
         if abs(sum(self.moments) - 1) > 1e-6 or min(self.moments) < 0:
             raise ValueError(f"world: expected moment probabilities that sum to 1, got {self.moments}")
         for name in ("window_between", "centre_bias", "irrelevant_share"):
@@ -83,6 +88,10 @@ class WorldConfig:
             if (count := getattr(self, f"{kind}s")) > len(words):
                 raise ValueError(
                     f"{kind}s: expected at most the {len(words)} words that there are, got {count}"
+                )
+            if count <= self.unseen_words:
+                raise ValueError(
+                    f"unseen_words: expected fewer than the {count} {kind}s, got {self.unseen_words}"
                 )
 
 
@@ -98,6 +107,8 @@ def generate(
         kind: [vocabulary.add(content_stem(word) or word, moves=kind == "action") for word in words]
         for kind, words in kinds.items()
     }
+    if split == "train" and config.unseen_words:
+        kinds, ids = ({kind: few[: -config.unseen_words] for kind, few in of.items()} for of in (kinds, ids))
     part = SPLITS.index(split)
     own = [config.draw] if config.draw else []
     draw = np.random.default_rng([seed, 21, part, 2, *own])
