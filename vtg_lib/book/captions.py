@@ -40,7 +40,8 @@ _CLIPS = """<style>
 _PANEL = tables.template("""<div class="vtg-m" role="group" aria-label="{{ told }}">
 <p>“{{ query }}”</p>
 <p>the captioned interval (hatched)</p>
-<div class="l"><b class="hid" style="left:{{ named[0]|number(1) }}%; width:{{ named[1]|number(1) }}%"></b></div>
+<div class="l">
+<b class="hid" style="left:{{ named[0]|number(1) }}%; width:{{ named[1]|number(1) }}%"></b></div>
 <p>score of each clip, {{ low|number }} to {{ high|number }}; {% if line is not none %}
 dashed: the threshold, <b>{{ threshold|number }}</b>{% else %}no threshold{% endif %}</p>
 <svg class="c" viewBox="0 0 {{ bars|length }} 1" preserveAspectRatio="none" aria-hidden="true">
@@ -63,7 +64,8 @@ height="{{ grade }}" fill="{{ blue }}"/>{% endif %}{% endfor %}</svg>
 _TRUTH = tables.template("""<div class="vtg-m" role="group" aria-label="truth: {{ told }}">
 <p>truth: every moment that shows what the caption says</p>
 <div class="l">{% for at, wide in truth %}
-<b style="left:{{ at|number(1) }}%; width:{{ wide|number(1) }}%; background:{{ green }}"></b>{% endfor %}</div>
+<b style="left:{{ at|number(1) }}%; width:{{ wide|number(1) }}%; background:{{ green }}"></b>
+{% endfor %}</div>
 <p>{{ told }}</p>
 </div>""")
 
@@ -206,7 +208,9 @@ def _sample(caption: Caption, shown: ipywidgets.Dropdown) -> ipywidgets.VBox:
             value=here, min=0, max=max(len(grid) - 1, 1), description="threshold", **_SLIDER
         )
         slider.disabled = len(grid) == 1  # all scores are equal
-        labels, right = (ipywidgets.Stack(each, selected_index=here, layout=_BROAD) for each in (pages, truths))
+        labels, right = (
+            ipywidgets.Stack(each, selected_index=here, layout=_BROAD) for each in (pages, truths)
+        )
         for stack in (labels, right):
             ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
         choices.append(ipywidgets.VBox([slider, labels, _on_demand(nothing, right, shown)]))

@@ -108,7 +108,8 @@ def generate(
         for kind, words in kinds.items()
     }
     if split == "train" and config.unseen_words:
-        kinds, ids = ({kind: few[: -config.unseen_words] for kind, few in of.items()} for of in (kinds, ids))
+        kinds = {kind: words[: -config.unseen_words] for kind, words in kinds.items()}
+        ids = {kind: words[: -config.unseen_words] for kind, words in ids.items()}
     part = SPLITS.index(split)
     own = [config.draw] if config.draw else []
     draw = np.random.default_rng([seed, 21, part, 2, *own])

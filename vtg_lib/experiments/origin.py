@@ -54,23 +54,31 @@ def watched(
     return with_origin(data, Origin(initial=initial, part=part_of, trained_on=rows))
 
 
+def lineage(spec: RunSpec, store: Store | None) -> list[RunSpec] | None:
+    """A run, the one it starts from, and so on; None if the last starts from weights of which no run in
+    `store` is known.
+    """
+    found = [spec]
+    while parent := found[-1].init:
+        if isinstance(parent, str):
+            record = None if store is None else store.get(parent)
+            if record is None:
+                return None
+            parent = RunSpec.from_dict(record["spec"])
+        found.append(parent)
+    return found
+
+
 def trained_on(
     spec: RunSpec, store: Store | None, data_root: Path | str | None
 ) -> list[Mapping[str, Any]] | None:
-    """The annotation rows of the training split of a run, if it trains, and of those it starts from; None if
-    it starts from weights of which no run in `store` is known.
+    """The annotation rows of the training splits of a run's `lineage`, of those that train; None if that is
+    not known.
     """
-    rows = list(_rows(spec, data_root)) if spec.train.epochs else []
-    if not spec.init:
-        return rows
-    parent = spec.init
-    if isinstance(parent, str):
-        record = None if store is None else store.get(parent)
-        if record is None:
-            return None
-        parent = RunSpec.from_dict(record["spec"])
-    before = trained_on(parent, store, data_root)
-    return None if before is None else [*before, *rows]
+    runs = lineage(spec, store)
+    if runs is None:
+        return None
+    return [row for one in runs if one.train.epochs for row in _rows(one, data_root)]
 
 
 def _rows(spec: RunSpec, data_root: Path | str | None) -> Iterator[Mapping[str, Any]]:
