@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 import pytest
+from ipywidgets.widgets.widget import _instances
+from ipywidgets.widgets.widget_link import Link
 
 from vtg_lib.book import captions as explorer
 from vtg_lib.book.views import captions as views
@@ -111,13 +113,8 @@ def test_every_choice_has_a_page_without_a_kernel(data, caption):
 
 
 def test_links_go_where_they_should(data, caption):
-    import ipywidgets
-
-    before = set(ipywidgets.Widget._instances if hasattr(ipywidgets.Widget, "_instances") else ())
     box = explorer.caption_explorer(data, [caption.row])
-    from ipywidgets.widgets.widget import _instances
-
-    links = [w for key, w in _instances.items() if key not in before and hasattr(w, "source")]
+    links = [widget for widget in list(_instances.values()) if isinstance(widget, Link)]
     _, _, shown, stack, _ = box.children
     choices = stack.children[0].children[1].children
     targets = {(id(link.source[0]), id(link.target[0])) for link in links}

@@ -42,10 +42,10 @@ def fine_tuning(chapter: Chapter, table: str) -> HTML:
         (x, scratch), (name, (steps, tuned)) = lines[SCRATCH], list(lines.items())[1]
         level = scratch.mean(0)[-1]
         soon = next((s for s, value in zip(steps, tuned.mean(0), strict=True) if value >= level), None)
-        when = f"after {soon:,.0f}" if soon is not None else "not within"
+        when = "not within as many steps" if soon is None else f"after {soon:,.0f} steps"
         told.append(
             f"{label}: {SCRATCH} {level:.1f} after {x[-1]:,.0f} steps; {name} {tuned.mean(0)[-1]:.1f}, there "
-            f"{when} steps" + ("" if soon is not None else " as many")
+            f"{when}"
         )
     figure = plots.panels(found, xlabel="step", ylabel="mAP on validation (points)", columns=2)
     text = ". ".join(told)
