@@ -135,7 +135,8 @@ def test_parts_are_measured_one_by_one(tmp_path) -> None:
     _, truth = world(6)
     for dataset, files in SETS.values():
         kept = {"qid", "query", "vid", "duration", *DATASETS[dataset].labels}
-        extra = {"label": [[1.0, 2.0]] * 75, "duration": 75} if "label" in kept else {}
+        label = [1.0, 2.0] if DATASETS[dataset].several else [1.0]
+        extra = {"label": [label] * 75, "duration": 75} if "label" in kept else {}
         lines = [
             {k: v for k, v in row.items() if k in kept} | extra | {"vid": f"{row['vid']}_0_150"}
             for row in truth

@@ -17,7 +17,7 @@ from vtg_lib.papers import load_paper, row_spec
 from vtg_lib.papers.schema import Overrides
 
 PAPER = load_paper("sgdetr")
-BASE = dataclasses.replace(PAPER.table("tab2").row("(e)"), diagnostics=())
+BASE = dataclasses.replace(PAPER.table("tuned").row("Ours"), diagnostics=())
 STEPS, SEEDS = [256, 512, 768], (0, 1)
 
 
@@ -33,9 +33,9 @@ ROWS = [
     captioned("pseudo"),
     captioned("interval"),
     captioned("permuted"),
-    dataclasses.replace(BASE, label="tuned", init=("tab2", "on pseudo"), parent=captioned("pseudo")),
+    dataclasses.replace(BASE, label="tuned", init=("tuned", "on pseudo"), parent=captioned("pseudo")),
 ]
-TABLE = dataclasses.replace(PAPER.table("tab2"), rows=tuple(ROWS), reference=None)
+TABLE = dataclasses.replace(PAPER.table("tuned"), rows=tuple(ROWS), reference=None)
 SIM = PAPER.profile("sim")
 
 
@@ -74,13 +74,13 @@ def chapter(tmp_path):
 
 
 def test_fine_tuning_stands_beside_training_from_random_weights(chapter):
-    page = views.fine_tuning(chapter, "tab2").data
+    page = views.fine_tuning(chapter, "tuned").data
     told = "tuned: from random weights 30.5 after 768 steps; from on pseudo 40.0, there after 512 steps"
     assert told in page and "on interval" not in page  # it starts from nothing
     for seed in SEEDS:
         scored = dataclasses.replace(spec("tuned", seed).train, epochs=0)
         store_run(chapter, spec("tuned", seed, train=scored), None)
-    curves = views._curves(chapter, "tab2")["tuned"]
+    curves = views._curves(chapter, "tuned")["tuned"]
     x, values = curves["from on pseudo"]
     assert x == [0.0, *map(float, STEPS)] and values.tolist() == [[7.5, 25, 32, 40], [7.5, 25, 33, 40]]
     assert curves[views.SCRATCH][0] == list(map(float, STEPS))
@@ -90,19 +90,19 @@ def test_a_run_that_never_gets_there_says_so(tmp_path):
     chapter = Chapter(Store(tmp_path / "s.jsonl"))
     store_run(chapter, spec(BASE.label, 0), [10.0, 20.0, 30.0])
     store_run(chapter, spec("tuned", 0), [10.0, 20.0, 29.0])
-    assert "from on pseudo 29.0, there not within as many steps" in views.fine_tuning(chapter, "tab2").data
+    assert "from on pseudo 29.0, there not within as many steps" in views.fine_tuning(chapter, "tuned").data
 
 
 def test_what_is_not_run_says_so(tmp_path):
     empty = Chapter(Store(tmp_path / "none.jsonl"))
     store_run(empty, spec("tuned", 0), [10.0, 20.0, 29.0])  # nothing beside it
-    assert "not run yet" in views.fine_tuning(empty, "tab2").data
+    assert "not run yet" in views.fine_tuning(empty, "tuned").data
     none = Chapter(Store(tmp_path / "other.jsonl"))
-    assert "--paper sgdetr --profile sim --tables tab2" in views.label_noise(none, "tab2").data
+    assert "--paper sgdetr --profile sim --tables tuned" in views.label_noise(none, "tuned").data
 
 
 def test_runs_by_the_precision_of_their_labels(chapter):
-    page = views.label_noise(chapter, "tab2").data
+    page = views.label_noise(chapter, "tuned").data
     made = [100 * of_spec(spec("on pseudo", seed).resolved["data"])["clips"]["precision"] for seed in SEEDS]
     assert 50 < np.mean(made) < 100
     told = re.search('alt="([^"]*)"', page)[1]

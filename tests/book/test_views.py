@@ -163,3 +163,40 @@ def test_claims_are_shown_with_what_they_rest_on(chapter):
     assert ended.count("<li>") == len(chapter.judged) and "<b>Not run:</b>" in ended and "none yet" in ended
     told = claim_views.sentence(chapter.judged[0])
     assert told.startswith("RDSA is better") and "<strong>not run</strong>" in told
+
+
+def test_highlight_views(tmp_path, monkeypatch):
+    from vtg_lib.book.views import highlights
+
+    monkeypatch.delenv("VTG_DATA_ROOT", raising=False)
+    monkeypatch.setattr("vtg_lib.book.parameters.ROOT", tmp_path)
+    empty = Chapter("sgdetr", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    assert (
+        "vtg sweep --paper sgdetr --profile sim --tables protocols,folds" in highlights.protocols(empty).data
+    )
+    assert "vtg data fetch tvsum" in highlights.labels(empty).data
+    shown = highlights.domain_ranks(empty, "tab6", "Ours", ["Ours ZS", "Ours w/ PT"]).data
+    assert "printed" in shown and "UMT†, " in shown and ">ours<" not in shown
+    store = Store(tmp_path / "04_sgdetr.jsonl")
+    paper = empty.paper
+    for label in ("UniVTG", "QD-DETR", "Ours"):
+        record = spec_record(paper, label)
+        store.append(record)
+    full = Chapter("sgdetr", Parameters.parse(profile="smoke", device="cpu"), results=tmp_path)
+    assert "ours" in highlights.domain_ranks(full, "tab6", "Ours", ["Ours ZS", "Ours w/ PT"]).data
+    assert "last epoch" in highlights.protocols(full).data
+
+
+def spec_record(paper, label):
+    """A line of a store for a row of SG-DETR's table 6, with numbers that only have the right names."""
+    from vtg_lib.papers import row_spec
+
+    spec = row_spec(paper.table("tab6").row(label), paper.profile("sim"), "tvsum", 0)
+    columns = [*paper.table("tab6").columns, *paper.table("protocols").columns]
+    numbers = {c.metric: 50.0 + len(label) for c in columns if c.dataset == "tvsum"}
+    return {
+        "hash": spec.hash,
+        "spec": spec.resolved,
+        "metrics": dict.fromkeys(("val", "last", "test"), numbers),
+        "provenance": {"device": "x, 1 thread(s)"},
+    }

@@ -178,6 +178,37 @@ def test_what_a_model_predicts_can_be_scored(dataset, tmp_path, capsys):
     assert found["recall"]["mIoU"] >= 0 and ("HL-min-Fair" in found) == (dataset == "qvhighlights")
 
 
+@pytest.mark.parametrize(("dataset", "protocol"), [("tvsum", "tvsum"), ("youtube_highlights", "youtube")])
+def test_highlight_protocols(dataset, protocol, tmp_path, capsys):
+    from vtg_lib.data import load_data
+    from vtg_lib.evaluation.highlights import highlight_map
+
+    data = load_data({"kind": "sim", "dataset": dataset, "test": 0, "semantic_dim": 6, "motion_dim": 4})[
+        "val"
+    ]
+    rows = [
+        {"qid": row["qid"], "pred_saliency_scores": [n % 5 for n in range(len(row["label"]))]}
+        for row in data.annotations
+    ]
+    for name, lines in (("p", rows), ("g", data.annotations)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    files = ["--pred", str(tmp_path / "p.jsonl"), "--gt", str(tmp_path / "g.jsonl")]
+    found = {}
+    for ties in ("in time", "won", "lost"):
+        assert main(["eval", *files, "--protocol", protocol, "--ties", ties, "--json"]) == 0
+        found[ties] = json.loads(capsys.readouterr().out)["brief"]
+        top_k = 5 if protocol == "tvsum" else None
+        expected = highlight_map(rows, data.annotations, top_k=top_k, ties=ties)
+        key = "HL-top5-mAP" if protocol == "tvsum" else "HL-mAP"
+        assert found[ties][f"{key}, mean of videos"] == expected["mAP"]
+        assert all(found[ties][f"{key} {name}"] == value for name, value in expected["domains"].items())
+    means = [found[ties][f"{key}, mean of domains"] for ties in ("lost", "in time", "won")]
+    assert means[0] < means[1] < means[2] and found["won"][f"{key}, ties lost"] == means[0]
+    other = "youtube" if protocol == "tvsum" else "tvsum"
+    assert main(["eval", *files, "--protocol", other]) == 1
+    assert f"by the protocol {protocol}" in capsys.readouterr().err
+
+
 def test_eval_needs_neither_torch_nor_pydantic(submission):
     pred, gt = submission
     script = (

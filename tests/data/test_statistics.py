@@ -41,7 +41,7 @@ def test_shapes_by_hand() -> None:
 
 
 def test_labels_without_moments() -> None:
-    row = {"qid": "a", "query": "dog", "vid": "a", "duration": 3, "relevant_windows": None, "domain": "pets"}
+    row = {"qid": "a", "query": "dog", "vid": "a", "duration": 3, "relevant_windows": None, "domain": "BK"}
     found = shapes([{**row, "label": [[1.0, 2.0], [1.0, 5.0], [3.0, 1.0]]}], "tvsum")
     assert found["labels"] == {"clips": 3, "annotators": 2, "scores": [1, 2, 3, 5], "domains": 1}
     assert "moments" not in found and "votes" not in found

@@ -63,7 +63,9 @@ def test_draws_of_a_world_share_its_words_and_nothing_else():
     for word in known.keys() & drawn.keys() & foreign.keys():
         assert torch.cosine_similarity(known[word], drawn[word], 0) > 0.9
         assert torch.cosine_similarity(known[word], foreign[word], 0) < 0.7
-    clips = {split: {tuple(clip.tolist()) for clip in part.video.flatten(0, 1)} for split, part in first.items()}
+    clips = {
+        split: {tuple(clip.tolist()) for clip in part.video.flatten(0, 1)} for split, part in first.items()
+    }
     for part in second.values():
         drawn = {tuple(clip.tolist()) for clip in part.video.flatten(0, 1)}
         assert all(len(drawn & known) <= 1 for known in clips.values())  # the padding

@@ -97,6 +97,19 @@ def test_domains_and_votes_of_highlight_data():
     assert found["seen_rows"] + found["unseen_rows"] > 30
 
 
+def test_a_world_of_domains():
+    world = {"kind": "sim", "dataset": "tvsum", "train": 8, "val": 20, "semantic_dim": 16, "motion_dim": 4}
+    splits = load_data(world)
+    rows = splits["train"].annotations
+    of = {row["domain"] for row in rows}
+    seen = [row["domain"] in of for row in splits["val"].annotations]
+    found = DIAGNOSTICS["zero_shot_rank"](Ranks(seen), told(splits["val"], rows=rows))["domains"]
+    assert found == {"seen": 1.0, "seen_rows": sum(seen), "unseen": 0.0, "unseen_rows": 20 - sum(seen)}
+    assert 0 < sum(seen) < 20
+    with pytest.raises(ValueError, match="unseen_words: expected 0 in a world of domains"):
+        load_data({**world, "unseen_words": 1})
+
+
 def test_held_out_words_change_nothing_else():
     world = {**WORLD, "unseen_words": 3}
     plain, held = load_data(WORLD), load_data(world)

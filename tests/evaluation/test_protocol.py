@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vtg_lib.evaluation.average_precision import detection_ap, tied_ap
 from vtg_lib.evaluation.problems import SubmissionError
-from vtg_lib.evaluation.protocol import GroundTruth, evaluate, highlight_map, recall_and_miou
+from vtg_lib.evaluation.protocol import GroundTruth, evaluate, recall_and_miou
 
 # R1@0.5, R1@0.7, mAP@0.5, mAP@0.75, mAP, HD mAP and HIT@1 (VeryGood) that the reference evaluator gives on
 # predictions that their authors published: jayleicn/moment_detr @ b7e553a, wjun0830/QD-DETR @ 56c63b2,
@@ -306,88 +306,6 @@ def test_recall_and_miou_of_real_annotations(data_root):
         "R1@0.7": 0.0,
         "mIoU": 33.33,
     }
-
-
-def slow_highlight_ap(labels, scores, top_k):
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])[:top_k]
-    total = sum(labels[i] for i in order)
-    hits = area = recall = 0.0
-    precision = 1.0
-    for rank, i in enumerate(order, start=1):
-        hits += labels[i]
-        new_recall, new_precision = hits / max(total, 1), hits / rank
-        area += (new_recall - recall) * (precision + new_precision) / 2
-        recall, precision = new_recall, new_precision
-    return area
-
-
-@pytest.mark.parametrize(("annotators", "top_k"), [(20, 5), (1, None)])
-def test_highlight_map(annotators, top_k):
-    rng = np.random.default_rng(annotators)
-    annotations, predictions, expected = [], [], {"BK": [], "VT": []}
-    for qid in range(12):
-        clips = int(rng.integers(4, 30))
-        label = rng.integers(1, 6, (clips, annotators)) if annotators > 1 else rng.integers(0, 2, (clips, 1))
-        scores = rng.normal(size=clips + qid % 3).tolist()
-        domain = "BK" if qid % 2 else "VT"
-        annotations.append({"qid": f"v{qid}", "label": label.tolist(), "domain": domain})
-        predictions.append(row(f"v{qid}", scores=scores))
-        for column in label.T.tolist():
-            middle = sorted(column)[(clips - 1) // 2] if annotators > 1 else 0
-            expected[domain].append(slow_highlight_ap([x > middle for x in column], scores[:clips], top_k))
-    result = highlight_map(predictions[::-1], annotations, top_k=top_k)
-    assert result["mAP"] == pytest.approx(100 * np.mean(expected["BK"] + expected["VT"]), abs=0.0051)
-    for domain, values in expected.items():
-        assert result["domains"][domain] == pytest.approx(100 * np.mean(values), abs=0.0051)
-    with pytest.raises(SubmissionError, match="'v3'"):
-        highlight_map([p for p in predictions if p["qid"] != "v3"], annotations)
-
-
-ONE = {"qid": "v", "label": [[1.0, 2.0], [3.0, 1.0], [2.0, 2.0]]}
-SCORES = {"qid": "v", "pred_saliency_scores": [0.1, 0.2, 0.3]}
-
-
-@pytest.mark.parametrize(
-    ("scores", "truth", "message"),
-    [
-        (
-            [SCORES | {"pred_saliency_scores": [0.1, 0.2]}],
-            [ONE],
-            "expected 3 scores, one a labelled clip, got 2",
-        ),
-        ([SCORES | {"pred_saliency_scores": []}], [ONE], "an empty list"),
-        ([SCORES | {"pred_saliency_scores": "high"}], [ONE], "expected a list"),
-        ([SCORES | {"pred_saliency_scores": [0.1, "x", 0.2]}], [ONE], "expected a finite number, got 'x'"),
-        ([{"qid": "v"}], [ONE], "expected a list, one number a clip, got None"),
-        ([SCORES, SCORES], [ONE], "expected each qid once"),
-        ([SCORES], [ONE, ONE], "ground truth: expected each qid once, got 2 rows of 1"),
-        ([SCORES], [ONE | {"label": [[1.0], [1.0, 2.0], [1.0]]}], "qid 'v', label: expected one list"),
-        ([SCORES], [ONE | {"label": [[math.nan]] * 3}], "finite scores"),
-        ([SCORES], [ONE | {"label": []}], "expected one list"),
-        ([SCORES], [{"qid": "v"}], "expected one list"),
-    ],
-)
-def test_highlight_map_refuses_what_it_cannot_score(scores, truth, message):
-    with pytest.raises(ValueError, match=message):
-        highlight_map(scores, truth)
-
-
-@pytest.mark.parametrize(
-    ("name", "top_k"),
-    [("tvsum/tvsum_val_release", 5), ("youtube_highlights/youtube_highlight_val_release", None)],
-)
-def test_highlight_map_of_the_labels_themselves_is_perfect(data_root, name, top_k):
-    with open(data_root / f"{name}.jsonl") as file:
-        annotations = [json.loads(line) for line in file]
-    predictions = [row(a["qid"], scores=np.mean(a["label"], axis=1).tolist()) for a in annotations]
-    worst = [row(a["qid"], scores=(-np.mean(a["label"], axis=1)).tolist()) for a in annotations]
-    best = highlight_map(predictions, annotations, top_k=top_k)
-    assert (
-        best["mAP"] == 100.0
-        if top_k is None
-        else best["mAP"] > highlight_map(worst, annotations, top_k=top_k)["mAP"]
-    )
-    assert set(best["domains"]) == {a["domain"] for a in annotations}
 
 
 @pytest.mark.parametrize("name", RELEASED)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import math
 import statistics
 
 import pytest
 
 from vtg_lib.evaluation.moderation import Prior
-from vtg_lib.papers import claims, load_paper, paper_keys
+from vtg_lib.papers import claims, load_paper, paper_keys, row_spec
 from vtg_lib.papers.claims import all_claims, judge_claims, to_json
 from vtg_lib.papers.readings import epochs_to_share
 from vtg_lib.papers.verdict import NOT_RUN, SMALLER, SUPPORTS, UNDECIDED, UNLEARNED, has_learned, judge
@@ -191,6 +192,9 @@ def test_every_claim_has_runs_at_sim_and_a_control_that_differs(key):
     def plain(train):  # what is done to batches may be the claimed cause
         return dataclasses.replace(train, hook="", hook_options={})
 
+    def variant(name):
+        return paper.table(name[0]).row(name[1]).variant
+
     paper = load_paper(key)
     for claim in all_claims(paper):
         for _, side in claims._terms(claim):
@@ -200,8 +204,24 @@ def test_every_claim_has_runs_at_sim_and_a_control_that_differs(key):
         ]
         assert first.hash != second.hash
         assert first.data == second.data
-        if first.model == second.model:  # methods have learning rates of their own
+        if first.model == second.model and variant(claim.treated) == variant(claim.control):
+            # methods and their variants have learning rates of their own
             assert plain(first.train) == plain(second.train)
+
+
+def test_pretraining_is_compared_with_as_many_updates_on_the_target():
+    def updates(spec):
+        own = spec.train.epochs * math.ceil(spec.data["train"] / spec.train.batch_size)
+        return own + (updates(spec.init) if spec.init else 0)
+
+    paper = load_paper("sgdetr")
+    sim, tuned = paper.profile("sim"), paper.table("tuned")
+    treated = row_spec(tuned.row("Ours w/ PT"), sim, "qvhighlights", 0)
+    control = row_spec(tuned.row("Ours, as many updates on the target"), sim, "qvhighlights", 0)
+    assert updates(treated) == updates(control) and treated.init and not control.init
+    first = [row_spec(row, sim, "qvhighlights", 0) for row in paper.table("captioned").rows]
+    assert len({updates(spec) for spec in first}) == 1
+    assert {spec.data["draw"] for spec in first} == {1} and "draw" not in treated.data
 
 
 def test_claims_of_four_runs_have_twice_the_variance_of_those_of_two():

@@ -7,9 +7,11 @@ import pytest
 from vtg_lib.book.chapter import Chapter
 from vtg_lib.book.parameters import Parameters
 from vtg_lib.book.views import dose as dose_views
+from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store
-from vtg_lib.papers import dose, load_paper, paper_keys, row_spec
+from vtg_lib.papers import claims, dose, load_paper, paper_keys, row_spec
 from vtg_lib.papers.evidence import Evidence, Origin
+from vtg_lib.papers.plan import INIT, turned
 
 DOSES = load_paper("sdst").doses
 STUDY = DOSES[0]
@@ -37,7 +39,34 @@ def test_every_study_names_rows_and_a_knob_that_exist():
         for study in load_paper(key).doses:
             specs = dose.dose_specs(key, "smoke", [0], [study.key])
             settings = [setting for _, setting in study.points]
-            assert all(spec.resolved["data"][study.knob] in settings for _, spec in specs)
+            of_init = study.knob.startswith(INIT)
+            worlds = [
+                spec.init.resolved if of_init else spec.resolved
+                for _, spec in specs
+                if spec.init or not of_init
+            ]
+            assert worlds and all(w["data"][study.knob.removeprefix(INIT)] in settings for w in worlds)
+
+
+@pytest.mark.parametrize("key", paper_keys())
+def test_a_study_and_the_claim_of_it_are_of_the_same_runs(key):
+    paper = load_paper(key)
+    judged = {claim.key: claim for claim in claims.all_claims(paper)}
+    for study in paper.doses:
+        named = {spec.hash for _, spec in dose.dose_specs(key, "sim", [0], [study.key])}
+        claim = judged[study.key]
+        sides = [side for _, side in claims._terms(claim)]
+        found = {claims._spec(paper, paper.profile("sim"), claim, side, 0).hash for side in sides}
+        assert len(found) >= 3 and found <= named
+
+
+def test_a_knob_may_be_of_the_world_that_a_run_starts_from():
+    parent = RunSpec(model="qd_detr", data={"draw": 1})
+    child = RunSpec(model="qd_detr", init=parent, data={"train": 8})
+    spec = turned(child, {"init.distractor_similarity": 0.2, "clips": 16})
+    assert spec.data == {"train": 8, "clips": 16}
+    assert spec.init.data == {"draw": 1, "distractor_similarity": 0.2}
+    assert turned(parent, {"init.distractor_similarity": 0.2}) == parent
 
 
 def test_unknown_study_is_refused():

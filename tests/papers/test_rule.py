@@ -10,6 +10,7 @@ from vtg_lib.book.views import training as views
 from vtg_lib.experiments.store import Store
 from vtg_lib.papers import load_paper, paper_keys, search
 from vtg_lib.papers.rule import check_rule, yardstick
+from vtg_lib.papers.schema import Overrides
 
 PAPER = load_paper("simdetr")
 MAP = "MR-full-mAP"
@@ -63,6 +64,16 @@ def test_search_gives_every_method_the_same_trials_and_chooses_who_learns():
         search.search_specs(PAPER, "sim", ["sdst"], rates, worlds)
 
 
+def test_a_variant_has_trials_of_its_own():
+    paper = load_paper("tddetr")
+    plain, deep = search.search_specs(paper, "sim", ["qd_detr", "qd_detr:deep"], [1e-3], [1000])
+    assert plain.config["cross_layers"] == 1 and deep.config["cross_layers"] == 2
+    base = yardstick(paper, 1000)
+    assert deep.config == base.config and deep.hash != plain.hash
+    found = search.trials(paper, "sim", [line(plain, 60), line(deep, 65)])
+    assert [(one.model, one.mean) for one in found] == [("qd_detr", 60), ("qd_detr:deep", 65)]
+
+
 @pytest.mark.parametrize("key", paper_keys())
 def test_profiles_name_what_the_search_chose(key):
     paper = load_paper(key)
@@ -73,8 +84,11 @@ def test_profiles_name_what_the_search_chose(key):
         model: {one.rate for one in found if one.model == model} for model in {one.model for one in found}
     }
     assert len(set(map(frozenset, tried.values()))) <= 1  # the same rates for all
-    for model, rate in search.chosen(found).items():
-        assert paper.profile("sim").overrides(model, "qvhighlights").train["learning_rate"] == rate, model
+    sizes = paper.profile("sim")
+    for name, rate in search.chosen(found).items():
+        model, _, variant = name.partition(":")
+        usual = sizes.overrides(model, "qvhighlights")
+        assert usual.then(sizes.variants.get(variant, Overrides())).train["learning_rate"] == rate, name
 
 
 def test_pages_say_what_was_tried_and_whether_runs_learned(tmp_path):

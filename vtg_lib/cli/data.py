@@ -40,8 +40,16 @@ def evaluate(
         typer.Option(help="of predicted windows, and of bare numbers in answers in words; default: seconds"),
     ] = None,
     clip_length: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="of a clip that saliency is of; default: told")
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="of a clip that saliency is of; default: told. For tvsum and youtube, scores are then read "
+            "at the labels' times; default: by number",
+        ),
     ] = None,
+    ties: Annotated[
+        Literal["in time", "won", "lost"], typer.Option(help="order of equal scores, for tvsum and youtube")
+    ] = "in time",
     durations: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="seconds by video (JSON or CSV), for annotations without them"),
@@ -62,7 +70,8 @@ def evaluate(
         truth = read_annotations(gt, SCORED, durations)
         given = {"match_number": not allow_missing, "clip_length": clip_length}
         predictions = read_submission(pred, truth, unit=unit, **given)  # type: ignore[arg-type]
-    nested, notes = scoring.evaluate(predictions, truth, name=protocol, recall=recall, **given)  # type: ignore[arg-type]
+    chosen = {"name": protocol, "recall": recall, "ties": ties}
+    nested, notes = scoring.evaluate(predictions, truth, **chosen, **given)  # type: ignore[arg-type]
     notes = [*(str(warning.message) for warning in caught), *notes]
     for note in notes:
         print(f"vtg: note: {note}", file=sys.stderr)

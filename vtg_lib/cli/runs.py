@@ -54,7 +54,9 @@ def run(
     train: Annotated[list[str] | None, pairs("e.g. epochs=20; on top of --spec or the row")] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="HASH|FILE", help="weights to start from: of a run that --store keeps, or a file"),
+        typer.Option(
+            metavar="HASH|FILE", help="weights to start from: of a run that --store keeps, or a file"
+        ),
     ] = None,
     init_scope: Annotated[str | None, typer.Option(metavar="all|encoder", help="which of them")] = None,
     store: Annotated[
@@ -295,7 +297,7 @@ def rule(
 def search(
     *,
     paper: PaperKey,
-    models: Annotated[str, typer.Option(metavar="NAMES", help="comma-separated")],
+    models: Annotated[str, typer.Option(metavar="NAMES", help="comma-separated; MODEL or MODEL:VARIANT")],
     profile: str = "sim",
     rates: Annotated[
         str | None, typer.Option(metavar="RATES", help="comma-separated; default: those of the book")

@@ -16,9 +16,10 @@ from vtg_lib.files import ANNOTATIONS, data_root
 if TYPE_CHECKING:
     from vtg_lib.data.batches import GroundingData
 
-# The data sets with moments, and the seconds per clip of their common features. Charades-STA has no
-# validation split: a tenth of its training videos is held out, so that no epoch is chosen on test.
-REAL = {"qvhighlights": 2.0, "charades_sta": 1.0, "tacos": 2.0}
+# The data sets, and the seconds per clip of their common features. Charades-STA has no validation split: a
+# tenth of its training videos is held out, so that no epoch is chosen on test. TVSum and YouTube Highlights
+# have none either, and too few videos to hold any out: what the field calls their validation is their test.
+REAL = {"qvhighlights": 2.0, "charades_sta": 1.0, "tacos": 2.0, "tvsum": 2.0, "youtube_highlights": 2.0}
 MAX_WORDS = {"qvhighlights": 32}  # tokens of a query that the public loaders keep (max_q_l)
 
 
@@ -42,25 +43,34 @@ def load_data(
             `TimelineConfig`, `RenderConfig` and `LabelConfig`, and for `sim` of `WorldConfig`, with `dataset`
             for a world like that data set; `seed` of the world (0); `limit`: rows kept of each real split.
             Before a knob of what happens in the videos, `train_` and `test_` set it for that split alone.
-            `allow_missing` leaves out queries of `own` and `official` data that have no features.
+            `allow_missing` leaves out queries of `own` and `official` data that have no features. `domain`
+            and `fold` of highlight sets: see `folds.divide`.
         root: see `vtg_lib.files.data_root`.
 
     Raises:
-        ValueError: unknown kind, data set or knob.
+        ValueError: unknown kind, data set, knob or domain.
         FileNotFoundError: the annotations of a real data set are missing; says how to get them.
     """
-    from vtg_lib.data.knobs import configs, identity, resolve
-    from vtg_lib.data.pseudo.world import relabelled
-    from vtg_lib.data.render import Embeddings, render
+    from vtg_lib.data.folds import divide
+    from vtg_lib.data.knobs import DIVISION, resolve
 
     spec = resolve(spec)
-    kind = spec["kind"]
-    if kind == "official":
-        return _official(spec, root)
-    if kind == "own":
+    if spec["kind"] == "own":
         from vtg_lib.data.own import own_data
 
         return own_data(spec.get("name", ""), root, spec.get("allow_missing", False))
+    whole = {name: value for name, value in spec.items() if name not in DIVISION}
+    splits = _official(whole, root) if spec["kind"] == "official" else _rendered(whole, root)
+    return divide(splits, **{name: spec.get(name, neutral) for name, neutral in DIVISION.items()})
+
+
+def _rendered(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> dict[str, GroundingData]:
+    """The splits of a resolved specification of kind `sim` or `rendered`."""
+    from vtg_lib.data.knobs import configs, identity
+    from vtg_lib.data.pseudo.world import relabelled
+    from vtg_lib.data.render import Embeddings, render
+
+    kind = spec["kind"]
     seed = spec["seed"]
     world, timeline, config, labels = configs(spec)
     vocabulary = Vocabulary()
@@ -116,6 +126,8 @@ def real_rows(
     rows: dict[str, list[dict[str, Any]]] = {}
     for split in SPLITS:
         if split not in ANNOTATIONS[dataset]:
+            if split == "test":
+                continue
             rows["val"] = [row for row in rows["train"] if _held_out(row["vid"])]
             rows["train"] = [row for row in rows["train"] if not _held_out(row["vid"])]
         elif (path := data_root(root) / ANNOTATIONS[dataset][split]).exists():

@@ -16,6 +16,8 @@ for it by
   definition.
 - TACoS has the same sentence of the same video several times, most of them with the same window.
 - TACoS has windows shorter than one 2-second clip: such a moment has no clip of its own.
+- YouTube Highlights' files have 233 of the 247 training and 152 of the 172 test videos on UMT's lists (as
+  showlab/UniVTG @ 32659ac repeats them), each on its list and in its domain, and none without a highlight.
 - YouTube Highlights' clips (100 frames, every 50) reach up to 8 frames past `frames`.
 
 Refused: anything that would train or score something else than meant (reversed or empty windows, windows past
@@ -76,6 +78,8 @@ class Dataset:
         partial: whether rows may have some of the labels only, the same ones in all rows.
         needed: fields that every row must have besides `duration`.
         slack: seconds that a window may end after the video.
+        votes: lowest and highest label of a clip; several: whether more than one annotator labels it;
+            domains: what a video's may be. None and empty where nothing tells.
     """
 
     name: str
@@ -87,6 +91,9 @@ class Dataset:
     partial: bool = False
     needed: tuple[str, ...] = ("qid", "vid", "query")
     slack: float = SLACK
+    votes: tuple[float, float] | None = None
+    several: bool | None = None
+    domains: tuple[str, ...] = ()
 
 
 DATASETS: dict[str, Dataset] = {
@@ -101,12 +108,22 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             name="tacos", labels=("relevant_windows",), known=frozenset({"repeated query", "short window"})
         ),
-        Dataset(name="tvsum", labels=("label",), duration_unit=2.0),
+        Dataset(
+            name="tvsum",
+            labels=("label",),
+            duration_unit=2.0,
+            votes=(1, 5),
+            several=True,
+            domains=("VT", "VU", "GA", "MS", "PK", "PR", "FM", "BK", "BT", "DS"),
+        ),
         Dataset(
             name="youtube_highlights",
             labels=("label",),
             regular=False,
             known=frozenset({"clip past the end"}),
+            votes=(0, 1),
+            several=False,
+            domains=("dog", "gymnastics", "parkour", "skating", "skiing", "surfing"),
         ),
         Dataset(name="generic", labels=("relevant_windows",)),
     )
@@ -407,8 +424,22 @@ class _Checker:
             "give every clip one score per annotator",
             "label",
         )
+        wrong = next((score for entry in label for score in entry if not _is_number(score)), None)
         finite = all(_is_number(score) for entry in label for score in entry)
-        self.expect(finite, "finite numbers", "something else", "replace missing scores", "label")
+        self.expect(finite, "finite numbers", repr(wrong), "replace missing scores", "label")
+        p = self.profile
+        if p.several is not None:
+            wanted = "votes of several annotators for each clip" if p.several else "one label for each clip"
+            fix = "give every label, or name the data set that it is"
+            self.expect((max(widths) > 1) == p.several, wanted, f"{max(widths)}", fix, "label")
+        if p.votes is not None:
+            low, high = p.votes
+            outside = [score for entry in label for score in entry if not low <= score <= high]
+            fix = "bring the labels to this scale"
+            self.expect(not outside, f"labels from {low:g} to {high:g}", outside[:5], fix, "label")
+        if p.domains and row.get("domain") is not None:
+            fix = "correct it, or leave `domain` out"
+            self.expect(row["domain"] in p.domains, f"one of {', '.join(p.domains)}", row, fix, "domain")
         for name in ("clip", "match"):
             value = row.get(name)
             aligned = value is None or (isinstance(value, list) and len(value) == len(label))

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 MAX_MOMENTS = 5  # windows kept per query, as the public QVHighlights loaders do
+VOTES = (1.0, 5.0)  # the scale of TVSum's annotators
+VOTE_TARGET = 12.0  # what the best vote of everybody becomes: QVHighlights' largest sum of three scores
 
 
 def last_level(features: Tensor) -> Tensor:
@@ -37,7 +39,8 @@ class Batch:
         text_mask: `[B, L]`, True on real words.
         spans: `[B, M, 2]` (center, width) as fractions of the video's length in clips; zero where padded.
         span_mask: `[B, M]`, True on real moments.
-        saliency: `[B, T]`, sum of the annotators' scores (0..12 in QVHighlights), 0 outside the moments.
+        saliency: `[B, T]`, sum of the annotators' scores (0..12 in QVHighlights), 0 outside the moments; what
+            labelled clips become, see `label_target`.
         duration: `[B]`, seconds covered by the clips (number of clips times clip length).
         index: `[B]`, rows of the data set.
     """
@@ -197,9 +200,8 @@ def targets(
     Returns:
         spans `[N, MAX_MOMENTS, 2]` (center, width, normalised by the clips' total length, clipped to the
         video),
-        span_count `[N]`, saliency `[N, max_clips]`: the sum over annotators; the mean vote above the lowest
-            for TVSum and
-        YouTube Highlights; 1 on clips whose center is inside a moment where a data set has neither.
+        span_count `[N]`, saliency `[N, max_clips]`: the sum over annotators; `label_target` of TVSum and
+            YouTube Highlights; 1 on clips whose center is inside a moment where a data set has neither.
     """
     number = len(annotations)
     spans = np.zeros((number, MAX_MOMENTS, 2), np.float32)
@@ -215,8 +217,8 @@ def targets(
         spans[row, : len(kept)] = np.stack([kept.mean(1), kept[:, 1] - kept[:, 0]], 1)
         scores = annotation.get("saliency_scores")
         if labels := annotation.get("label"):
-            votes = np.asarray(labels, float).reshape(len(labels), -1)[: video_length[row]]
-            saliency[row, : len(votes)] = (votes - votes.min()).mean(1)
+            votes = label_target(np.asarray(labels, float).reshape(len(labels), -1))[: video_length[row]]
+            saliency[row, : len(votes)] = votes
         elif scores:
             clips = np.asarray(annotation["relevant_clip_ids"], int)
             inside = clips < video_length[row]
@@ -225,6 +227,22 @@ def targets(
             hit = (centers >= windows[:, :1]) & (centers < windows[:, 1:])
             saliency[row] = hit.any(0) & (np.arange(max_clips) < video_length[row])
     return spans, count, saliency
+
+
+def label_target(votes: np.ndarray) -> np.ndarray:
+    """Training target of labelled clips: votes `[T, annotators]` -> `[T]`.
+
+    One annotator's labels stay as they are (YouTube Highlights: 0 or 1). Votes of several on TVSum's scale of
+    1 to 5 become (sum - n) / 4n * 12, for 20 annotators (sum - 20) / 80 * 12: 0 to 12, as in QVHighlights
+    (wjun0830/QD-DETR @ 56c63b2; TencentARC/UMT @ 7a9a71c stops at 0 to 1). On another scale, which nothing
+    tells, it is the mean vote above the video's lowest.
+    """
+    low, high = VOTES
+    if votes.shape[1] == 1:
+        return votes[:, 0]
+    if votes.min() < low or votes.max() > high:
+        return (votes - votes.min()).mean(1)
+    return (votes.mean(1) - low) / (high - low) * VOTE_TARGET
 
 
 def fingerprint(*parts: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vtg_lib.data.timeline import Event, Timeline, TimelineConfig, Vocabulary, complete, content_stem
+from vtg_lib.data.votes import importance, labelled, votes
 
 WORLD_VERSION = "world v2"
 SPLITS = ("train", "val", "test")
@@ -26,6 +27,8 @@ WORDS = {
 PATTERNS = ("a {s} {v} the {a} {o}", "the {a} {o} that a {s} {v}", "a {s} with a {a} {o} {v} it")
 # Of `WorldConfig`, what may differ between training and test: all but sizes and words.
 STATISTICS = ("moments", "window_median", "window_sigma", "window_between", "centre_bias", "irrelevant_share")
+# Fields of worlds with labelled clips alone: no part of a specification that does not name them.
+HIGHLIGHTS = ("domains", "domain_sizes", "annotators", "titles")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,12 @@ class WorldConfig:
             length of the video, at most four times `clips`; 0 keeps `clips`.
         draw: which videos and queries of the world, whose words and their vectors stay; those of two draws
             have nothing else in common, whatever their splits.
+        domains: names of domains; a domain's videos share an action. Such a world has a label on every clip
+            and no moments, as TVSum and YouTube Highlights. domain_sizes: how many videos the domains have
+            relative to each other; () for equally many.
+        annotators: that label every clip of such a world, see `votes.votes`.
+        titles: whether a video of a domain has a sentence of its own (TVSum), or the domain's word alone
+            (YouTube Highlights).
     """
 
     train: int = 4096
@@ -69,6 +78,10 @@ class WorldConfig:
     draw: int = 0
     unseen_words: int = 0
     saliency: bool = True
+    domains: tuple[str, ...] = ()
+    domain_sizes: tuple[float, ...] = ()
+    annotators: int = 20
+    titles: bool = True
 
     def __post_init__(self) -> None:
         if (
@@ -93,6 +106,20 @@ class WorldConfig:
                 raise ValueError(
                     f"unseen_words: expected fewer than the {count} {kind}s, got {self.unseen_words}"
                 )
+        if len(set(self.domains)) < len(self.domains) or len(self.domains) > self.actions:
+            raise ValueError(
+                f"domains: expected different names, at most one for each of the {self.actions} actions, got "
+                f"{list(self.domains)}"
+            )
+        if self.domain_sizes and (len(self.domain_sizes) != len(self.domains) or min(self.domain_sizes) <= 0):
+            raise ValueError(
+                f"domain_sizes: expected none, or a positive number for each of {len(self.domains)} domains, "
+                f"got {list(self.domain_sizes)}"
+            )
+        if self.domains and self.unseen_words:
+            raise ValueError("unseen_words: expected 0 in a world of domains, whose words are its actions")
+        if self.annotators < 1:
+            raise ValueError(f"annotators: expected at least 1, got {self.annotators}")
 
 
 def generate(
@@ -118,10 +145,13 @@ def generate(
         for words in np.stack([draw.choice(kind, 256) for kind in ids.values()], 1)
     ]
     lengths = _scene_lengths(timeline.scenes, seed)
+    domains = _in_turn(config.domain_sizes or (1.0,) * len(config.domains), getattr(config, split))
     rows, timelines = [], []
     for number in range(getattr(config, split)):
         rng = np.random.default_rng([seed, 22, part, number, 2, *own])
         chosen = {kind: int(rng.integers(len(words))) for kind, words in kinds.items()}
+        if config.domains:
+            chosen["action"] = domains[number]
         concepts = tuple(ids[kind][word] for kind, word in chosen.items())
         scene = int(rng.integers(timeline.scenes)) if config.window_between else None
         clips, sizes = _sizes(config, 0.0 if scene is None else lengths[scene], rng)
@@ -132,12 +162,32 @@ def generate(
             **dict(zip("svoa", (kinds[kind][word] for kind, word in chosen.items()), strict=True))
         )
         row = _annotation(vid, number, sentence, duration, events, timeline, rng)
-        if not config.saliency:
+        if config.domains:
+            label = votes(
+                importance(events, clips, CLIP_LENGTH),
+                config.annotators,
+                timeline.annotator_noise,
+                np.random.default_rng([seed, 24, part, number, 2, *own]),
+            )
+            row = labelled(row, config.domains[chosen["action"]], label)
+            if not config.titles:
+                row["query"] = kinds["action"][chosen["action"]]
+        elif not config.saliency:
             del row["saliency_scores"]
         rows.append(row)
         queries = [(concepts, events)]
         timelines.append(complete(vid, duration, queries, others, CLIP_LENGTH, timeline, rng, scene))
     return rows, timelines, np.arange(len(rows))
+
+
+def _in_turn(sizes: tuple[float, ...], videos: int) -> list[int]:
+    """The domain of each video: at any time the one that lacks most of its share, the first of equals."""
+    share, count = np.array(sizes) / max(sum(sizes), 1e-9), np.zeros(len(sizes))
+    found = []
+    for number in range(videos if sizes else 0):
+        found.append(int(np.argmax(np.round(share * (number + 1) - count, 9))))
+        count[found[-1]] += 1
+    return found
 
 
 def _scene_lengths(scenes: int, seed: int) -> np.ndarray:

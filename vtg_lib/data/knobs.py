@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vtg_lib.data.generate import STATISTICS, WorldConfig
+from vtg_lib.data.generate import HIGHLIGHTS, STATISTICS, WorldConfig
 from vtg_lib.data.pseudo.labels import LabelConfig
 from vtg_lib.data.render import RenderConfig
 from vtg_lib.data.timeline import TimelineConfig
@@ -24,6 +24,8 @@ PLAIN, LIKE = (
     "sim like ",
 )  # what a generated world resembles by itself, and the names of the others
 APART = ("train", "test")  # splits that may have a knob of the timeline to themselves: train_NAME, test_NAME
+# Which videos train and test: neutral values are no part of a specification. See `folds.divide`.
+DIVISION: dict[str, Any] = {"domain": "", "fold": 0}
 _KNOBS = {
     config: dataclasses.asdict(config())
     for config in (WorldConfig, TimelineConfig, RenderConfig, LabelConfig)
@@ -46,9 +48,15 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: unknown kind, a knob that this kind does not have, or a value of another type.
     """
     spec = {key: value for key, value in spec.items() if value is not None}
+    spec = {key: value for key, value in spec.items() if key not in DIVISION or value != DIVISION[key]}
     kind = spec.pop("kind", "sim")
     if kind == "official":
-        return {"kind": kind, "dataset": "qvhighlights", **spec}
+        division = {
+            name: cast_like(f"data.{name}", neutral, spec[name])
+            for name, neutral in DIVISION.items()
+            if name in spec
+        }
+        return {"kind": kind, "dataset": "qvhighlights", **spec, **division}
     if kind == "own":
         if others := sorted(set(spec) - {"name", "allow_missing"}):
             raise ValueError(f"data: kind 'own' has name and allow_missing, and no knobs {others}")
@@ -58,11 +66,19 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     configs = [config for config in _KNOBS if kind == "sim" or config is not WorldConfig]
     knobs = {
         "seed": 0,
-        **{name: value for config in configs for name, value in _KNOBS[config].items()},
+        **{
+            name: value
+            for config in configs
+            for name, value in _KNOBS[config].items()
+            if name not in HIGHLIGHTS
+        },
         **WORLDS[kind],
     }
     apart = (*_KNOBS[TimelineConfig], *(STATISTICS if kind == "sim" else ()))
     optional: dict[str, Any] = {f"{split}_{name}": knobs[name] for split in APART for name in apart}
+    optional |= DIVISION
+    if kind == "sim":
+        optional |= {name: _KNOBS[WorldConfig][name] for name in HIGHLIGHTS}
     if kind == "rendered":
         knobs["dataset"], optional["limit"] = "qvhighlights", 0
     elif spec.get("dataset", PLAIN) == PLAIN:
@@ -70,7 +86,8 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     else:
         optional["dataset"] = PLAIN
         knobs |= {
-            name: cast_like(name, knobs[name], value) for name, value in _world_like(spec["dataset"]).items()
+            name: cast_like(name, {**optional, **knobs}[name], value)
+            for name, value in _world_like(spec["dataset"]).items()
         }
     if unknown := sorted(set(spec) - set(knobs) - set(optional)):
         raise ValueError(

@@ -192,6 +192,7 @@ def featured_data(
     for split, part in split_rows.items():
         arrays = official_arrays(part, caches, words, max_clips, max_words, unit)
         row_length = arrays["video_length"][arrays["video_index"]]
+        part = _fitted(part, row_length, split)
         spans, count, saliency = targets(part, row_length, clip_length, arrays["video"].shape[-2])
         arrays |= {"spans": spans, "span_count": count, "saliency": saliency}
         splits[split] = GroundingData(
@@ -204,6 +205,31 @@ def featured_data(
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
         )
     return splits
+
+
+def _fitted(rows: Sequence[Mapping[str, Any]], clips: np.ndarray, split: str) -> Sequence[Mapping[str, Any]]:
+    """Rows whose labels end with the features, where these lack the last `CLIPS_OFF` clips or fewer: as in
+    the public code, what no clip can be scored for does not count. Features past the last label stay.
+
+    Raises:
+        FeatureError: features of fewer clips than that.
+    """
+    lacking = [len(row.get("label") or ()) - int(count) for row, count in zip(rows, clips, strict=True)]
+    far = [f"{row['vid']}: {n} clips" for row, n in zip(rows, lacking, strict=True) if n > CLIPS_OFF]
+    if far:
+        more = [f"… and {len(far) - SHOWN} more videos"] if len(far) > SHOWN else []
+        told = "\n".join([*far[:SHOWN], *more])
+        raise FeatureError(
+            f"{split}: expected features of every labelled clip; lacking are of {told}. Fix: extract "
+            "features on the labels' clips, or fetch these videos again."
+        )
+    if not (short := sum(n > 0 for n in lacking)):
+        return rows
+    text = f"{split}: labels of {short} of {len(rows)} videos are cut to their features"
+    warnings.warn(f"{text}, by up to {max(lacking)} clips", FeatureWarning, stacklevel=3)
+    return [
+        {**row, "label": row["label"][:-n]} if n > 0 else row for row, n in zip(rows, lacking, strict=True)
+    ]
 
 
 def _present(

@@ -6,7 +6,6 @@ them can be drawn together and compared (`distance`).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from vtg_lib.data.annotations import DATASETS, validate_annotations
-from vtg_lib.data.generate import WorldConfig, generate
-from vtg_lib.data.knobs import resolve
-from vtg_lib.data.timeline import TimelineConfig, Vocabulary
+from vtg_lib.data.generate import generate
+from vtg_lib.data.knobs import configs, resolve
+from vtg_lib.data.timeline import Vocabulary
 from vtg_lib.files import ANNOTATIONS
 
 # Label -> data set and its files below the data root. TVSum and YouTube Highlights are small: all splits
@@ -161,10 +160,7 @@ def generated(spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
     knob turned.
     """
     knobs = resolve({"kind": "sim", **(spec or {})})
-    world = WorldConfig(**{field.name: knobs[field.name] for field in dataclasses.fields(WorldConfig)})
-    timeline = TimelineConfig(
-        **{field.name: knobs[field.name] for field in dataclasses.fields(TimelineConfig)}
-    )
+    world, timeline, *_ = configs(knobs)
     rows, _, _ = generate(world, timeline, Vocabulary(), "train", knobs["seed"])
     return shapes(rows, "qvhighlights")
 

@@ -256,16 +256,50 @@ def from_annotations(
     timelines, index = [], np.zeros(len(rows), np.int64)
     for number, (vid, members) in enumerate(grouped.items()):
         rng = np.random.default_rng([seed, 20, number, 1])
-        duration = max(float(rows[m]["duration"]) for m in members)
+        duration = max(_seconds(rows[m], clip_length) for m in members)
         queries = [(concepts[m], _annotated_events(rows[m], concepts[m], clip_length, rng)) for m in members]
         timelines.append(complete(vid, duration, queries, concepts, clip_length, config, rng))
         index[members] = number
     return timelines, index
 
 
+def _seconds(row: dict[str, Any], clip_length: float) -> float:
+    """A video's length, a clip for each label where clips are labelled: TVSum's `duration` counts clips, and
+    those of YouTube Highlights overlap.
+    """
+    return clip_length * len(row["label"]) if row.get("label") else float(row["duration"])
+
+
+def _labelled_events(
+    row: dict[str, Any], concepts: tuple[int, ...], clip_length: float, rng: np.random.Generator
+) -> list[Event]:
+    """What the labels of every clip say is shown: to several annotators one event through the whole video,
+    as salient as they vote between its worst and its best clip; to one, an event for each run of highlights.
+    """
+    votes = np.asarray(row["label"], float)
+    if votes.shape[1] > 1:
+        mean = votes.mean(1)
+        salience = (mean - mean.min()) / max(float(np.ptp(mean)), 1e-6)
+        runs = [(0, len(mean))]
+    else:
+        salience = np.where(votes[:, 0] > 0, 0.75, 0.0)
+        edges = np.flatnonzero(np.diff(salience > 0, prepend=False, append=False))
+        runs = [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
+    return [
+        Event(
+            *(first * clip_length, last * clip_length, concepts),
+            salience=salience[first:last],
+            instance=int(rng.integers(1 << 30)),
+        )
+        for first, last in runs
+    ]
+
+
 def _annotated_events(
     row: dict[str, Any], concepts: tuple[int, ...], clip_length: float, rng: np.random.Generator
 ) -> list[Event]:
+    if row.get("label"):
+        return _labelled_events(row, concepts, clip_length, rng)
     scores = {}
     if row.get("saliency_scores"):
         totals = np.asarray(row["saliency_scores"], float).mean(1) / 4

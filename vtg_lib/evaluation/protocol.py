@@ -1,4 +1,4 @@
-"""The QVHighlights protocol, exact and vectorised; R1@k and mIoU; TVSum and YouTube Highlights mAP.
+"""The QVHighlights protocol, exact and vectorised; R1@k and mIoU.
 
 `evaluate` returns what `standalone_eval` of Moment-DETR (github.com/jayleicn/moment_detr, the evaluator that
 the field reports with) returns, to the last digit. Its habits that show in the numbers are kept:
@@ -33,12 +33,11 @@ from vtg_lib.evaluation.average_precision import (
     detection_ap,
     greedy_matches,
     tied_ap,
-    trapezoid_ap,
 )
 from vtg_lib.evaluation.problems import SubmissionError
-from vtg_lib.evaluation.submission import SALIENCY, WINDOWS, check
+from vtg_lib.evaluation.submission import SALIENCY, WINDOWS
 
-__all__ = ["GroundTruth", "evaluate", "highlight_map", "recall_and_miou"]
+__all__ = ["GroundTruth", "evaluate", "recall_and_miou"]
 
 Bools = NDArray[np.bool_]
 
@@ -127,88 +126,6 @@ def recall_and_miou(
     iou = pairs.first_iou(np.ones(pairs.owner.size, bool))
     scores = {f"R1@{threshold}": _percent(np.mean(iou >= threshold)) for threshold in thresholds}
     return {**scores, "mIoU": _percent(np.mean(iou))}
-
-
-def highlight_map(
-    predictions: Sequence[Row], ground_truth: Sequence[Row], *, top_k: int | None = 5
-) -> dict[str, float | dict[str, float]]:
-    """Highlight mAP as TVSum (`top_k=5`) and YouTube Highlights (`top_k=None`) are reported since UMT.
-
-    A clip of TVSum is positive for an annotator who scores it above the median of the video (the lower one
-    for an even number of clips); with one annotator, as in YouTube Highlights, positive means above 0. AP
-    joins precision and recall by trapezoids, among the best `top_k` clips, whose positives are all there is
-    to recall; 0 without positives. It is averaged over annotators and videos. Equal scores keep their order
-    in time (the public code leaves it open).
-
-    Args:
-        predictions: rows of qid and `pred_saliency_scores`; scores beyond the labelled clips are dropped.
-        ground_truth: rows of qid, `label` [clips][annotators] and, optionally, `domain`.
-
-    Returns:
-        Percentages, rounded to two decimals: {"mAP": over videos, "domains": {name: mAP}}. Papers print the
-        domains and, as average, the mean of the domains.
-
-    Raises:
-        ValueError: scores that are missing, too few, or no finite numbers; labels that are not one list of
-            numbers, all of one length, a clip; a video given twice.
-    """
-    check([{"qid": row.get("qid"), SALIENCY: row.get(SALIENCY)} for row in predictions])
-    scores_of = {row["qid"]: row[SALIENCY] for row in predictions}
-    wanted = [row["qid"] for row in ground_truth]
-    if len(set(wanted)) != len(wanted) or not wanted:
-        raise ValueError(
-            f"ground truth: expected each qid once, got {len(wanted)} rows of {len(set(wanted))}"
-        )
-    missing = [qid for qid in wanted if qid not in scores_of]
-    if missing:
-        raise SubmissionError.single(
-            field="qid",
-            expected=f"scores for all {len(wanted)} videos",
-            got=f"none for {missing[:5]}",
-            fix="predict every video of the split",
-        )
-    per_video = []
-    for row in ground_truth:
-        labels = _labels(row)
-        scores = np.asarray(scores_of[row["qid"]], dtype=float)[: len(labels)]
-        if len(scores) < len(labels):
-            raise SubmissionError.single(
-                place=f"qid {row['qid']!r}",
-                field=SALIENCY,
-                expected=f"{len(labels)} scores, one a labelled clip",
-                got=str(len(scores)),
-                fix="score every clip of the video",
-            )
-        middle = np.sort(labels, axis=0)[(len(labels) - 1) // 2] if labels.shape[1] > 1 else np.zeros(1)
-        positive = (labels > middle)[np.argsort(-scores, kind="stable")[:top_k]]
-        per_video.append(trapezoid_ap(positive).mean())
-    domains = [row.get("domain") for row in ground_truth]
-    per_domain = {
-        str(name): _percent(
-            np.mean([ap for ap, domain in zip(per_video, domains, strict=True) if domain == name])
-        )
-        for name in dict.fromkeys(domains)
-        if name is not None
-    }
-    return {"mAP": _percent(np.mean(per_video)), "domains": per_domain}
-
-
-def _labels(row: Row) -> Floats:
-    """`[clips, annotators]` of a row.
-
-    Raises:
-        ValueError: not one list of numbers, all of one length, for each clip.
-    """
-    try:
-        labels = np.array(row["label"], dtype=float)
-    except (KeyError, TypeError, ValueError):
-        labels = np.empty(0)
-    if labels.ndim != 2 or not labels.size or not np.isfinite(labels).all():
-        raise ValueError(
-            f"ground truth, qid {row.get('qid')!r}, label: expected one list of finite scores, all of one "
-            "length, for each clip. Fix: give every clip one score per annotator."
-        )
-    return labels
 
 
 def _percent(share: float | np.floating[Any]) -> float:

@@ -60,11 +60,13 @@ def clip_counts(
 ) -> tuple[dict[Any, int], float | None]:
     """How many clips each query's video has, and how long they are.
 
-    Labelled clips are counted. Else a clip is `clip_length` seconds, or QVHighlights' two where annotations
-    have saliency; or, where nothing says it, what agrees best with the lengths and the numbers of scores.
+    Labelled clips are counted, unless scores are of clips of another length, which `highlights` looks up by
+    time. Else a clip is `clip_length` seconds, or QVHighlights' two where annotations have saliency; or,
+    where nothing says it, what agrees best with the lengths and the numbers of scores.
     """
     if any(row.get("label") for row in ground_truth):
-        return {row["qid"]: len(row.get("label") or ()) for row in ground_truth}, None
+        counted = {row["qid"]: len(row.get("label") or ()) for row in ground_truth}
+        return (counted if clip_length is None else {}), None
     if clip_length is None and any(row.get("saliency_scores") for row in ground_truth):
         clip_length = CLIP
     if clip_length is None:

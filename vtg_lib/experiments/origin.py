@@ -82,14 +82,14 @@ def trained_on(
 
 
 def _rows(spec: RunSpec, data_root: Path | str | None) -> Iterator[Mapping[str, Any]]:
-    """Of a generated world without rendering it: the pretraining's may be large."""
+    """Of a generated world without rendering it, as the pretraining's may be large, unless it is divided."""
     from vtg_lib import data
     from vtg_lib.data.generate import generate
-    from vtg_lib.data.knobs import configs
+    from vtg_lib.data.knobs import DIVISION, configs
     from vtg_lib.data.timeline import Vocabulary
 
     whole = spec.resolved["data"]
-    if whole["kind"] != "sim":
+    if whole["kind"] != "sim" or set(DIVISION) & set(whole):
         yield from data.load_data(whole, root=data_root)["train"].annotations
         return
     world, timeline, *_ = configs(whole, "train")

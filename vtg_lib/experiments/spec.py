@@ -136,7 +136,8 @@ def canonical(value: Any) -> str:
 
 
 def check_features(spec: RunSpec, data: GroundingData) -> None:
-    """Refuse features that the model was not configured for, before anything is computed.
+    """Refuse features that the model was not configured for, and moments to learn where the data has none,
+    before anything is computed.
 
     A config's `levels` are those of the features (a pyramid's go by another name).
 
@@ -144,8 +145,17 @@ def check_features(spec: RunSpec, data: GroundingData) -> None:
         ValueError: says which knobs of the config or of the data to set.
     """
     from vtg_lib import models
+    from vtg_lib.models.config import learns_moments
 
     config = models.resolve(spec.model, spec.config)
+    if data.annotations and data.annotations[0].get("label") and learns_moments(config):
+        able = [f"{name}=true" for name in ("highlights_only",) if hasattr(config, name)]
+        able += ["task=highlights"] if hasattr(config, "task") else []
+        fix = f"--config {able[0]}" if able else "choose a method that learns highlights alone (cg_detr, say)"
+        raise ValueError(
+            f"{spec.model}: expected data with moments; got labelled clips (of TVSum or YouTube Highlights), "
+            f"which have none. Fix: {fix}."
+        )
     if not hasattr(config, "video_dim"):
         return
     expected, got = (config.video_dim, config.text_dim), (data.video.shape[-1], data.text.shape[-1])

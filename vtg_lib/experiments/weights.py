@@ -94,7 +94,10 @@ def start_from(model: nn.Module, packed: bytes, scope: str = "all") -> None:
     Raises:
         ValueError: they are damaged, or another model's.
     """
-    taken = (lambda name: name.split(".")[0] not in MOMENTS) if scope == "encoder" else (lambda name: True)
+
+    def taken(name: str) -> bool:
+        return scope == "all" or name.split(".")[0] not in MOMENTS
+
     state = {name: value for name, value in unpack(packed)[0].items() if taken(name)}
     own = {name: value for name, value in model.state_dict().items() if taken(name)}
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -102,7 +105,7 @@ def start_from(model: nn.Module, packed: bytes, scope: str = "all") -> None:
     if missing or surplus or other:
         raise ValueError(
             f"init: expected weights of this model (scope {scope}); missing {missing[:3]}, surplus "
-            f"{surplus[:3]}, of another shape {sorted(other)[:3]}. Fix: give the run that starts the config of "
-            "the run whose weights it takes."
+            f"{surplus[:3]}, of another shape {sorted(other)[:3]}. Fix: give the run that starts the config "
+            "of the run whose weights it takes."
         )
     model.load_state_dict(state, strict=False)

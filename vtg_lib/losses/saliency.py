@@ -93,6 +93,18 @@ def above_median(saliency: Tensor, mask: Tensor) -> Tensor:
     return saliency * ((saliency > median) & mask)
 
 
+def relevant_clips(saliency: Tensor, mask: Tensor) -> Tensor:
+    """Which clips of a labelled video count as relevant, `[B, T]` bool: those above its median; where the
+    median is the best label itself (more than half of a video of YouTube Highlights), those above the lowest.
+
+    Args:
+        saliency: `[B, T]`, not negative; mask: `[B, T]` real clips.
+    """
+    above = above_median(saliency, mask) > 0
+    lowest = saliency.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
+    return torch.where(above.any(1, keepdim=True), above, (saliency > lowest) & mask)
+
+
 def extreme_pair(saliency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The most and the least salient clip of every video, each `[B, 1]`.
 

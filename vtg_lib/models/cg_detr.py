@@ -32,7 +32,7 @@ from vtg_lib.losses.correlation import (
     relevance,
     same_video,
 )
-from vtg_lib.losses.saliency import hinge_saliency, saliency_pairs
+from vtg_lib.losses.saliency import extreme_pair, hinge_saliency, saliency_pairs
 from vtg_lib.losses.set_prediction import set_losses
 from vtg_lib.models.config import DetrConfig, ModelEntry
 from vtg_lib.models.parts.detr import Detr, with_mismatched
@@ -272,7 +272,7 @@ class CGDETR(Detr):
             if c.highlights_only
             else set_losses(output.layers, batch, matches=output.extras.get("matches"))
         )
-        pairs = saliency_pairs(batch.saliency, mask)
+        pairs = (extreme_pair if c.highlights_only else saliency_pairs)(batch.saliency, mask)
         if "attention" not in extras:
             return losses | {
                 "saliency": c.weight_saliency * hinge_saliency(output.saliency, *pairs, c.saliency_margin)

@@ -34,6 +34,11 @@ class ModelEntry:
         return self.model_class.__module__
 
 
+def learns_moments(config: Any) -> bool:
+    """Whether a method learns moments under its config, or only what highlights there are."""
+    return not getattr(config, "highlights_only", False) and getattr(config, "task", "") != "highlights"
+
+
 class Published:
     """Mixin of a method's `Config`.
 

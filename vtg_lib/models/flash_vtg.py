@@ -72,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
     },
     # The script for TVSum sets other sizes of the heads, but does not hand them on.
-    "tvsum": {**_HIGHLIGHTS, "dummies": 3, "kernel": 3, "convolutions": 3, "saliency_scale": 3.0},
+    "tvsum": {**_HIGHLIGHTS, "dummies": 3, "kernel": 3, "convolutions": 3},
     "youtube_highlights": {**_HIGHLIGHTS, **_YOUTUBE, "dummies": 1, "convolutions": 2},
 }
 

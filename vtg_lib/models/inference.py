@@ -82,8 +82,9 @@ def predict(
     """Run `model` over `data` and return a submission in the QVHighlights layout, in the order of `data`.
 
     Each row: qid, query, vid, pred_relevant_windows [[start s, end s, score], ...] by falling score, start
-    and end within [0, duration]; pred_saliency_scores, one number a clip. A model's `post_process(output)`
-    (soft-NMS, say) is applied where it has one. The random state and the mode of the model are untouched.
+    and end within [0, duration], but not for videos with labelled clips; pred_saliency_scores, one number a
+    clip. A model's `post_process(output)` (soft-NMS, say) is applied where it has one. The random state and
+    the mode of the model are untouched.
     """
     device = next(model.parameters()).device
     post_process = getattr(model, "post_process", None)
@@ -118,10 +119,8 @@ def decode(output: Output, batch: Batch, data: GroundingData) -> list[dict[str, 
         annotation = data.annotations[row]
         submission.append(
             {
-                "qid": annotation["qid"],
-                "query": annotation["query"],
-                "vid": annotation["vid"],
-                "pred_relevant_windows": windows[i],
+                **{name: annotation[name] for name in ("qid", "query", "vid")},
+                **({} if annotation.get("label") else {"pred_relevant_windows": windows[i]}),
                 "pred_saliency_scores": saliency[i][:length],
             }
         )
@@ -130,9 +129,13 @@ def decode(output: Output, batch: Batch, data: GroundingData) -> list[dict[str, 
 
 def score(predictions: list[dict[str, Any]], data: GroundingData) -> dict[str, Any]:
     """Nested metrics of a submission: the QVHighlights protocol, and where a data set has no saliency scores
-    (Charades-STA, TACoS) also the two numbers that it is judged by, R1@0.3 and mIoU, in "brief"."""
+    (Charades-STA, TACoS) also the two numbers that it is judged by, R1@0.3 and mIoU, in "brief"; of labelled
+    clips those of `vtg_lib.evaluation.highlights`, by domain and over domains and videos."""
     from vtg_lib.evaluation import protocol as metrics
+    from vtg_lib.evaluation import scoring
 
+    if data.annotations[0].get("label"):
+        return scoring.evaluate(predictions, data.annotations)[0]
     nested = metrics.evaluate(predictions, data.annotations)
     if not data.annotations[0].get("saliency_scores"):
         recall = metrics.recall_and_miou(predictions, data.annotations, thresholds=(0.3,))

@@ -25,6 +25,7 @@ class Config(QueryEncoderConfig):
     Attributes:
         weight_l1, weight_giou, weight_class: of the set losses; cost_l1, cost_giou, cost_class: in the
             matching.
+        highlights_only: the data set has no moments; only saliency is learned.
     """
 
     weight_l1: float = 10.0
@@ -33,6 +34,7 @@ class Config(QueryEncoderConfig):
     cost_l1: float = 10.0
     cost_giou: float = 1.0
     cost_class: float = 4.0
+    highlights_only: bool = False
 
 
 class QDDETR(QueryEncoder):
@@ -58,6 +60,9 @@ class QDDETR(QueryEncoder):
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Set prediction and saliency losses, weighted."""
         c = self.config
+        saliency = query_saliency(output, batch, c.saliency_margin, labelled=c.highlights_only)
+        if c.highlights_only:
+            return {"saliency": c.weight_saliency * saliency}
         losses = set_losses(
             output.layers,
             batch,
@@ -65,7 +70,6 @@ class QDDETR(QueryEncoder):
             weights={"l1": c.weight_l1, "giou": c.weight_giou, "label": c.weight_class},
             cost=MatchCost(score=c.cost_class, l1=c.cost_l1, giou=c.cost_giou),
         )
-        saliency = query_saliency(output, batch, c.saliency_margin)
         return losses | {"saliency": c.weight_saliency * saliency}
 
 

@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "charades_sta": {"dropout": 0.35, "weight_saliency": 0.01, "nms": "linear", "grid": 0.1},
     "tacos": {"weight_saliency": 0.05, "nms": "linear", "grid": 0.0},
     "ego4d": {"dropout": 0.3, "nms": "linear", "grid": 0.0},
-    "tvsum": {**_HIGHLIGHTS, "positive": "above median", "saliency_scale": 0.25},
+    "tvsum": {**_HIGHLIGHTS, "positive": "above median", "saliency_scale": 1 / 12},
     "youtube_highlights": _HIGHLIGHTS,
 }
 

@@ -36,7 +36,7 @@ from vtg_lib.layers.saliency_guidance import (
 )
 from vtg_lib.losses.correlation import guided_saliency, membership, orthogonality, relevance, same_video
 from vtg_lib.losses.queries import paired_alignment, saliency_loss
-from vtg_lib.losses.saliency import saliency_pairs
+from vtg_lib.losses.saliency import extreme_pair, relevant_clips, saliency_pairs
 from vtg_lib.models.config import ModelEntry
 from vtg_lib.models.parts.detr import Projected, with_mismatched
 from vtg_lib.models.parts.hybrid_detector import DetectorConfig, HybridDetector
@@ -64,6 +64,9 @@ class Config(DetectorConfig):
         clip_multiple: videos are filled up with clips of zeros to a multiple, as the public loader does; 1
             leaves them as they are.
         weight_align, weight_membership: of Eq. 14; weight_orthogonal: of dummies.
+        highlights_only: the data set has no moments; saliency, alignment and membership are learned, the
+            detector is there (so that weights fit) but neither asked nor taught. Saliency does not depend on
+            it, so that the selector makes no difference then.
     """
 
     presets = {
@@ -92,7 +95,10 @@ class Config(DetectorConfig):
             "fusion_iou": 0.6,
             "grid": 0.2,
         },
-        "youtube_highlights": {"selector": False},
+        # The public configs of both highlight sets have no selector, but random anchors, and weigh every
+        # loss of the detector with 0 (that was read of YouTube's; TVSum's file of losses is not stored).
+        "tvsum": {"selector": False, "highlights_only": True},
+        "youtube_highlights": {"selector": False, "highlights_only": True},
     }
 
     video_dim: int = 512
@@ -113,6 +119,7 @@ class Config(DetectorConfig):
     weight_align: float = 1.0
     weight_membership: float = 3.0
     weight_orthogonal: float = 1.0
+    highlights_only: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,7 +168,11 @@ class SGDETR(Projected):
         given = [video, position, mask], [text, batch.text_mask, self.sentence_pool(text, batch.text_mask)]
         pairs = with_mismatched(*given) if self.training else [*given[0], *given[1]]
         memory, local, refined, read = self.encode(pairs, trace)
-        output = self.detector(memory[:count], position, inner, ratio, trace)
+        if c.highlights_only:
+            none = memory.new_zeros(count, 0, 2)
+            output = Output(none, none[..., 0], refined, extras={"ratio": ratio})
+        else:
+            output = self.detector(memory[:count], position, inner, ratio, trace)
         output.saliency = refined[:count, :clips]
         output.extras |= {"local": local[:count, :clips], "memory": memory[:count]}
         if self.training:
@@ -172,7 +183,7 @@ class SGDETR(Projected):
                     video + self.modality[1],
                     position,
                     mask,
-                    (inner.saliency > 0) & mask,
+                    self._inside(inner.saliency, mask),
                     text + self.modality[0],
                     batch.text_mask,
                 ),
@@ -246,6 +257,10 @@ class SGDETR(Projected):
         x = self.amplifier(x, refined, position, mask) if second else x
         return x, local, refined, read._replace(dummies=dummies)
 
+    def _inside(self, saliency: Tensor, mask: Tensor) -> Tensor:
+        """`[B, T]`, the clips of the moments, or the relevant ones where every clip has a label."""
+        return relevant_clips(saliency, mask) if self.config.highlights_only else (saliency > 0) & mask
+
     def read_words(self, words: Tensor, mask: Tensor) -> Tensor:
         """Dummy tokens `[B, N, D]` that have read the words `[B, L, D]`, mask `[B, L]`."""
         number = self.config.dummies
@@ -257,11 +272,16 @@ class SGDETR(Projected):
 
     @property
     def readings(self) -> dict[str, Reading]:
-        """The model as it answers by each of its heads, and by both fused; see `Config.readings`."""
-        return {name: Reading(self, name) for name in self.config.readings}
+        """The model as it answers by each of its heads, and by both fused; see `Config.readings`. None where
+        there are no moments to answer with.
+        """
+        names = () if self.config.highlights_only else self.config.readings
+        return {name: Reading(self, name) for name in names}
 
     def post_process(self, output: Output, reading: str = "") -> Output:
         """The moments of a reading, by default the first of the config; see `HybridDetector.finish`."""
+        if self.config.highlights_only:
+            return output
         return self.detector.finish(output, reading or self.config.readings[0])
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -269,10 +289,10 @@ class SGDETR(Projected):
         c, extras, mask = self.config, output.extras, batch.video_mask
         ratio = extras["ratio"][:, None, None]
         inner = dataclasses.replace(batch, spans=batch.spans * ratio)
-        losses = self.detector.losses(output, inner)
+        losses = {} if c.highlights_only else self.detector.losses(output, inner)
         others = extras.get("other", (None, None))
         real = extras.get("real_negative", mask.new_ones(len(mask)))
-        pairs = saliency_pairs(batch.saliency, mask)
+        pairs = (extreme_pair if c.highlights_only else saliency_pairs)(batch.saliency, mask)
         given = (batch.saliency, mask, pairs, real, c.saliency_margin)
         losses["local_saliency"] = c.weight_saliency * saliency_loss(extras["local"], others[0], *given)
         if self.offset is not None:
@@ -289,7 +309,7 @@ class SGDETR(Projected):
 
     def _token_losses(self, tokens: Tokens, batch: Batch) -> dict[str, Tensor]:
         c, clips, mask = self.config, tokens.clips[:, : batch.video_mask.shape[1]], batch.video_mask
-        inside = (batch.saliency > 0) & mask
+        inside = self._inside(batch.saliency, mask)
         belongs = membership(tokens.moment * c.width**-0.5, clips, inside, mask)
         return {
             "align": c.weight_align * paired_alignment(tokens.moment, tokens.sentence),

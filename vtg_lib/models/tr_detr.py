@@ -29,18 +29,16 @@ from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, xavier_
 from vtg_lib.losses import masked_mean
 from vtg_lib.losses.contrastive import clip_sentence_alignment, info_nce
 from vtg_lib.losses.saliency import (
-    above_median,
     extreme_pair,
     hinge_saliency,
     rank_contrastive_saliency,
+    relevant_clips,
     saliency_pairs,
 )
 from vtg_lib.losses.set_prediction import focal_loss, set_losses
 from vtg_lib.models.config import DetrConfig, ModelEntry
 from vtg_lib.models.parts.detr import Detr
 from vtg_lib.spans import cw_to_se
-
-VOTE_SCALE = 3.0  # from TVSum's mean vote, 0..4, to QVHighlights' sum, 0..12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +188,7 @@ class TRDETR(Detr):
         )
         target, relevant, pairs = batch.saliency, batch.saliency > 0, saliency_pairs
         if c.highlights_only:
-            target, relevant, pairs = VOTE_SCALE * target, above_median(target, mask) > 0, extreme_pair
+            relevant, pairs = relevant_clips(target, mask), extreme_pair
         hinge = hinge_saliency(output.saliency, *pairs(batch.saliency, mask), c.saliency_margin)
         losses["saliency"] = c.weight_saliency * (
             hinge + rank_contrastive_saliency(output.saliency, target, mask)

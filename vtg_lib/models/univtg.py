@@ -43,6 +43,8 @@ class Config(FeatureConfig):
             length in seconds to the clip's number: the end of the clip for 2 s, its middle for 1 s.
         weight_*: loss weights; background_weight: of clips outside the moments, relative to those inside.
         add_foreground: rank highlights by cosine + foreground probability, else by the cosine alone.
+        highlights_only: the data set has no moments; no borders are learned, and foreground are the clips
+            above the video's mean label, as in the public code (`main/dataset.py`, `model/univtg.py`).
         nms_threshold: IoU above which the lower prediction is dropped; predictions: kept after that.
     """
 
@@ -60,6 +62,7 @@ class Config(FeatureConfig):
     add_foreground: bool = True
     nms_threshold: float = 0.7
     predictions: int = 10
+    highlights_only: bool = False
 
 
 class UniVTG(Projected):
@@ -122,17 +125,22 @@ class UniVTG(Projected):
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Foreground, both boundary losses, intra- and inter-video contrastive saliency, weighted."""
         c, mask = self.config, batch.video_mask
-        target, foreground = assign_moments(
-            clip_points(mask, c.point_offset), mask, batch.spans, batch.span_mask
-        )
-        borders = cw_to_se(output.layers["spans"][0])
-        smooth_l1 = F.smooth_l1_loss(borders, target, reduction="none").sum(-1)
-        positive, valid = choose_positive(batch.saliency, mask, self.training)
+        relevant, losses = batch.saliency, dict[str, Tensor]()
+        if c.highlights_only:
+            foreground = (batch.saliency > masked_mean(batch.saliency, mask, (1,))[:, None]) & mask
+            relevant = batch.saliency * foreground
+        else:
+            target, foreground = assign_moments(
+                clip_points(mask, c.point_offset), mask, batch.spans, batch.span_mask
+            )
+            borders = cw_to_se(output.layers["spans"][0])
+            smooth_l1 = F.smooth_l1_loss(borders, target, reduction="none").sum(-1)
+            losses["l1"] = c.weight_l1 * masked_mean(smooth_l1, foreground, (0, 1))
+            losses["iou"] = c.weight_iou * loss_giou(borders, target, foreground)
+        positive, valid = choose_positive(relevant, mask, self.training)
         clips, similarity = output.extras["clips"], output.extras["similarity"]
         chosen = clips[torch.arange(len(batch), device=clips.device), positive]
-        return {
-            "l1": c.weight_l1 * masked_mean(smooth_l1, foreground, (0, 1)),
-            "iou": c.weight_iou * loss_giou(borders, target, foreground),
+        return losses | {
             "foreground": c.weight_foreground
             * foreground_loss(output.layers["logits"][0], foreground, mask, c.background_weight),
             "intra": c.weight_intra * intra_video_nce(similarity, batch.saliency, mask, positive, valid),

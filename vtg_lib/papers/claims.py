@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation.moderation import Prior, fit_prior, holm, moderated, same_rate
 from vtg_lib.papers.evidence import TUNING, Origin, RunIndex, index_runs, origin_of
-from vtg_lib.papers.plan import merged, plan, row_spec
+from vtg_lib.papers.plan import merged, plan, row_spec, turned
 from vtg_lib.papers.readings import Read, Record, curve_reader, reader
 from vtg_lib.papers.schema import Claim, Contrast, Paper, Profile
 from vtg_lib.papers.verdict import Rate, Verdict, judge
@@ -64,6 +64,7 @@ def all_claims(paper: Paper) -> list[Claim]:
             knob=dose.knob,
             high=dose.points[-1][1],
             low=dose.points[0][1],
+            data=dose.data,
         )
         for dose in paper.doses
     ]
@@ -119,8 +120,9 @@ def _spec(paper: Paper, profile: Profile, claim: Claim, side: _Side, seed: int) 
     if claim.knob is not None:
         if spec.data.get("kind", "sim") != "sim":  # only generated worlds have knobs
             return None
-        data = {**spec.data, claim.knob: side.setting}
-        spec = dataclasses.replace(spec, data=data, diagnostics=(), keep=False)
+        spec = dataclasses.replace(
+            turned(spec, {**claim.data, claim.knob: side.setting}), diagnostics=(), keep=False
+        )
     names = () if claim.measure is None else (claim.measure,)
     return dataclasses.replace(spec, diagnostics=tuple(dict.fromkeys((*spec.diagnostics, *names))))
 

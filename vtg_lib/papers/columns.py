@@ -20,8 +20,30 @@ METRICS: dict[str, str] = {
     "HIT@1": "HL-min-VeryGood-Hit1",
 }
 PARAMETERS = "#Params (M)"
-# first word of a column's name -> (data set, split); Charades-STA and TACoS are reported on their test
-# splits, DETR and ATSS are single heads of a method that fuses both
+
+
+def _labelled(key: str, domains: dict[str, str]) -> dict[str, str]:
+    """Names of a highlight set's columns: its domains, and what an average is of."""
+    return {
+        **{name: f"{key} {domain}" for name, domain in domains.items()},
+        "Avg.": f"{key}, mean of domains",
+        "videos": f"{key}, mean of videos",
+        **{f"ties {order}": f"{key}, ties {order}" for order in ("won", "lost")},
+    }
+
+
+_TVSUM = ("VT", "VU", "GA", "MS", "PK", "PR", "FM", "BK", "BT", "DS")
+_YOUTUBE = ("dog", "gymnastics", "parkour", "skating", "skiing", "surfing")
+_SHORT = ("Dog", "Gym.", "Par.", "Ska.", "Ski.", "Sur.")
+# The same of columns of one data set alone.
+OWN: dict[str, dict[str, str]] = {
+    "tvsum": _labelled("HL-top5-mAP", {name: name for name in _TVSUM}),
+    "youtube_highlights": _labelled("HL-mAP", dict(zip(_SHORT, _YOUTUBE, strict=True))),
+}
+# First word of a column's name -> (data set, split). Charades-STA and TACoS are reported on their test
+# splits; DETR and ATSS are single heads of a method that fuses both. TVSum and YouTube Highlights have one
+# split beside training. Its numbers are those after the last epoch; "-best": after the epoch that is best on
+# it, as the field reports; "-unseen": that epoch on further videos, which generated worlds alone have.
 PREFIXES: dict[str, tuple[str, Split]] = {
     "test": ("qvhighlights", "test"),
     "val": ("qvhighlights", "val"),
@@ -29,6 +51,12 @@ PREFIXES: dict[str, tuple[str, Split]] = {
     "TACoS": ("tacos", "test"),
     "DETR": ("qvhighlights", "val:detr"),
     "ATSS": ("qvhighlights", "val:atss"),
+    "TVSum": ("tvsum", "last"),
+    "TVSum-best": ("tvsum", "val"),
+    "TVSum-unseen": ("tvsum", "test"),
+    "YouTube": ("youtube_highlights", "last"),
+    "YouTube-best": ("youtube_highlights", "val"),
+    "YouTube-unseen": ("youtube_highlights", "test"),
 }
 
 
@@ -38,14 +66,14 @@ def axis_label(name: str) -> str:
 
 
 def column(name: str, computed: bool = False) -> Column:
-    """Read a column's name: `"mAP"`, `"val HD mAP"`, `"TACoS mIoU"`, `"#Params (M)"`, or any other (no
-    metric).
+    """Read a column's name: `"mAP"`, `"val HD mAP"`, `"TACoS mIoU"`, `"TVSum VT"`, `"#Params (M)"`, or any
+    other (no metric).
 
     With `computed`, the column holds something derived (a rank) rather than the metric it is named after.
     """
     prefix, _, rest = name.partition(" ")
     dataset, split = PREFIXES.get(prefix, ("qvhighlights", "val"))
-    metric = METRICS.get(rest if prefix in PREFIXES else name)
+    metric = OWN.get(dataset, METRICS).get(rest if prefix in PREFIXES else name)
     if name == PARAMETERS:
         return Column(name=name, dataset=None, split=None, metric="parameters")
     if metric is None or computed:

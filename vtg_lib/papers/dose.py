@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation.statistics import Interval, paired_difference
 from vtg_lib.papers import EVIDENCE, Dose, Paper, RowRef, load_paper, row_spec
+from vtg_lib.papers.plan import turned
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.spec import RunSpec
@@ -59,7 +60,7 @@ def _pair(dose: Dose, paper: Paper, profile: str, setting: Any, seed: int) -> li
     rows = [paper.table(table).row(label) for table, label in (dose.treated, dose.control)]
     bases = [row_spec(row, paper.profile(profile), DATASET, seed) for row in rows]
     plain = [dataclasses.replace(base, diagnostics=(), keep=False) for base in bases]
-    return [dataclasses.replace(base, data={**base.data, **dose.data, dose.knob: setting}) for base in plain]
+    return [turned(base, {**dose.data, dose.knob: setting}) for base in plain]
 
 
 def response(

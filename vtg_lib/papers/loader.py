@@ -88,8 +88,8 @@ def _with_parents(where: str, tables: Sequence[Table]) -> tuple[Table, ...]:
             return row
         if row.init not in rows or rows[row.init].model is None or row.init in later:
             raise ValueError(
-                f"{where}, row {row.label!r}, init: expected the table and label of a row that is run, and that "
-                f"does not start from this one; got {list(row.init)}"
+                f"{where}, row {row.label!r}, init: expected the table and label of a row that is run, and "
+                f"that does not start from this one; got {list(row.init)}"
             )
         return dataclasses.replace(row, parent=whole(rows[row.init], (*later, row.init)))
 

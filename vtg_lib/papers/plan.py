@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vtg_lib.papers.schema import Paper, Profile, Row, Table
 
@@ -67,12 +67,27 @@ def row_spec(row: Row, profile: Profile, dataset: str, seed: int) -> RunSpec:
             "data": dict(overrides.data),
             "train": dict(overrides.train),
             "seed": seed,
-            "init": "" if row.parent is None else row_spec(row.parent, profile, "qvhighlights", seed).resolved,
+            "init": ""
+            if row.parent is None
+            else row_spec(row.parent, profile, "qvhighlights", seed).resolved,
             "init_scope": row.init_scope,
             "diagnostics": row.diagnostics,
             "keep": bool(row.diagnostics) and seed == 0,
         }
     )
+
+
+INIT = "init."  # before a knob: it is one of the world of the run that a run starts from
+
+
+def turned(spec: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
+    """The run with knobs of its world set, or, as "init.KNOB", of the world of the run that it starts from;
+    one that starts from none has no such world, and stays as it is.
+    """
+    own = {name: value for name, value in settings.items() if not name.startswith(INIT)}
+    before = {n.removeprefix(INIT): value for n, value in settings.items() if n.startswith(INIT)}
+    init = spec.init if isinstance(spec.init, str) or not before else turned(spec.init, before)
+    return dataclasses.replace(spec, data={**spec.data, **own}, init=init)
 
 
 def plan(

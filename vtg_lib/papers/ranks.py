@@ -4,7 +4,7 @@ the paper's own numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,54 @@ def nemenyi_check(paper: Paper) -> pd.DataFrame:
     table["recomputed different"] = table["recomputed p"] < ALPHA
     table["agrees"] = table["printed different"] == table["recomputed different"]
     return table.rename_axis("method").reset_index()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Methods ranked over blocks (Demsar, 2006).
+
+    Attributes:
+        test: Friedman's; distance: the critical difference of mean ranks; p: Nemenyi's of `row` against each
+            other method.
+    """
+
+    row: str
+    test: Friedman
+    distance: float
+    p: Mapping[str, float]
+
+    @property
+    def apart(self) -> list[str]:
+        """The methods that `row` differs from."""
+        return [name for name, p in self.p.items() if p < ALPHA]
+
+
+def ranked(scores: pd.DataFrame, row: str) -> Ranking:
+    """Friedman's and Nemenyi's tests on scores, methods by blocks.
+
+    Raises:
+        ValueError: see `statistics.friedman`.
+    """
+    from vtg_lib.evaluation import statistics as stats
+
+    test = stats.friedman(scores)
+    p = stats.nemenyi(scores)[row].drop(row)
+    limit = stats.critical_difference(test.methods, test.blocks, ALPHA)
+    return Ranking(row=row, test=test, distance=limit, p={str(name): float(x) for name, x in p.items()})
+
+
+def apart(paper: Paper, *, table: str, row: str, others: Sequence[str], columns: Sequence[str]) -> Outcome:
+    """By Nemenyi's test over `columns` (Friedman's blocks), `row` differs from each of `others`."""
+    known = paper.table(table)
+    names = [known.column(name).name for name in columns]
+    found = ranked(known.numbers().loc[[known.row(label).label for label in (row, *others)], names], row)
+    test = found.test
+    places = ", ".join(f"{name} {test.mean_ranks[name]:.1f}" for name in (row, *others))
+    text = (
+        f"Friedman chi² {test.statistic:.1f}, p {test.p:.2g}, {test.blocks} domains; mean ranks {places}; "
+        f"critical difference {found.distance:.1f}; apart: {', '.join(found.apart) or 'none'}"
+    )
+    return text, test.p < ALPHA and sorted(found.apart) == sorted(others)
 
 
 def follow(paper: Paper) -> Outcome:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Kind = Literal["official", "rendered", "sim"]
-Dataset = Literal["qvhighlights", "charades_sta", "tacos"]
-Split = Literal["val", "test", "val:detr", "val:atss"]
+Dataset = Literal["qvhighlights", "charades_sta", "tacos", "tvsum", "youtube_highlights"]
+Split = Literal["val", "last", "test", "val:detr", "val:atss"]
 Direction = Literal["grows", "falls"]
 Expected = Literal["more", "less"]
 RowName = tuple[str, str]  # (table, label)
@@ -252,9 +252,13 @@ class Table:
 
     def printed(self) -> pd.DataFrame:
         """The numbers that the paper prints: rows by label, columns by name, NaN where nothing is printed."""
+        return self.numbers().loc[[row.label for row in self.rows if not row.added]]
+
+    def numbers(self) -> pd.DataFrame:
+        """`printed`, and beside them rows of ours, most of which have no numbers."""
         import pandas as pd
 
-        data = {row.label: row.paper for row in self.rows if not row.added}
+        data = {row.label: row.paper for row in self.rows}
         return pd.DataFrame.from_dict(data, orient="index", dtype=float)[[c.name for c in self.columns]]
 
     def row(self, label: str) -> Row:
@@ -281,7 +285,8 @@ class Dose:
     Attributes:
         key: its name.
         question: what it asks, as a sentence.
-        knob: field of the data specification; values: what it is set to, or what `settings` mean in numbers;
+        knob: field of the data specification, or "init." and one of the data of the run that the rows' runs
+            start from; values: what it is set to, or what `settings` mean in numbers;
             unit: of the values.
         settings: what the knob is set to at each value, where that is no number; data: further fields, the
             same at every value.
@@ -342,7 +347,7 @@ class Claim(Contrast):
         than: another pair, whose difference this one is to exceed: what is compared is the difference of
             both.
         knob, high, low: a knob of the generated world; what is compared is the difference at `high` less
-            that at `low`, what the two are set to.
+            that at `low`, what the two are set to; data: further fields of the data, the same at both.
     """
 
     key: Text
@@ -357,6 +362,7 @@ class Claim(Contrast):
     knob: str | None = None
     high: Any = None
     low: Any = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.column is None) == (self.measure is None):

@@ -1,7 +1,8 @@
 """One budget for every method: the same learning rates, on worlds that no table reads, chosen on validation.
 
 `vtg search` trains the trials and keeps them in `results/search.jsonl`; the profile in the paper's YAML has
-to name what they choose, which a test holds.
+to name what they choose, which a test holds. What is tried is a model, or, as "model:variant", one of the
+profile's variants of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib.files import RESULTS
 from vtg_lib.papers.evidence import TUNING, index_runs
 from vtg_lib.papers.plan import row_spec
-from vtg_lib.papers.schema import Paper
+from vtg_lib.papers.schema import Paper, Row
 from vtg_lib.papers.verdict import METRIC, has_learned
 
 if TYPE_CHECKING:
@@ -55,17 +56,21 @@ def search_specs(
 
 
 def _spec(paper: Paper, profile: str, model: str, rate: float, world: int) -> RunSpec:
-    """The method as its plainest row has it, with another learning rate.
+    """The method as the paper's yardstick has it, or else its plainest row, with another learning rate.
 
     Raises:
         ValueError: the paper has no row of the method.
     """
-    rows = [row for table in paper.tables for row in table.rows if row.planned and row.model == model]
+    rows = {
+        (table.id, row.label): row
+        for table in paper.tables
+        for row in table.rows
+        if row.planned and _name(row) == model
+    }
     if not rows:
         raise ValueError(f"search: {paper.key} has no row of {model}")
-    row = min(
-        rows, key=lambda row: (row.variant is not None, len(row.overrides.config) + len(row.overrides.data))
-    )
+    plainest = min(rows.values(), key=lambda row: len(row.overrides.config) + len(row.overrides.data))
+    row = plainest if paper.yardstick is None else rows.get(paper.yardstick, plainest)
     spec = row_spec(row, paper.profile(profile), "qvhighlights", world)
     train = dataclasses.replace(spec.train, learning_rate=rate)
     return dataclasses.replace(spec, train=train, diagnostics=(), keep=False)
@@ -73,14 +78,20 @@ def _spec(paper: Paper, profile: str, model: str, rate: float, world: int) -> Ru
 
 def trials(paper: Paper, profile: str, store: Store | Iterable[Mapping[str, Any]]) -> list[Trials]:
     """The trials in a store of every method of the paper, by method and rate."""
+    from vtg_lib.models import MODELS
+
     runs = index_runs(store)
-    models = {row.model for table in paper.tables for row in table.rows if row.planned}
+    models = {
+        _name(row) for table in paper.tables for row in table.rows if row.planned and row.model in MODELS
+    }
     records = [record for seeds in runs.values() for record in seeds.values()]
     rates = sorted({record["spec"]["train"]["learning_rate"] for record in records})
-    found = []
-    for model in sorted(model for model in models if model is not None and _known(model)):
+    found, seen = [], set()
+    for model in sorted(models):
         for rate in rates:
-            seeds = runs.get(_spec(paper, profile, model, rate, TUNING).cost_key, {})
+            key = _spec(paper, profile, model, rate, TUNING).cost_key
+            seeds = {} if key in seen else runs.get(key, {})
+            seen.add(key)  # a variant of other features alone may be what the model is anyway
             tried = {world: record for world, record in seeds.items() if world >= TUNING}
             if tried:
                 scores = {world: record["metrics"]["val"][METRIC] for world, record in tried.items()}
@@ -89,10 +100,8 @@ def trials(paper: Paper, profile: str, store: Store | Iterable[Mapping[str, Any]
     return found
 
 
-def _known(model: str) -> bool:
-    from vtg_lib.models import MODELS
-
-    return model in MODELS
+def _name(row: Row) -> str:
+    return f"{row.model}:{row.variant}" if row.variant else str(row.model)
 
 
 def chosen(found: Iterable[Trials]) -> dict[str, float]:

@@ -264,6 +264,21 @@ def falls(paper: Paper, *, table: str, column: str, groups: Mapping[str, Sequenc
     return f"mean {column}, {text}", means == sorted(means, reverse=True)
 
 
+def averages(paper: Paper, *, table: str, column: str, of: Sequence[str], but: Sequence[str] = ()) -> Outcome:
+    """In every row but those of `but` the printed `column` is the mean of the printed cells `of`, as near as
+    rounding lets it: half of the last digit in the cells, and as much in the mean. Rows of ours with numbers
+    (printed cells put right, say) are told with the others.
+    """
+    known = paper.table(table)
+    f = known.numbers()[[known.column(name).name for name in (*of, column)]].dropna()
+    exact, printed = f[list(of)].mean(axis=1), f[column]
+    gaps = (exact - printed).abs()
+    off = [known.row(label).label for label in gaps.index[gaps > 0.1 + 1e-6]]
+    texts = [f"{label}: mean {exact[label]:.2f}, printed {printed[label]:.1f}" for label in off]
+    rest = f"{'the others' if off else 'all'} within {gaps.drop(off).max():.2f}"
+    return "; ".join([*texts, rest]), set(off) == set(but)
+
+
 CHECKS: dict[str, Callable[..., Outcome]] = {
     "best": best,
     "gains": gains,
@@ -275,6 +290,8 @@ CHECKS: dict[str, Callable[..., Outcome]] = {
     "welch": welch,
     "places": places,
     "falls": falls,
+    "averages": averages,
+    "apart": ranks.apart,
     "ranks": ranks.follow,
     "blocks": ranks.blocks_are_complete,
     "friedman": ranks.friedman_is_above,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,19 +23,20 @@ if TYPE_CHECKING:
 
     from vtg_lib.book.chapter import Chapter
     from vtg_lib.experiments.run import RunResult
+    from vtg_lib.experiments.store import Store
+    from vtg_lib.papers.schema import Column
 
-METRIC = METRICS["mAP"]
 SCRATCH = "from random weights"
-Curve = tuple[list[float], np.ndarray]  # steps, and mAP on validation [seeds, steps]
+Curve = tuple[list[float], np.ndarray]  # steps, and the metric on validation [seeds, steps]
 
 
-def fine_tuning(chapter: Chapter, table: str) -> HTML:
-    """mAP on validation by step of every row that starts from another one, beside the same row from random
-    weights.
+def fine_tuning(chapter: Chapter, table: str, rows: Collection[str] = ()) -> HTML:
+    """The table's primary metric on validation by step, of every row that starts from another one, beside the
+    same run from random weights; of `rows` alone, if there are any.
 
     A curve begins at step 0 where the weights that it starts from were scored as they are.
     """
-    found = _curves(chapter, table)
+    found = {name: lines for name, lines in _curves(chapter, table).items() if not rows or name in rows}
     if not found:
         return not_run(chapter, "Fine-tuning beside training from random weights", f"--tables {table}")
     told = []
@@ -47,24 +49,42 @@ def fine_tuning(chapter: Chapter, table: str) -> HTML:
             f"{label}: {SCRATCH} {level:.1f} after {x[-1]:,.0f} steps; {name} {tuned.mean(0)[-1]:.1f}, there "
             f"{when}"
         )
-    figure = plots.panels(found, xlabel="step", ylabel="mAP on validation (points)", columns=2)
+    metric = f"{_name(chapter, table)} on validation (points, 0 to 100)"
+    figure = plots.panels(found, xlabel="step", ylabel=metric, columns=2)
     text = ". ".join(told)
-    caption = "mAP on validation (points, 0 to 100) by step; bands: 95 % interval over seeds."
-    return plots.show(figure, f"Fine-tuning by step. {text}.", f"{caption} {text}.")
+    caption = f"{metric} by step; bands: 95 % interval over seeds. {text}."
+    return plots.show(figure, f"Fine-tuning by step. {text}.", caption)
+
+
+def _primary(chapter: Chapter, table: str) -> Column:
+    """The column that a table is judged by."""
+    found = chapter.paper.table(table)
+    assert found.primary is not None  # of every table with runs
+    return found.column(found.primary)
+
+
+def _name(chapter: Chapter, table: str) -> str:
+    """What its metric is called, without the split."""
+    metric = _primary(chapter, table).metric or ""
+    return next((name for name, key in METRICS.items() if key == metric), metric)
 
 
 def _curves(chapter: Chapter, table: str) -> dict[str, dict[str, Curve]]:
     """By row: the curve from random weights, then that of the row; rows that lack one are left out."""
     found = {}
+    metric = _primary(chapter, table).metric or ""
     for label, runs in stored_runs(chapter, table).items():
         row = chapter.paper.table(table).row(label)
         if row.parent is None:
             continue
-        pairs = [(_from_scratch(chapter, run), run) for run in runs if run.curves]
+        pairs = [(_from_scratch(chapter, run), run) for run in runs if metric in run.curves]
         both = [(first, second) for first, second in pairs if first is not None]
         if both:
             scratch, tuned = zip(*both, strict=True)
-            found[label] = {SCRATCH: _curve(scratch), f"from {row.parent.label}": _curve(tuned, chapter)}
+            found[label] = {
+                SCRATCH: _curve(scratch, metric),
+                f"from {row.parent.label}": _curve(tuned, metric, chapter.store),
+            }
     return found
 
 
@@ -73,21 +93,34 @@ def _from_scratch(chapter: Chapter, run: RunResult) -> RunResult | None:
     return find(chapter.store, dataclasses.replace(spec, init="", init_scope="all"))
 
 
-def _curve(runs: tuple[RunResult, ...], chapter: Chapter | None = None) -> Curve:
-    """Of the runs that are as long as the longest; with a chapter, from its scored initial weights on."""
+def _curve(runs: Sequence[RunResult], metric: str, store: Store | None = None) -> Curve:
+    """Of the runs that are as long as the longest; with a store, from their initial weights on."""
     longest = max((run.curves["step"] for run in runs), key=len)
     kept = [run for run in runs if run.curves["step"] == longest]
-    values = np.array([run.curves[METRIC] for run in kept], float)
-    starts = [None if chapter is None else _at_zero(chapter, run) for run in kept]
-    if all(start is not None for start in starts):
-        return [0.0, *map(float, longest)], np.column_stack([np.array(starts, float), values])  # type: ignore[arg-type]
-    return list(map(float, longest)), values  # type: ignore[arg-type]
+    steps, values = np.array(longest, float), np.array([run.curves[metric] for run in kept], float)
+    starts = [None if store is None else _at_zero(store, run, metric) for run in kept]
+    if None not in starts:
+        steps, values = np.append(0.0, steps), np.column_stack([np.array(starts, float), values])
+    return steps.tolist(), values
 
 
-def _at_zero(chapter: Chapter, run: RunResult) -> float | None:
-    spec = RunSpec.from_dict(run.spec)
-    scored = find(chapter.store, dataclasses.replace(spec, train=dataclasses.replace(spec.train, epochs=0)))
-    return None if scored is None else scored.metrics["val"][METRIC]
+def _at_zero(store: Store, run: RunResult, metric: str) -> float | None:
+    """Of a run that scored the weights that this one starts from, on the same validation split."""
+
+    def alike(record: Mapping[str, Any]) -> bool:
+        one = record["spec"]
+        return (
+            one["train"]["epochs"] == 0
+            and (one.get("init"), one["model"], one["seed"]) == (spec["init"], spec["model"], spec["seed"])
+            and _without_size(one["data"]) == _without_size(spec["data"])
+        )
+
+    spec = run.spec
+    return next((r["metrics"]["val"].get(metric) for r in store if alike(r)), None)
+
+
+def _without_size(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "train"}
 
 
 def label_noise(chapter: Chapter, table: str) -> HTML:
@@ -104,10 +137,12 @@ def label_noise(chapter: Chapter, table: str) -> HTML:
     found = {label: pairs for label, pairs in found.items() if pairs}
     if not found:
         return not_run(chapter, "Performance against the precision of the labels", f"--tables {table}")
+    column, name = _primary(chapter, table), _name(chapter, table)
+    assert column.split is not None and column.metric is not None
     rows: list[dict[str, Any]] = []
     drawn = {}
     for label, pairs in found.items():
-        scores = [_score(run) for _, run in pairs]
+        scores = [run.metrics[column.split][column.metric] for _, run in pairs]
         precise = [100 * made["clips"]["precision"] for made, _ in pairs]
         drawn[label] = precise, scores
         cells = {
@@ -115,16 +150,19 @@ def label_noise(chapter: Chapter, table: str) -> HTML:
             for kind in ("clips", "moments")
             for part in ("precision", "recall")
         }
-        rows.append({"row": label, **cells, "mAP": with_sd(*_mean(scores)), "n": len(pairs)})
-    figure = plots.points(drawn, xlabel="precision of the labelled clips (percent)", ylabel="mAP (points)")
+        rows.append({"row": label, **cells, name: with_sd(*_mean(scores)), "n": len(pairs)})
+    figure = plots.points(
+        drawn, xlabel="precision of the labelled clips (percent)", ylabel=f"{column.name} (points)"
+    )
     means = [(np.mean(x), np.mean(y)) for x, y in drawn.values()]
     told = "; ".join(
-        f"{label}: {x:.0f} % of clips right, mAP {y:.1f}" for label, (x, y) in zip(drawn, means, strict=True)
+        f"{label}: {x:.0f} % of clips right, {name} {y:.1f}"
+        for label, (x, y) in zip(drawn, means, strict=True)
     )
     if len({x for x, _ in means}) > 2:
         order = float(stats.spearmanr(*zip(*means, strict=True)).statistic)
-        told += f". Over {len(means)} rows Spearman's ρ of precision and mAP is {order:+.2f}"
-    caption = f"A point a run: mAP against the precision of its labels, by row. {told}."
+        told += f". Over {len(means)} rows Spearman's ρ of precision and {name} is {order:+.2f}"
+    caption = f"A point a run: {column.name} against the precision of its labels, by row. {told}."
     shown = plots.figure_html(figure, caption, caption)
     return HTML(shown + folded("The labels and the runs in numbers", frame_html(pd.DataFrame(rows)).data))
 
@@ -142,11 +180,6 @@ def _labels(chapter: Chapter, run: RunResult) -> dict[str, Any] | None:
     return (
         of_spec(next((data for data in trained if data["labels"] != "true"), trained[0])) if trained else None
     )
-
-
-def _score(run: RunResult) -> float:
-    """On test where there is one, else on validation."""
-    return run.metrics.get("test", run.metrics["val"])[METRIC]
 
 
 def _mean(values: list[float]) -> tuple[float, float | None]:

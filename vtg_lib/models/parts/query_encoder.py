@@ -19,6 +19,7 @@ from vtg_lib.layers.activation import PReLU
 from vtg_lib.layers.positions import clip_positions
 from vtg_lib.layers.transformer import AttentionLayer, CrossLayer, xavier_
 from vtg_lib.losses.saliency import (
+    extreme_pair,
     hinge_saliency,
     negative_pair_saliency,
     rank_contrastive_saliency,
@@ -101,11 +102,12 @@ class QueryEncoder(Detr):
         return clips
 
 
-def query_saliency(output: Output, batch: Batch, margin: float) -> Tensor:
+def query_saliency(output: Output, batch: Batch, margin: float, labelled: bool = False) -> Tensor:
     """Hinge, rank-contrastive (QD-DETR, Eq. 6) and, with the `negative_saliency [B, T]` of another sample's
-    text, negative-pair loss (Eq. 4).
+    text, negative-pair loss (Eq. 4). The hinge of videos whose every clip is labelled is between the best and
+    the worst clip.
     """
-    positive, negative = saliency_pairs(batch.saliency, batch.video_mask)
+    positive, negative = (extreme_pair if labelled else saliency_pairs)(batch.saliency, batch.video_mask)
     loss = hinge_saliency(output.saliency, positive, negative, margin)
     if (other := output.extras.get("negative_saliency")) is not None:
         both, target = torch.cat((output.saliency, other), 1), F.pad(batch.saliency, (0, other.shape[1]))
