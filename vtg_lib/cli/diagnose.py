@@ -23,7 +23,8 @@ def diagnose(
     from vtg_lib.data.forms import unknown
     from vtg_lib.diagnostics import DIAGNOSTICS, VIEWS
     from vtg_lib.experiments.machine import Machine
-    from vtg_lib.experiments.run import load_data, trained_model
+    from vtg_lib.experiments.origin import watched
+    from vtg_lib.experiments.run import initial_parameters, load_data, trained_model
     from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
     from vtg_lib.experiments.weights import weights_path
@@ -47,7 +48,10 @@ def diagnose(
             if split not in splits:
                 raise ValueError(f"--split: {unknown(split, splits)}")
             machine = Machine(device=str(device_of(device)), data_root=data_root)
-            measured = DIAGNOSTICS[topic](trained_model(spec, store, machine), splits[split])
+            measured = DIAGNOSTICS[topic](
+                trained_model(spec, store, machine),
+                watched(spec, splits[split], initial_parameters(spec, store, machine), store, data_root),
+            )
             found.append({"chapter": path.stem, "hash": record["hash"], "model": spec.model, topic: measured})
     if not found:
         raise ValueError(

@@ -40,6 +40,8 @@ class WorldConfig:
             seconds.
         subjects, actions, objects, attributes: words of each kind, the first of `WORDS`.
         moments: probabilities of 1, 2, … moments per query.
+        unseen_words: the last so many words of each kind are in no video of the training split and in no
+            query of it; validation and test have all words.
         saliency: whether annotators voted on the clips of the moments, as in QVHighlights but not in
             Charades-STA and TACoS.
         window_median: seconds; window_sigma: of the logarithm. QVHighlights has 16 s and 0.95 in videos of
@@ -74,6 +76,7 @@ class WorldConfig:
     centre_bias: float = 0.0
     irrelevant_share: float = 0.0
     draw: int = 0
+    unseen_words: int = 0
     saliency: bool = True
     domains: tuple[str, ...] = ()
     domain_sizes: tuple[float, ...] = ()
@@ -83,7 +86,7 @@ class WorldConfig:
     def __post_init__(self) -> None:
         if (
             min(self.train, self.val, self.subjects, self.actions, self.objects, self.attributes) < 1
-            or min(self.test, self.draw) < 0
+            or min(self.test, self.draw, self.unseen_words) < 0
             or self.clips < 4
         ):
             raise ValueError(
@@ -99,6 +102,10 @@ class WorldConfig:
                 raise ValueError(
                     f"{kind}s: expected at most the {len(words)} words that there are, got {count}"
                 )
+            if count <= self.unseen_words:
+                raise ValueError(
+                    f"unseen_words: expected fewer than the {count} {kind}s, got {self.unseen_words}"
+                )
         if len(set(self.domains)) < len(self.domains) or len(self.domains) > self.actions:
             raise ValueError(
                 f"domains: expected different names, at most one for each of the {self.actions} actions, got "
@@ -109,6 +116,8 @@ class WorldConfig:
                 f"domain_sizes: expected none, or a positive number for each of {len(self.domains)} domains, "
                 f"got {list(self.domain_sizes)}"
             )
+        if self.domains and self.unseen_words:
+            raise ValueError("unseen_words: expected 0 in a world of domains, whose words are its actions")
         if self.annotators < 1:
             raise ValueError(f"annotators: expected at least 1, got {self.annotators}")
 
@@ -125,6 +134,9 @@ def generate(
         kind: [vocabulary.add(content_stem(word) or word, moves=kind == "action") for word in words]
         for kind, words in kinds.items()
     }
+    if split == "train" and config.unseen_words:
+        kinds = {kind: words[: -config.unseen_words] for kind, words in kinds.items()}
+        ids = {kind: words[: -config.unseen_words] for kind, words in ids.items()}
     part = SPLITS.index(split)
     own = [config.draw] if config.draw else []
     draw = np.random.default_rng([seed, 21, part, 2, *own])

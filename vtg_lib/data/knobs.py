@@ -35,6 +35,7 @@ _KNOBS = {
 _LATER = {
     "distractor_similarity": TimelineConfig().distractor_similarity,
     "draw": WorldConfig().draw,
+    "unseen_words": WorldConfig().unseen_words,
     **_KNOBS[LabelConfig],
 }
 

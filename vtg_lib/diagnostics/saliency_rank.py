@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,27 +23,44 @@ def measure(model: nn.Module, data: GroundingData) -> Record:
         for methods without it. Both None where no row has clips of both kinds.
     """
 
+    ranks = by_row(model, data)
+    means = {name: known_mean(ranks.get(name, [])) for name in ("local", "global")}
+    return {name: None if mean is None else rounded(mean) for name, mean in means.items()}
+
+
+def by_row(model: nn.Module, data: GroundingData) -> dict[str, list[float | None]]:
+    """The chance, for each of the first `SAMPLES` rows, that a relevant clip is above another of its video.
+
+    Relevant are the clips of the moments, and in rows without moments those whose saliency is above the
+    median of the row's, as the votes of highlight data sets are read.
+
+    Returns:
+        `global`, and `local` where a method has it: a number for each row, None where it has clips of one
+        kind only.
+    """
+
     def pick(batch: Batch, output: Output) -> dict[str, Tensor]:
         found = {"global": output.saliency, "local": output.extras.get("local")}
         inside = (clips_inside(batch.spans, batch.video_mask) & batch.span_mask[..., None]).any(1)
+        votes = batch.saliency.masked_fill(~batch.video_mask, math.nan)
+        above = votes > votes.nanmedian(1, keepdim=True).values
+        inside = torch.where(batch.span_mask.any(1, keepdim=True), inside, above)
         kinds = {"inside": inside, "outside": batch.video_mask & ~inside}
         return {name: _wide(x, data)[None] for name, x in (found | kinds).items() if x is not None}
 
     found = collect(model, data, first_rows(data, SAMPLES), pick)
-    return {name: _mean(found, name) for name in ("local", "global")}
+    kinds = [found.pop(kind)[0].numpy() for kind in ("inside", "outside")]
+    return {
+        name: [
+            auc(row[inside], row[outside]) for row, inside, outside in zip(x[0].numpy(), *kinds, strict=True)
+        ]
+        for name, x in found.items()
+    }
 
 
 def _wide(values: Tensor, data: GroundingData) -> Tensor:
     lacking = int(data.video_length.max()) - values.shape[1]
     return torch.nn.functional.pad(values, (0, lacking))
-
-
-def _mean(found: dict[str, Tensor], name: str) -> float | None:
-    if name not in found:
-        return None
-    rows = zip(*(found[key][0].numpy() for key in (name, "inside", "outside")), strict=True)
-    mean = known_mean([auc(values[inside], values[outside]) for values, inside, outside in rows])
-    return None if mean is None else rounded(mean)
 
 
 VIEW = View(

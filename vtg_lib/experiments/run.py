@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtg_lib.experiments.checkpoint import discard_checkpoint, discard_stale
 from vtg_lib.experiments.machine import CPU, Machine
+from vtg_lib.experiments.origin import parameters, watched
 from vtg_lib.experiments.provenance import model_digest, provenance
 from vtg_lib.experiments.spec import RunSpec, canonical, check_features
 from vtg_lib.experiments.store import Store
@@ -26,7 +27,7 @@ from vtg_lib.experiments.weights import kept, pack, read_weights, start_from, un
 from vtg_lib.files import atomic_write, cache_root, locked
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 WEIGHTS = "weights.safetensors"  # in the folder of a run that no store was given
 CURVE_POINTS = 32  # epochs that a stored curve keeps
@@ -116,6 +117,32 @@ def build_model(spec: RunSpec) -> nn.Module:
     return build_paired(lambda: models.build(spec.model, spec.config), spec.seed)
 
 
+def initial_model(
+    spec: RunSpec, store: Store | None = None, machine: Machine = CPU
+) -> tuple[nn.Module, bytes]:
+    """The spec's model as its training begins, and the packed weights that it starts from (none: empty).
+
+    Raises:
+        ValueError: see `read_weights` and `start_from`.
+    """
+    model, packed = build_model(spec), b""
+    if spec.init:
+        packed = (
+            read_weights(spec.init, store)
+            if isinstance(spec.init, str)
+            else trained_weights(spec.init, store, machine)
+        )
+        start_from(model, packed, spec.init_scope)
+    return model, packed
+
+
+def initial_parameters(
+    spec: RunSpec, store: Store | None = None, machine: Machine = CPU
+) -> Callable[[], dict[str, Tensor]]:
+    """The parameters of `initial_model`, made when they are asked for."""
+    return lambda: parameters(initial_model(spec, store, machine)[0])
+
+
 def run(
     spec: RunSpec,
     store: Store | None = None,
@@ -195,18 +222,12 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
 
     started = time.time()
     splits = load_data(spec, machine.data_root)
-    model = build_model(spec)
     check_features(spec, splits["train"])
-    initial = b""
-    if spec.init:
-        initial = (
-            read_weights(spec.init, store)
-            if isinstance(spec.init, str)
-            else trained_weights(spec.init, store, machine)
-        )
-        start_from(model, initial, spec.init_scope)
+    model, initial = initial_model(spec, store, machine)
     diagnostics: dict[str, Any] = {name: {} for name in spec.diagnostics}
-    _diagnose(diagnostics, "before", model.to(machine.device), splits["val"])
+    first = parameters(model)
+    val = watched(spec, splits["val"], lambda: first, store, machine.data_root)
+    _diagnose(diagnostics, "before", model.to(machine.device), val)
     digest = model_digest(spec.model)
     discard_stale(folder, digest)
     outcome = train(
@@ -218,11 +239,11 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
         machine=machine,
         checkpoint_dir=folder,
         identity=f"{spec.hash} {digest}",
-        observe=_observer(diagnostics, splits["val"]),
+        observe=_observer(diagnostics, val),
     )
     if not outcome.finished:
         raise PausedError(f"run {spec.hash} paused after epoch {len(outcome.curves)} of {spec.train.epochs}")
-    _diagnose(diagnostics, "after", model, splits["val"])
+    _diagnose(diagnostics, "after", model, val)
     for row in outcome.curves:
         for name, found in row.get("observed", {}).items():
             diagnostics[name].setdefault("by_epoch", {})[str(row["epoch"])] = found

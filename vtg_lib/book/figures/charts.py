@@ -117,6 +117,68 @@ def curves(
 
 
 @styled
+def panels(
+    found: Mapping[str, Mapping[str, tuple[Sequence[float], np.ndarray]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    columns: int = 3,
+) -> Figure:
+    """Several axes side by side on one scale, each with lines as in `curves`, and one legend above all.
+
+    Args:
+        found: per title of a panel and label of a line, positions of length P and an array [seeds, P].
+        columns: panels in a row, at most.
+    """
+    across = min(columns, max(len(found), 1))
+    rows = math.ceil(max(len(found), 1) / across)
+    size = (6.4, 2.2 * rows + 0.5) if across > 1 else (6.4, 3.0)
+    figure, grid = subplots(rows, across, size=size, sharex=True, sharey=True, squeeze=False)
+    labels = list(dict.fromkeys(label for lines in found.values() for label in lines))
+    styles = dict(zip(labels, looks(labels), strict=True))
+    if not labels:
+        return empty(figure, grid[0, 0], "not run")
+    for axes, (title, lines) in zip(grid.flat, found.items(), strict=False):
+        axes.set_title(title, loc="left")
+        for label, (x, values) in lines.items():
+            bands = [t_interval(column) for column in np.atleast_2d(np.asarray(values, float)).T]
+            every = max(len(x) // 8, 1)
+            axes.plot(x, [b.mean for b in bands], markersize=4, markevery=every, label=label, **styles[label])
+            low, high = ([getattr(band, side) for band in bands] for side in ("low", "high"))
+            axes.fill_between(x, low, high, color=styles[label]["color"], alpha=0.15, linewidth=0)
+    for place, axes in enumerate(grid.flat):
+        axes.tick_params(labelbottom=place + across >= len(found))
+        if place >= len(found):
+            axes.set_axis_off()
+    handles = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(labels), 4), fontsize=8
+    )
+    figure.supxlabel(xlabel, fontsize=9)
+    figure.supylabel(ylabel, fontsize=9)
+    return figure
+
+
+@styled
+def points(
+    found: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str
+) -> Figure:
+    """Numbers against numbers: per label a point a seed, (x, y)."""
+    figure, axes = subplots(size=(6.0, 3.0))
+    if not found:
+        return empty(figure, axes, "not run")
+    for (label, (x, y)), look in zip(found.items(), looks(list(found)), strict=True):
+        axes.plot(x, y, linestyle="", marker=look["marker"], color=look["color"], markersize=5, label=label)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
+    return figure
+
+
+@styled
 def dose_response(
     doses: Sequence[float],
     series: Mapping[str, Sequence[tuple[float, float, float] | None]],

@@ -7,13 +7,16 @@ one the authors used.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from vtg_lib.data import load_data
 from vtg_lib.data.batches import GroundingData
 from vtg_lib.data.generate import CLIP_LENGTH
-from vtg_lib.data.pseudo.labels import PseudoLabels, Threshold, captioned_clips, label
+from vtg_lib.data.knobs import configs, resolve
+from vtg_lib.data.pseudo.labels import LabelConfig, PseudoLabels, Threshold, captioned_clips, label
 from vtg_lib.data.pseudo.world import (
     Interval,
     interval_labels,
@@ -25,6 +28,7 @@ from vtg_lib.data.pseudo.world import (
 
 SIMILARITIES = (0.2, 0.5, 0.8)
 INTERVAL = "interval"  # in the place of a threshold: the captioned interval alone
+_LABELS = {part.name for part in dataclasses.fields(LabelConfig)}
 WORLD = {"kind": "sim", "train": 1024, "val": 1, "semantic_dim": 64, "motion_dim": 2}
 
 
@@ -64,6 +68,42 @@ def measure(
             found = quality(data, labels, named)
             rows.append({"distractor_similarity": similarity, "threshold": rule, **found})
     return rows
+
+
+def of_spec(spec: Mapping[str, Any], captions: int = 256) -> dict[str, Any] | None:
+    """How right the labels are that the training split of a generated world has.
+
+    Args:
+        spec: of the world, with its label knobs; captions: that are judged, the first ones. The first rows of
+            a world do not depend on how many there are.
+
+    Returns:
+        What `quality` gives; of true labels precisions and recalls of 1 alone; None for permuted
+        captions, which speak of other videos, so that nothing is right or wrong.
+
+    Raises:
+        ValueError: not a generated world; see `load_data`.
+    """
+    whole = resolve(spec)
+    if whole["kind"] != "sim":
+        raise ValueError(f"quality of labels: expected a generated world, got kind {whole['kind']!r}")
+    config, seed = configs(whole)[3], whole["seed"]
+    if config.labels == "permuted":
+        return None
+    if config.labels == "true":
+        right = {"precision": 1.0, "recall": 1.0}
+        return {"clips": right, "moments": right, "unnamed": 1.0}
+    sizes = {"train": min(whole["train"], captions), "val": 1, "test": 0}
+    world = {name: value for name, value in whole.items() if name not in _LABELS}
+    data = _true_labels(json.dumps({**world, **sizes}, sort_keys=True))
+    named = intervals(data, seed)
+    make = interval_labels if config.labels == "interval" else pseudo_labels
+    return quality(data, make(data, config.settings, named), named)
+
+
+@functools.lru_cache(maxsize=8)
+def _true_labels(spec: str) -> GroundingData:
+    return load_data(json.loads(spec))["train"]
 
 
 def example(
