@@ -363,7 +363,7 @@ CHAPTERS = {  # methods, and choices that the texts leave open
     "simdetr": ("Sim-DETR", 12),
     "sadetr": ("SA-DETR", 12),
     "sdst": ("SDST", 27),
-    "sgdetr": ("SG-DETR", 12),
+    "sgdetr": ("SG-DETR", 15),
     "tddetr": ("TD-DETR", 9),
 }
 
