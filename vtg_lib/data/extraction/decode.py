@@ -108,9 +108,11 @@ class Video:
                 "download it again, or convert it (ffmpeg -i OLD NEW.mp4)."
             )
         self._check_whole(end, clip_length)
-        self.duration = end
+        self.duration = end or clip_length  # a still picture without a rate
         if hole[0] > HOLE * clip_length:
-            self.notes.append(f"no frame for {hole[0]:.1f} s from {hole[1]:.1f} s on; the one before stands in")
+            self.notes.append(
+                f"no frame for {hole[0]:.1f} s from {hole[1]:.1f} s on; the one before stands in"
+            )
         if self._broken:
             self.notes.append(f"{self._broken} broken packets left out; the frames before them stand in")
         image = _image(before)
@@ -141,7 +143,9 @@ class Video:
                 last = seconds if last is None else max(last, seconds)
                 yield last - self._origin, frame
         if made_up:
-            self.notes.append(f"{made_up} frames without a timestamp, counted at {float(rate or 0):g} a second")
+            self.notes.append(
+                f"{made_up} frames without a timestamp, counted at {float(rate or 0):g} a second"
+            )
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the video, at last the one that flushes the decoder; notes how far all streams reach."""
@@ -174,8 +178,8 @@ class Video:
         if self.stated is None or self.stated - reached <= max(clip_length, TORN * self.stated):
             return
         raise VideoError(
-            f"{self.path}: expected {self.stated:.1f} s, as its header says, got {reached:.1f} s{self._stopped}: "
-            "the file is torn. Fix: copy or download it again; to use what there is, "
+            f"{self.path}: expected {self.stated:.1f} s, as its header says, got {reached:.1f} s: it is torn"
+            f"{self._stopped}. Fix: copy or download it again; to use what there is, "
             "ffmpeg -i OLD -c copy NEW.mkv."
         )
 

@@ -15,9 +15,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import logging
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,8 @@ class EncoderFacts:
     @property
     def extractor(self) -> str:
         """One line for a `FeatureSpec`; features of different weights never pass for each other."""
-        return f"{self.model} ({self.pretrained}), weights {self.weights_sha256[:12]}"
+        tag = f" ({self.pretrained})" if self.pretrained else ""
+        return f"{self.model}{tag}, weights {self.weights_sha256[:12]}"
 
     @property
     def public(self) -> bool:
@@ -99,7 +102,7 @@ class Encoder:
         )
 
     def prepare(self, image: Any) -> Any:
-        """A PIL image as the network's input, a tensor `[3, H, W]`: resized, cropped to the centre, scaled."""
+        """A PIL image as the network's input, a tensor `[3, H, W]`: resized, cropped, scaled."""
         return self._prepare(image)
 
     def images(self, batch: Sequence[Any]) -> np.ndarray:
@@ -107,7 +110,9 @@ class Encoder:
         import torch
 
         with torch.no_grad():
-            found: np.ndarray = self._network.encode_image(torch.stack(list(batch)).to(self._device)).cpu().numpy()
+            found: np.ndarray = (
+                self._network.encode_image(torch.stack(list(batch)).to(self._device)).cpu().numpy()
+            )
         return found.astype(np.float32)
 
     def words(self, text: str) -> tuple[np.ndarray, str]:
@@ -136,16 +141,6 @@ class Encoder:
         return states.astype(np.float32), tokens.shape[1]
 
 
-def facts_of(fields: dict[str, Any]) -> EncoderFacts:
-    """The facts that `asdict` gave."""
-    return EncoderFacts(**fields)
-
-
-def plain(facts: EncoderFacts) -> dict[str, Any]:
-    """The facts as a file holds them."""
-    return asdict(facts)
-
-
 def _import_open_clip() -> Any:
     try:
         import open_clip
@@ -153,8 +148,8 @@ def _import_open_clip() -> Any:
         raise missing("open_clip", error) from None
     except RuntimeError as error:  # torchvision's operators were built for another torch
         raise EncoderError(
-            f"open_clip: expected torchvision and torch of one build, got {error}. Fix: install both from the "
-            "same index (the CPU build of one needs the CPU build of the other)."
+            f"open_clip: expected torchvision and torch of one build, got {error}. Fix: install both from "
+            "one index (the CPU build of one needs the CPU build of the other)."
         ) from error
     return open_clip
 
@@ -164,7 +159,7 @@ def _load(open_clip: Any, model: str, pretrained: str, device: str) -> tuple[Any
     local = model.startswith("local-dir:")
     if not local:
         _check_names(open_clip, model, pretrained)
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, _quiet():
         warnings.simplefilter("always")
         try:
             network, _, prepare = open_clip.create_model_and_transforms(
@@ -172,24 +167,33 @@ def _load(open_clip: Any, model: str, pretrained: str, device: str) -> tuple[Any
             )
         except Exception as error:  # of open_clip, the hub, the network and torch
             raise EncoderError(
-                f"--model {model} --pretrained {pretrained}: expected weights in the user's cache or a network "
-                f"to fetch them (the first time, some hundred MB), got {type(error).__name__}: {error}. Fix: "
-                "connect once, or copy the cache of a machine that has them (~/.cache/huggingface, or HF_HOME), "
-                "or give a file of weights: --pretrained FILE."
+                f"--model {model} --pretrained {pretrained}: expected weights in the user's cache or a "
+                f"network to fetch them (once, some hundred MB), got {type(error).__name__}: {error}. Fix: "
+                "connect once, or copy the cache of a machine that has them (~/.cache/huggingface, or "
+                "HF_HOME), or give a file of weights: --pretrained FILE."
             ) from error
     # open_clip only warns where the activation is not that of the weights' training
     if mismatch := next((str(one.message) for one in caught if "QuickGELU" in str(one.message)), None):
         fix = model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
         raise EncoderError(
-            f"--model {model}: expected the activation that the weights {pretrained!r} were trained with, got "
-            f"the other ({mismatch}). Fix: --model {fix}."
+            f"--model {model}: expected the activation that the weights {pretrained!r} were trained with, "
+            f"got the other ({mismatch}). Fix: --model {fix}."
         )
     return network.eval(), prepare
 
 
-def _check_names(open_clip: Any, model: str, pretrained: str) -> None:
-    from pathlib import Path
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log of a loading model and of each attempt to reach the network: the error says it once."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
+
+def _check_names(open_clip: Any, model: str, pretrained: str) -> None:
     known = open_clip.list_models()
     if model not in known:
         near = ", ".join(difflib.get_close_matches(model, known, n=3, cutoff=0.4)) or MODEL
