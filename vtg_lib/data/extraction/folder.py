@@ -39,7 +39,7 @@ class VideoEntry:
     """A video as the manifest lists it.
 
     Attributes:
-        file: where it lay; duration: seconds; clips: how many; sha256: of the file of its features.
+        file: where it lay; duration: seconds; clips: how many; sha256: of their features.
     """
 
     file: str

@@ -7,6 +7,8 @@ features of one video, however long it is.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 import json
 import sys
@@ -32,7 +34,7 @@ from vtg_lib.data.extraction.folder import (
     write_manifest,
 )
 from vtg_lib.data.features import FeatureError, load_array
-from vtg_lib.files import atomic_write, locked, sha256
+from vtg_lib.files import atomic_write, locked
 
 if TYPE_CHECKING:
     from vtg_lib.data.extraction.encode import Encoder
@@ -159,8 +161,10 @@ def _manifest(folder: Path, encoder: Encoder, clip_length: float, overwrite: boo
     new, old = manifest_of(encoder.facts, clip_length), read_manifest(folder)
     if old is None:
         return new
-    pairs = [("clip length", old.clip_length, clip_length)]
-    pairs.append(("encoder", old.encoder.extractor, encoder.facts.extractor))
+    pairs = (
+        ("clip length", f"{old.clip_length:g} s", f"{clip_length:g} s"),
+        ("encoder", old.encoder.extractor, encoder.facts.extractor),
+    )
     differ = [f"{name} {was}, now {now}" for name, was, now in pairs if was != now]
     if not differ:
         return old
@@ -197,20 +201,21 @@ def _video(
     source = {"file": str(path.resolve()), "size": stamp.st_size, "mtime_ns": stamp.st_mtime_ns}
     if not overwrite and (old := _made_of(target)) is not None:
         if {**old, "file": ""}.items() >= {**source, "file": ""}.items():
-            return VideoEntry(**_facts(old, target)), True, []
+            return _entry(old), True, []
         if old["file"] != source["file"]:
             raise FeatureError(
                 f"{target}: expected features of {path}, got those of {old['file']}, another of that "
                 "name. Fix: rename one, or another --out, or --overwrite."
             )
     features, duration, notes = _features(path, vid, encoder, clip_length, batch_size, progress)
-    source |= {"duration": duration, "clips": len(features)}
+    digest = hashlib.sha256(features.tobytes()).hexdigest()
+    source |= {"duration": round(duration, 3), "clips": len(features), "sha256": digest}
     _save(target, features=features, source=np.array(json.dumps(source)))
-    return VideoEntry(**_facts(source, target)), False, notes
+    return _entry(source), False, notes
 
 
-def _facts(source: Mapping[str, Any], target: Path) -> dict[str, Any]:
-    return {name: source[name] for name in ("file", "duration", "clips")} | {"sha256": sha256(target)}
+def _entry(source: Mapping[str, Any]) -> VideoEntry:
+    return VideoEntry(**{field.name: source[field.name] for field in dataclasses.fields(VideoEntry)})
 
 
 def _made_of(target: Path) -> dict[str, Any] | None:
