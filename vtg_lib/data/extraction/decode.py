@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+SAME = 1e-6  # seconds apart that count as the same time
 TORN = 0.02  # the share of a stated length that a file may lack
 HOLE = 3  # clips without a frame of their own before it is said: a still picture, or a damaged file
 
@@ -91,22 +92,22 @@ class Video:
             VideoError: nothing can be decoded, or the file ends well before its stated length.
         """
         shown = 0
-        before, time, gap, end, hole = None, 0.0, 0.0, 0.0, (0.0, 0.0)
+        before, time, gap, hole = None, 0.0, 0.0, (0.0, 0.0)
         for seconds, frame in self._frames():
             if before is not None:
                 gap = seconds - time or gap
                 hole = max(hole, (seconds - time, time))
-                while seconds >= (shown + 0.5) * clip_length:
+                while seconds > (shown + 0.5) * clip_length - SAME:
                     yield _image(before)
                     shown += 1
             before, time = frame, seconds
-            end = max(end, seconds + self._length_of(frame, gap))
         if before is None:
             raise VideoError(
                 f"{self.path}: expected frames, got none that can be decoded"
                 f"{f' ({self._broken} broken packets)' if self._broken else ''}{self._stopped}. Fix: copy or "
                 "download it again, or convert it (ffmpeg -i OLD NEW.mp4)."
             )
+        end = time + self._length_of(before, gap)
         self._check_whole(end, clip_length)
         self.duration = end or clip_length  # a still picture without a rate
         if hole[0] > HOLE * clip_length:
@@ -116,12 +117,13 @@ class Video:
         if self._broken:
             self.notes.append(f"{self._broken} broken packets left out; the frames before them stand in")
         image = _image(before)
-        for _ in range(shown, max(1, math.floor(end / clip_length + 0.5))):
+        for _ in range(shown, max(1, math.floor((end + SAME) / clip_length + 0.5))):
             yield image
 
     def _frames(self) -> Iterator[tuple[float, Any]]:
         """(seconds from the start, frame) in presentation order, times never falling."""
         made_up, last, rate = 0, None, _rate(self._stream)
+        anchor, since = 0.0, 0  # the last timestamp, and frames from there on
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -137,7 +139,10 @@ class Video:
                             "(ffmpeg -r RATE -i OLD NEW.mp4)."
                         )
                     made_up += 1
-                    seconds = self._origin or 0.0 if last is None else last + 1 / rate
+                    seconds = anchor + since / rate
+                else:
+                    anchor, since = seconds, 0
+                since += 1
                 if self._origin is None:
                     self._origin = seconds
                 last = seconds if last is None else max(last, seconds)
