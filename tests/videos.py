@@ -64,7 +64,9 @@ def encoded(path: Path, times: list[float], *, codec: str = "mpeg4", format: str
         stream = file.add_stream(codec, rate=Fraction(25))
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = stream.time_base = Fraction(1, TICKS)
-        stream.options = {"mpeg4": {"qmin": "1", "qmax": "1"}, "libx264": {"crf": "1", "bf": "0"}}.get(codec, {})
+        stream.options = {"mpeg4": {"qmin": "1", "qmax": "1"}, "libx264": {"crf": "1", "bf": "0"}}.get(
+            codec, {}
+        )
         for number, time in enumerate(times):
             picture = np.full((48, 64, 3), STEP * number % 256, np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

@@ -1,5 +1,5 @@
-"""`vtg features` from files to files: what is written, kept, refused; against fakes of PyAV and open_clip, and
-the encoder against open_clip itself where it is installed.
+"""`vtg features` from files to files: what is written, kept, refused; against fakes of PyAV and open_clip,
+and the encoder against open_clip itself where it is installed.
 """
 
 import json
@@ -43,7 +43,7 @@ def test_what_is_written_is_what_the_readers_read(fakes, tmp_path, videos):
     assert {vid: entry["clips"] for vid, entry in found["videos"].items()} == {"dog": 5, "über ж": 1}
     assert [row["qid"] for row in found["queries"]] == ["dog_0", "dog_1", "über ж_0", "über ж_1"]
     data, manifest = read_folder(tmp_path / "f")
-    assert data.video.shape == (2, 5, 10) and data.video_length.tolist() == [5, 1]
+    assert data.video.shape == (2, 5, 512) and data.video_length.tolist() == [5, 1]
     assert data.text_length.tolist() == [8, 9] * 2 and data.clip_length == 2.0
     assert data.annotations[0]["duration"] == 10.0
     # a clip is the network's answer to the frame before the clip's middle, divided by its length
@@ -62,7 +62,7 @@ def test_the_manifest_says_what_the_features_are(fakes, tmp_path, videos):
     manifest = read_manifest(tmp_path / "f")
     assert manifest.encoder == Encoder().facts and manifest.encoder.public
     assert manifest.clip_length == 2.0 and manifest.videos["dog"].clips == 5
-    assert [manifest.spec(kind).dims for kind in ("video", "text")] == [10, 6]
+    assert [manifest.spec(kind).dims for kind in ("video", "text")] == [512, 512]
     assert manifest.fingerprint == first["fingerprint"] and len(manifest.fingerprint) == 16
     again = run(videos, [], tmp_path / "g")["fingerprint"]
     other = run(videos, [], tmp_path / "h", Encoder("ViT-B-16"))["fingerprint"]
@@ -181,7 +181,7 @@ def test_annotations_of_own_videos_train(fakes, tmp_path, videos):
     data, facts = own.add(
         "mine", files, {"clip": tmp_path / "f" / "video"}, tmp_path / "f" / "text", root=tmp_path
     )
-    assert (facts["video_dim"], facts["text_dim"], facts["clip_length"]) == (10, 6, 2.0)
+    assert (facts["video_dim"], facts["text_dim"], facts["clip_length"]) == (512, 512, 2.0)
     assert data.video[0].spec.extractor == Encoder().facts.extractor
     files["val"].write_text(files["val"].read_text().replace("dog 1", "cat 1"))
     with pytest.raises(FeatureError, match="expected features of 'cat 1', got those of 'dog 1'"):

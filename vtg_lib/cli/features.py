@@ -60,7 +60,8 @@ def features(
     for why in found["failed"].values():
         print(f"vtg: error: {why}", file=sys.stderr)
     lines = [
-        f"{vid}: {entry['clips']} clips of {clip_length:g} s, {entry['duration']:.1f} s"
+        f"{vid}: {entry['clips']} clip{'s' * (entry['clips'] != 1)} of {clip_length:g} s, "
+        f"{entry['duration']:.1f} s"
         f"{' (was there)' if entry['kept'] else ''}"
         for vid, entry in found["videos"].items()
     ]

@@ -1,4 +1,4 @@
-"""What the library uses of open_clip: a network of 10 channels for images and 6 for words, and a tokenizer
+"""What the library uses of open_clip: a network of as many channels as CLIP has, and a tokenizer
 whose words are letters; "openai" are weights that are in the cache, "elsewhere" some that are not.
 """
 
@@ -18,8 +18,8 @@ class Network(nn.Module):
     def __init__(self, seed):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.image = nn.Parameter(torch.randn(3, 10, generator=generator))
-        self.token = nn.Parameter(torch.randn(END + 1, 6, generator=generator))
+        self.image = nn.Parameter(torch.randn(3, 512, generator=generator))
+        self.token = nn.Parameter(torch.randn(END + 1, 512, generator=generator))
         self.batches = []
 
     def encode_image(self, images):
