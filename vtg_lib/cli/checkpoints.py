@@ -230,8 +230,9 @@ def _check_features(notes: Mapping[str, Any], config: Any, data: GroundingData) 
     fix = "--data with the features of that training"
     if data.facts["kind"] == "folder":
         fix = "a checkpoint trained on the features of --features; the page `Your own videos` lists some"
+    model = notes["model"]
     raise ValueError(
-        f"{notes['model']}: expected features with {expected[0]} channels of video and {expected[1]} of text, "
+        f"{model}: expected features with {expected[0]} channels of video and {expected[1]} of text, "
         f"as the checkpoint was trained on{f' ({names})' if names else ''}, got {got[0]} and {got[1]}. Fix: "
         f"{fix}"
     )

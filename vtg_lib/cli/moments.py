@@ -50,8 +50,8 @@ def own_features(folder: Path, notes: Mapping[str, Any], data_root: Path | None 
 def _same(model: str, what: str, expected: Any, got: Any) -> None:
     if expected is not None and expected != got:
         raise ValueError(
-            f"{model}: {what}: expected {expected}, as the checkpoint was trained on, got {got}. Fix: extract "
-            "the features again with `vtg features`, another --out and the settings of that training"
+            f"{model}: {what}: expected {expected}, as the checkpoint was trained on, got {got}. Fix: "
+            "extract the features again with `vtg features`, another --out and the settings of that training"
         )
 
 
