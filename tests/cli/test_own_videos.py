@@ -160,7 +160,10 @@ def test_features_of_another_kind_than_the_checkpoints_are_refused(folder, capsy
     other = ("features", "holiday.mp4", "--out", "mine", "--overwrite", "--model", "ViT-B-16")
     vtg(*other, "--text", "A dog.", "--device", "cpu")
     told = refused()
-    assert "frames encoded by: expected CLIP ViT-B/32 of OpenAI" in told and "got ViT-B-16 (openai)" in told
+    assert (
+        "frames encoded by: expected CLIP ViT-B/32 of OpenAI" in told
+        and "got open_clip ViT-B-16, weights" in told
+    )
     vtg(*FEATURES, "--text", "A dog.", "--overwrite")
     checkpoint(folder / "theirs.ckpt", max_v_l=4)
     vtg("import-checkpoint", "--model", "moment_detr", "theirs.ckpt", "ours.safetensors")
@@ -189,7 +192,10 @@ def test_weights_of_a_run_predict_where_their_features_fit(folder, capsys):
     vtg(*FEATURES[:3], "--out", "other", "--model", "ViT-B-16", "--text", "A dog.", "--device", "cpu")
     vtg(*(word.replace("mine", "other") for word in ask), code=1)
     told = capsys.readouterr().err
-    assert "frames encoded by: expected ViT-B-32-quickgelu" in told and "got ViT-B-16" in told
+    assert (
+        "frames encoded by: expected open_clip ViT-B-32-quickgelu" in told
+        and "got open_clip ViT-B-16" in told
+    )
     weights.rename(folder / "elsewhere.safetensors")
     vtg("predict", "--model", "elsewhere.safetensors", *ask[3:], code=1)
     assert "in a run store beside its folder" in capsys.readouterr().err
@@ -226,10 +232,11 @@ def test_the_real_packages_together(tmp_path, monkeypatch, capsys):
     model = open_clip.CLIP(512, vision(**config["vision_cfg"]), text(**config["text_cfg"]))
     torch.save(model.state_dict(), tmp_path / "tiny" / "open_clip_pytorch_model.bin")
     encoded(tmp_path / "ferien ü.mp4", TENTHS)
-    checkpoint(tmp_path / "theirs.ckpt", v_feat_dirs=[])
+    checkpoint(tmp_path / "theirs.ckpt")
     monkeypatch.chdir(tmp_path)
     encoder = ("--model", "local-dir:tiny", "--device", "cpu", "--out", "mine")
     vtg("features", "ferien ü.mp4", "--text", "A dog.", *encoder)
     vtg("import-checkpoint", "--model", "moment_detr", "theirs.ckpt", "ours.safetensors")
     vtg(*PREDICT)
-    assert "ferien ü: A dog." in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "ferien ü: A dog." in told.out and "whether open_clip local-dir:tiny, weights" in told.err

@@ -152,12 +152,17 @@ def test_features_of_another_kind_do_not_mix(fakes, tmp_path, videos, capsys):
     run(videos, ["A dog."], tmp_path / "f")
     with pytest.raises(FeatureError, match="one kind in a folder, got clip length 2 s, now 1 s"):
         run(videos, [], tmp_path / "f", clip_length=1.0)
-    with pytest.raises(FeatureError, match=r"encoder ViT-B-32-quickgelu .*, now ViT-B-16 "):
+    with pytest.raises(
+        FeatureError, match=r"encoder open_clip ViT-B-32-quickgelu, .*, now open_clip ViT-B-16, "
+    ):
         run(videos, [], tmp_path / "f", Encoder("ViT-B-16"))
     found = run(videos[:1], ["A cat."], tmp_path / "f", clip_length=1.0, overwrite=True)
     assert "2 videos of clip length 2 s, now 1 s are dropped" in capsys.readouterr().err
     assert found["videos"]["dog"]["clips"] == 10
     assert {path.name for path in (tmp_path / "f").rglob("*.npz")} == {"dog.npz", "dog_0.npz"}
+    (tmp_path / "t.jsonl").write_text(json.dumps({"qid": "../x", "query": "q", "vid": "dog", "duration": 10}))
+    with pytest.raises(FeatureError, match=r"qid '\.\./x': expected a name for a file"):
+        run(videos, [], tmp_path / "g", annotations=[tmp_path / "t.jsonl"])
     for bad in ({"clip_length": 0.0}, {"clip_length": float("nan")}, {"batch_size": 0}):
         with pytest.raises(ValueError, match="expected a positive number"):
             run(videos, [], tmp_path / "f", **bad)
@@ -253,6 +258,12 @@ def test_words_and_frames_are_those_of_the_fields_extractors(tiny):
     twice = encoder.images([encoder.prepare(image)] * 2)
     assert once.shape == (1, 24) and np.allclose(twice, once, atol=1e-5)
     assert abs(float(np.linalg.norm(once)) - 1) > 1e-3  # as the network gives it
+
+
+def test_weights_of_a_file_may_be_any(fakes, tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"")
+    assert Encoder("ViT-B-16", str(tmp_path / "w.pt")).facts.public is None
+    assert Encoder("ViT-B-16").facts.public is False
 
 
 def test_other_weights_are_another_extractor(tiny):

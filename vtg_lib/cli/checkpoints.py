@@ -105,11 +105,11 @@ def predict(
             "features are generated; or --features DIR, own videos; "
             f"got {'both' if settings else 'none'}"
         )
-    if settings and settings.get("kind", "sim") not in ("official", "own"):
-        print("vtg: note: the data are generated: this says nothing of the checkpoint", file=sys.stderr)
     writable(out, "--out")
     where = device_of(device)
     module, notes = _checkpoint(model)
+    if settings and settings.get("kind", "sim") not in ("official", "own") and "data" not in notes:
+        print("vtg: note: the data are generated: this says nothing of the checkpoint", file=sys.stderr)
     if features is not None:
         chosen = own_features(features, notes, data_root)
     else:

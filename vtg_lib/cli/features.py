@@ -34,7 +34,7 @@ def features(
     pretrained: Annotated[
         str, typer.Option(metavar="TAG|FILE", help="its weights, from the user's cache or the network")
     ] = "openai",
-    batch_size: Annotated[float, typer.Option(metavar="N", help="frames encoded at once")] = 32,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="frames encoded at once")] = 32,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="make anew what is there")] = False,
     device: Device = "auto",
 ) -> Reply:
@@ -52,7 +52,7 @@ def features(
         Encoder(model, pretrained, device_of(device)),
         annotations=annotations or [],
         clip_length=clip_length,
-        batch_size=int(batch_size),
+        batch_size=batch_size,
         overwrite=overwrite,
     )
     for note in found["notes"]:

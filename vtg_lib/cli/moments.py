@@ -30,7 +30,10 @@ def own_features(folder: Path, notes: Mapping[str, Any], data_root: Path | None 
     options = notes["options"]
     _same(notes["model"], "clips of (seconds)", options.get("clip_length"), manifest.clip_length)
     trained = [Path(str(part)).name for part in options.get("v_feat_dirs") or ()]
-    if any("clip" in name.lower() for name in trained) and not manifest.encoder.public:
+    if any("clip" in name.lower() for name in trained) and manifest.encoder.public is None:
+        told = f"whether {manifest.encoder.extractor}, are those of the checkpoint's training cannot be told"
+        print(f"vtg: note: {told}", file=sys.stderr)
+    elif any("clip" in name.lower() for name in trained) and not manifest.encoder.public:
         public = (
             "CLIP ViT-B/32 of OpenAI, as the public sets' (--model ViT-B-32-quickgelu --pretrained openai)"
         )

@@ -27,6 +27,7 @@ import numpy as np
 from vtg_lib.data.extraction.decode import missing
 
 MODEL, PRETRAINED = "ViT-B-32-quickgelu", "openai"
+WHOLE = ("local-dir:", "hf-hub:")  # models that come with their weights
 PUBLIC = {("ViT-B-32-quickgelu", "openai")}  # what "CLIP" is in the public feature sets
 
 
@@ -40,7 +41,8 @@ class EncoderFacts:
 
     Attributes:
         library: open_clip and its version.
-        model, pretrained: open_clip's names.
+        model, pretrained: open_clip's names; from_file: whether the weights are a file's, whose origin nobody
+            can tell.
         weights_sha256: of the names, shapes and bytes of the loaded tensors.
         video_dim, text_dim: channels; context: tokens of a text at most, with start and end.
     """
@@ -48,6 +50,7 @@ class EncoderFacts:
     library: str
     model: str
     pretrained: str
+    from_file: bool
     weights_sha256: str
     video_dim: int
     text_dim: int
@@ -56,13 +59,12 @@ class EncoderFacts:
     @property
     def extractor(self) -> str:
         """One line for a `FeatureSpec`; features of different weights never pass for each other."""
-        tag = f" ({self.pretrained})" if self.pretrained else ""
-        return f"{self.model}{tag}, weights {self.weights_sha256[:12]}"
+        return f"open_clip {self.model.rsplit('/', 1)[-1]}, weights {self.weights_sha256[:12]}"
 
     @property
-    def public(self) -> bool:
-        """Whether it is the CLIP of the public feature sets."""
-        return (self.model, self.pretrained) in PUBLIC
+    def public(self) -> bool | None:
+        """Whether it is the CLIP of the public feature sets; None if that cannot be told."""
+        return None if self.from_file else (self.model, self.pretrained) in PUBLIC
 
 
 class Encoder:
@@ -72,7 +74,8 @@ class Encoder:
         """Loads weights from the user's cache or, the first time, from the network.
 
         Args:
-            model: a name that open_clip knows, or `local-dir:FOLDER` with a config and weights.
+            model: a name that open_clip knows; or `local-dir:FOLDER` or `hf-hub:NAME`, which have a config
+                and weights.
             pretrained: a tag of that model's weights, or a file.
             device: "cpu" or "cuda".
 
@@ -94,7 +97,8 @@ class Encoder:
         self.facts = EncoderFacts(
             library=f"open_clip {open_clip.__version__}",
             model=model,
-            pretrained="" if model.startswith("local-dir:") else pretrained,
+            pretrained="" if model.startswith(WHOLE) else pretrained,
+            from_file=model.startswith(WHOLE) or Path(pretrained).is_file(),
             weights_sha256=_digest(self._network.state_dict()),
             video_dim=self.images([image]).shape[1],
             text_dim=first[0].shape[1],
@@ -156,14 +160,14 @@ def _import_open_clip() -> Any:
 
 def _load(open_clip: Any, model: str, pretrained: str, device: str) -> tuple[Any, Any]:
     """The network and the transform of its images."""
-    local = model.startswith("local-dir:")
-    if not local:
+    whole = model.startswith(WHOLE)
+    if not whole:
         _check_names(open_clip, model, pretrained)
     with warnings.catch_warnings(record=True) as caught, _quiet():
         warnings.simplefilter("always")
         try:
             network, _, prepare = open_clip.create_model_and_transforms(
-                model, pretrained=None if local else pretrained, device=device
+                model, pretrained=None if whole else pretrained, device=device
             )
         except Exception as error:  # of open_clip, the hub, the network and torch
             raise EncoderError(

@@ -294,6 +294,8 @@ def _write_words(folder: Path, qid: str, query: str, states: np.ndarray, overwri
     Raises:
         FeatureError: those there are of another sentence.
     """
+    if Path(qid).name != qid:
+        raise FeatureError(f"qid {qid!r}: expected a name for a file. Fix: number the queries otherwise.")
     target = folder / TEXT / f"{qid}.npz"
     try:
         old = None if overwrite else str(load_array(target, "query"))
