@@ -56,8 +56,15 @@ def described(path: Path, times: list[float | None], **facts: Any) -> Path:
     return path
 
 
-def encoded(path: Path, times: list[float], *, codec: str = "mpeg4", format: str | None = None) -> Path:
-    """A real video of grey frames shown at `times` (seconds)."""
+def encoded(
+    path: Path,
+    times: list[float],
+    *,
+    codec: str = "mpeg4",
+    format: str | None = None,
+    white_left: bool = False,
+) -> Path:
+    """A real video of grey frames shown at `times` (seconds), the left half white if asked for."""
     import av
 
     with av.open(str(path), "w", format=format) as file:
@@ -69,6 +76,7 @@ def encoded(path: Path, times: list[float], *, codec: str = "mpeg4", format: str
         )
         for number, time in enumerate(times):
             picture = np.full((48, 64, 3), STEP * number % 256, np.uint8)
+            picture[:, : 32 * white_left] = 255
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = round(time * TICKS), Fraction(1, TICKS)
             for packet in stream.encode(frame):

@@ -136,6 +136,8 @@ def test_json_of_features_and_a_bad_video(folder, capsys):
     assert list(found["videos"]) == ["holiday", "short"] and list(found["failed"]) == ["bad.mp4"]
     assert found["fingerprint"] == read_manifest(folder / "mine").fingerprint
     assert "vtg: note: text" in told.err and "vtg: error: bad.mp4: expected a video" in told.err
+    vtg("features", "--text", "A dog.", "is=a.mp4", code=1)  # a file, and no second sentence
+    assert "is=a.mp4: expected a video file, got none" in capsys.readouterr().err
     vtg("features", "nowhere.mp4", code=1)
     assert "nowhere.mp4: expected a video file, got none" in capsys.readouterr().err
 

@@ -204,7 +204,7 @@ def test_a_real_torn_file(real, tmp_path):
 
 
 def test_a_real_file_turned_by_its_header(real, tmp_path):
-    path = encoded(tmp_path / "a.mp4", [0.0, 0.1])
+    path = encoded(tmp_path / "a.mp4", [0.0, 0.1], white_left=True)
     data = path.read_bytes()
     one, upright = (1 << 16).to_bytes(4, "big"), (1 << 30).to_bytes(4, "big")
     minus = (0xFFFF0000).to_bytes(4, "big")
@@ -217,3 +217,4 @@ def test_a_real_file_turned_by_its_header(real, tmp_path):
     with Video(path) as video:
         (image,) = video.clips(2.0)
     assert image.size == (48, 64)
+    assert image.getpixel((24, 8))[0] > 200 and image.getpixel((24, 56))[0] < 50  # left is up now

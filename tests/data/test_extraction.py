@@ -260,6 +260,14 @@ def test_words_and_frames_are_those_of_the_fields_extractors(tiny):
     assert abs(float(np.linalg.norm(once)) - 1) > 1e-3  # as the network gives it
 
 
+def test_torchvision_of_another_build_is_said(monkeypatch, tmp_path):
+    (tmp_path / "open_clip.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EncoderError, match="torchvision and torch of one build, got operator torchvision"):
+        Encoder()
+
+
 def test_weights_of_a_file_may_be_any(fakes, tmp_path):
     (tmp_path / "w.pt").write_bytes(b"")
     assert Encoder("ViT-B-16", str(tmp_path / "w.pt")).facts.public is None
