@@ -7,7 +7,7 @@ last hidden states after its final layer norm, before the projection, from the s
 as Moment-DETR reads them (jayleicn/moment_detr @ 2fd431e, run_on_video/; showlab/UniVTG @ 0542d27 has the
 same encoder) and Lighthouse does (line/lighthouse @ 985aa5a, text_encoders/clip_t.py). Loaders divide both by
 their length. The weights are OpenAI's ViT-B/32; frames are resized by open_clip's own transform, where those
-use ffmpeg's `scale`, so features agree closely and not to the last digit.
+use ffmpeg's `scale`: features need not agree to the last digit.
 """
 
 from __future__ import annotations

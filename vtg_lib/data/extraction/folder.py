@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ class Manifest:
         clip_length: seconds.
         arrays: the fields of a `FeatureSpec` each, and `folder`, as in `data_manifests/`.
         videos: by vid.
-        fingerprint: 16 hex digits over encoder, clip length and the features of all videos; "" until the
+        fingerprint: 16 hex digits over extractor, clip length and the features of all videos; "" until the
             first run has ended.
     """
 
@@ -79,9 +79,9 @@ class Manifest:
     def with_videos(self, videos: Mapping[str, VideoEntry]) -> Manifest:
         """The same with other videos, and the fingerprint that follows."""
         hashes = {vid: entry.sha256 for vid, entry in videos.items()}
-        parts = json.dumps([asdict(self.encoder), self.clip_length, hashes], sort_keys=True)
+        parts = json.dumps([self.encoder.extractor, self.clip_length, hashes], sort_keys=True)
         printed = hashlib.sha256(parts.encode()).hexdigest()[:16]
-        return Manifest(**{**vars(self), "videos": dict(sorted(videos.items())), "fingerprint": printed})
+        return replace(self, videos=dict(sorted(videos.items())), fingerprint=printed)
 
 
 def manifest_of(encoder: EncoderFacts, clip_length: float) -> Manifest:
