@@ -97,6 +97,9 @@ def test_an_interrupted_run_goes_on(fakes, tmp_path, videos, monkeypatch):
     assert [entry["kept"] for entry in found["videos"].values()] == [True, True, False]
     assert found["fingerprint"] == run([*videos, third], ["A dog."], tmp_path / "g")["fingerprint"]
     assert found["queries"] == run([*videos, third], ["A dog."], tmp_path / "f")["queries"]
+    # rows whose words were not written any more get them, whatever is asked for then
+    (tmp_path / "f" / "text" / "dog_0.npz").unlink()
+    assert run(videos, [], tmp_path / "f")["texts"] == 1 and len(read_folder(tmp_path / "f")[0]) == 3
     # a file that was torn by something else is made again
     (tmp_path / "f" / "video" / "dog.npz").write_bytes(b"PK")
     found = run(videos, [], tmp_path / "f")

@@ -123,11 +123,12 @@ def extract(
             made[vid] = {"file": entry.file, "duration": entry.duration, "clips": entry.clips, "kept": kept}
         manifest = manifest.with_videos(entries)
         write_manifest(folder, manifest)
-        rows = _queries(folder, texts, made, entries)
-        written = sum(
-            _write_words(folder, str(row["qid"]), row["query"], words[row["query"]], overwrite)
-            for row in [*rows, *rows_given]
-        )
+        rows, every = _queries(folder, texts, made, entries)
+        written = 0
+        for row in [*every, *rows_given]:  # an interrupted run may have left rows without words
+            if row["query"] not in words:
+                words[row["query"]] = _words(encoder, row["query"], notes)
+            written += _write_words(folder, str(row["qid"]), row["query"], words[row["query"]], overwrite)
     return {
         "videos": made,
         "failed": failed,
@@ -262,8 +263,8 @@ def _half(array: np.ndarray, where: str) -> np.ndarray:
 
 def _queries(
     folder: Path, texts: Sequence[str], made: Mapping[str, Any], entries: Mapping[str, VideoEntry]
-) -> list[dict[str, Any]]:
-    """The rows of these texts and videos, added to those there; a known pair keeps its qid."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of these texts and videos, added to those there (a known pair keeps its qid), and all rows."""
     path = folder / QUERIES
     old = read_annotations(path, FORM) if path.is_file() else []
     known = {(row["vid"], row["query"]): dict(row) for row in old}
@@ -285,7 +286,7 @@ def _queries(
     if known:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in known.values()]
         atomic_write(path, "".join(lines).encode())
-    return rows
+    return rows, list(known.values())
 
 
 def _write_words(folder: Path, qid: str, query: str, states: np.ndarray, overwrite: bool) -> bool:
