@@ -17,7 +17,7 @@ PINS = [line.strip() for line in LOCK.splitlines() if line.strip() and not line.
 LOCKED = {canonicalize_name(r.name): r.specifier for r in map(Requirement, PINS)}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-NOT_LOCKED = {"cluster"}  # an extra that most people never need
+NOT_LOCKED = {"cluster", "video"}  # extras that most people never need
 WANTED = [
     *PROJECT["dependencies"],
     *(requirement for name, extra in EXTRAS.items() if name not in NOT_LOCKED for requirement in extra),

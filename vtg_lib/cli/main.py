@@ -23,7 +23,7 @@ import typer
 from typer.main import get_command
 
 from vtg_lib import __version__
-from vtg_lib.cli import captions, chapters, checkpoints, data, diagnose, runs
+from vtg_lib.cli import captions, chapters, checkpoints, data, diagnose, features, runs
 from vtg_lib.cli.options import Command, Group, Json, Reply, Traceback
 
 app = typer.Typer(
@@ -79,6 +79,7 @@ EXAMPLES = {
     "add": "vtg data add mine --annotations train=t.jsonl val=v.jsonl --video clip=clip --text words",
     "verify": "vtg data verify qvhighlights",
     "record": "vtg data record --data-root data",
+    "features": "vtg features holiday.mp4 --text 'A dog runs on the beach.' --out mine",
     "render": "vtg render --out raw --data kind=sim train=64 val=16",
     "pseudo-label": "vtg pseudo-label --captions c.jsonl --features clip --out train.jsonl",
     "run": "vtg run --paper simdetr --table tab3 --row '+ QGR' --seed 0",
@@ -179,6 +180,7 @@ for _group, _name, _body, _help in (
     (data_app, "add", data.data_add, "make a data set of one's own known by a name"),
     (data_app, "verify", data.data_verify, "hash what is here"),
     (data_app, "record", data.data_record, "write what pages show of real files into results/recorded.json"),
+    (app, "features", features.features, "CLIP features of one's own videos and sentences"),
     (app, "render", data.render, "write a rendered data set to disk, in the layout of public features"),
     (app, "pseudo-label", captions.pseudo_label, "training annotations from captioned intervals of videos"),
     (app, "run", runs.run, "train one run, or show it if it is stored"),
@@ -188,7 +190,12 @@ for _group, _name, _body, _help in (
     (app, "replay", runs.replay, "does today's code still make the numbers of stored runs? (on a CPU)"),
     (app, "diagnose", diagnose.diagnose, "look into the runs whose weights are kept"),
     (app, "import-checkpoint", checkpoints.import_checkpoint, "convert a published checkpoint"),
-    (app, "predict", checkpoints.predict, "write and score what an imported checkpoint predicts"),
+    (
+        app,
+        "predict",
+        checkpoints.predict,
+        "moments and saliency by a checkpoint, from data or one's own videos",
+    ),
     (app, "bench", runs.bench, "measure this machine: evaluator, loading, training steps, inference"),
 ):
     _command(_group, _name, _body, _help)

@@ -82,7 +82,7 @@ class _Light:
     """Reads words, paths and flags without pydantic, whose import would be a fourth of `vtg eval`'s time."""
 
     kinds: ClassVar[dict[Any, Callable[[Any], Any]]] = {
-        **{str: str, Path: Path, bool: bool, list[str]: list},
+        **{str: str, Path: Path, bool: bool, list[str]: list, list[Path]: lambda paths: [*map(Path, paths)]},
         float: lambda text: _number(text),
     }
 
@@ -104,8 +104,11 @@ class Command(_Light, TyperCommand):
     """A command whose options of several values take them in one go, too: `--config width=64 heads=4`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        several = {
-            name for option in self.params if getattr(option, "multiple", False) for name in option.opts
+        several = {  # see `pairs`; of the other options that may be repeated each takes one value
+            name
+            for option in self.params
+            if str(getattr(option, "metavar", None)).startswith("KEY=VALUE")
+            for name in option.opts
         }
         takes_files = any(parameter.param_type_name == "argument" for parameter in self.params)
         spread: list[str] = []

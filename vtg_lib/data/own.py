@@ -205,7 +205,13 @@ def _look(
             f"files, such as {shown}. Fix: name the files by {by}, or leave those rows out."
         )
     first = folder / pattern.format(id=ids[0])
-    facts = {**given, "extractor": "own", "files": (pattern,), **shape_facts(first), "clip_length": None}
+    facts = {
+        **given,
+        "extractor": _extractor(folder),
+        "files": (pattern,),
+        **shape_facts(first),
+        "clip_length": None,
+    }
     if isinstance(known, Mapping):
         if clip_length is None:
             counts = {
@@ -215,6 +221,14 @@ def _look(
             clip_length = _agreed(folder, counts, known)
         facts["clip_length"] = clip_length
     return FeatureSpec(**facts)
+
+
+def _extractor(folder: Path) -> str:
+    """What made the features, where `vtg features` wrote them."""
+    from vtg_lib.data.extraction.folder import read_manifest
+
+    manifest = read_manifest(folder.parent)
+    return manifest.encoder.extractor if manifest else "own"
 
 
 def shape_facts(path: Path, keys: Sequence[str] = KEYS) -> dict[str, Any]:
