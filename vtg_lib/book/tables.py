@@ -45,9 +45,9 @@ def printed(value: float | None) -> str:
     return f"{value:g}"
 
 
-def with_sd(mean: float, sd: float | None) -> str:
+def with_sd(mean: float, sd: float | None, digits: int = 2) -> str:
     """Our number: mean ± standard deviation over seeds, where there is one."""
-    return number(mean) if sd is None else f"{number(mean)} ± {number(sd)}"
+    return number(mean, digits) if sd is None else f"{number(mean, digits)} ± {number(sd, digits)}"
 
 
 _ENVIRONMENT = Environment(autoescape=True)

@@ -123,12 +123,13 @@ def panels(
     xlabel: str,
     ylabel: str,
     columns: int = 3,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Several axes side by side on one scale, each with lines as in `curves`, and one legend above all.
 
     Args:
         found: per title of a panel and label of a line, positions of length P and an array [seeds, P].
-        columns: panels in a row, at most.
+        columns: panels in a row, at most; limits: of the vertical axis, where numbers can only lie so.
     """
     across = min(columns, max(len(found), 1))
     rows = math.ceil(max(len(found), 1) / across)
@@ -146,6 +147,8 @@ def panels(
             axes.plot(x, [b.mean for b in bands], markersize=4, markevery=every, label=label, **styles[label])
             low, high = ([getattr(band, side) for band in bands] for side in ("low", "high"))
             axes.fill_between(x, low, high, color=styles[label]["color"], alpha=0.15, linewidth=0)
+    if limits is not None:
+        grid[0, 0].set_ylim(*limits)
     for place, axes in enumerate(grid.flat):
         axes.tick_params(labelbottom=place + across >= len(found))
         if place >= len(found):

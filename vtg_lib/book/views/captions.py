@@ -55,7 +55,9 @@ def quality_table(found: Sequence[Rows]) -> HTML:
     for similarity in _similarities(found):
         rows.append({GROUP: f"distractors that share {similarity:.0%} of the caption's concepts"})
         for rule, name in NAMES.items():
-            cells = {key: _cell(_values(found, pick, similarity, rule), 100) for key, pick in SHOWN.items()}
+            cells = {
+                key: _cell(_values(found, pick, similarity, rule), 100, 0) for key, pick in SHOWN.items()
+            }
             cells |= {key: _cell(_values(found, pick, similarity, rule)) for key, pick in _MORE.items()}
             rows.append({"threshold": name, **cells})
     return table(rows)
@@ -72,7 +74,10 @@ def quality_figure(found: Sequence[Rows]) -> HTML:
         for key, pick in SHOWN.items()
     }
     figure = plots.panels(
-        drawn, xlabel="share of the caption's concepts that distractors show", ylabel="percent"
+        drawn,
+        xlabel="share of the caption's concepts that distractors show",
+        ylabel="percent",
+        limits=(-3, 103),
     )
     told = "; ".join(
         f"{key}: "
@@ -143,9 +148,9 @@ def _harmonic(found: Sequence[Rows], similarity: float, rule: str) -> list[float
     return np.nan_to_num(2 * precision * recall / (precision + recall)).tolist()
 
 
-def _cell(values: Sequence[float], scale: float = 1.0) -> str:
+def _cell(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
     array = scale * np.array(values)
     array = array[~np.isnan(array)]
     if not len(array):
         return "–"
-    return with_sd(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None)
+    return with_sd(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None, digits)
