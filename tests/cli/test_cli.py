@@ -409,6 +409,7 @@ def test_run_trains_stores_and_writes_predictions(tmp_path: Path, capsys):
     ("arguments", "message"),
     [
         (["run"], "give one of --spec"),
+        (["run", "--model", "qd_detr", "--keep"], "--keep: expected --store"),
         (["run", "--model", "nobody"], "nobody"),
         (["run", "--model", "moment_detr", "--config", "width"], "KEY=VALUE"),
         (["run", "--model", "moment_detr", "--config", "width=[1"], "KEY=VALUE with a YAML value"),

@@ -65,6 +65,9 @@ def run(
             metavar="FILE", help="where to look and to store; default: look into the paper's, store nowhere"
         ),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="with --store: keep the weights beside the line")
+    ] = False,
     predictions: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="also write the validation predictions as a submission"),
@@ -105,7 +108,9 @@ def run(
             writable(file, option)
     chosen = RunSpec.from_dict(value)
     machine = machine_of(device, data_root, checkpoints, rerun)
-    chosen = dataclasses.replace(chosen, keep=predictions is not None)
+    if keep and store is None:
+        raise ValueError("--keep: expected --store FILE, beside which the weights go, got none")
+    chosen = dataclasses.replace(chosen, keep=keep or predictions is not None)
     known = Store(store) if store else None if paper is None else store_of(None, load_paper(paper))
     result = None if rerun or known is None else runs.find(known, chosen)
     result = result or runs.run(chosen, known if store else None, machine)
