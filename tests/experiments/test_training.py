@@ -241,7 +241,7 @@ def test_a_hook_changes_the_batch_and_not_the_order(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "train.epochs: expected greater than or equal to 1, got 0"),
+        ({"epochs": -1}, "train.epochs: expected greater than or equal to 0, got -1"),
         ({"learning_rate": 0.0}, "train.learning_rate: expected greater than 0, got 0"),
         ({"learning_rate": math.inf}, "train.learning_rate: expected a finite number, got inf"),
         ({"clip_norm": -1.0}, "train.clip_norm: expected greater than or equal to 0, got -1"),
