@@ -56,7 +56,8 @@ def search_specs(
 
 
 def _spec(paper: Paper, profile: str, model: str, rate: float, world: int) -> RunSpec:
-    """The method as the paper's yardstick has it, or else its plainest row, with another learning rate.
+    """The method as its plainest row has it, a variant as the paper's yardstick if it is one, with another
+    learning rate.
 
     Raises:
         ValueError: the paper has no row of the method.
@@ -69,8 +70,9 @@ def _spec(paper: Paper, profile: str, model: str, rate: float, world: int) -> Ru
     }
     if not rows:
         raise ValueError(f"search: {paper.key} has no row of {model}")
-    plainest = min(rows.values(), key=lambda row: len(row.overrides.config) + len(row.overrides.data))
-    row = plainest if paper.yardstick is None else rows.get(paper.yardstick, plainest)
+    row = min(rows.values(), key=lambda row: len(row.overrides.config) + len(row.overrides.data))
+    if ":" in model and paper.yardstick is not None:
+        row = rows.get(paper.yardstick, row)
     spec = row_spec(row, paper.profile(profile), "qvhighlights", world)
     train = dataclasses.replace(spec.train, learning_rate=rate)
     return dataclasses.replace(spec, train=train, diagnostics=(), keep=False)
