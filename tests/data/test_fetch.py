@@ -1,17 +1,15 @@
 """Fetching from a local server: resuming, verifying, unpacking safely, and errors that say what to do."""
 
 import hashlib
-import http.server
-import io
 import json
 import stat
 import tarfile
-import threading
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from served import serving, tar, zipped
 
 pytest.importorskip("pooch")
 
@@ -22,41 +20,11 @@ from vtg_lib.data.sources.download import FetchError  # noqa: E402
 BODY = bytes(range(256)) * 4000
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; understands ranges; can stop early or answer with a status."""
-
-    def do_GET(self):
-        self.server.requests.append((self.path, self.headers.get("Range")))
-        body = self.server.files.get(self.path)
-        if isinstance(body, int) or body is None:
-            self.send_error(body or 404)
-            return
-        tag = '"' + hashlib.sha256(body).hexdigest()[:8] + '"'
-        start, asked = 0, self.headers.get("Range")
-        if asked and self.server.ranges and self.headers.get("If-Range", tag) == tag:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.send_header("ETag", tag)
-        self.end_headers()
-        stop = self.server.stops.pop(0) if self.server.stops else None
-        self.wfile.write(body[start:] if stop is None else body[start : start + stop])
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        made.files, made.requests, made.stops, made.ranges = {}, [], [], True
-        made.url = f"http://127.0.0.1:{made.server_port}"
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
-        thread.start()
+    with serving() as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -172,6 +140,29 @@ def test_html_page_is_recognised(server, manifest, root):
     assert not (root / "x/a.bin").exists()
 
 
+def test_redirects_are_followed_and_a_broken_download_goes_on_behind_them(server, manifest, root):
+    server.files |= {
+        "/a": "/hop",
+        "/hop": server.url.replace("127.0.0.1", "localhost") + "/file",
+        "/file": BODY,
+    }
+    server.stops = [400_000]
+    manifest()
+    assert [r["status"] for r in run(root)] == ["recorded"]
+    assert (root / "x/a.bin").read_bytes() == BODY
+    assert json.loads((root / fetch.LOCK).read_text())["x/a.bin"]["address"] == server.url + "/a"
+    starts = [int(asked[6:-1]) for path, asked in server.requests if path == "/file" and asked]
+    assert len(starts) == 1 and 0 < starts[0] <= 400_000
+
+
+def test_redirects_to_a_page_or_to_themselves_are_refused(server, manifest, root):
+    server.files |= {"/a": "/login", "/login": b"<html>Sign in</html>", "/round": "/round"}
+    manifest(addresses=("/a", "/round"))
+    with pytest.raises(FetchError, match=r"/a: got an HTML page instead(.|\n)*/round: TooManyRedirects"):
+        run(root)
+    assert not (root / "x").exists() or not list((root / "x").iterdir())
+
+
 def test_dead_addresses_are_all_named_with_what_to_do(server, manifest, root):
     server.files["/gone"] = 410
     manifest(addresses=("/missing", "/gone", "http://127.0.0.1:9/port"))
@@ -241,30 +232,6 @@ def test_damaged_lock_file_is_named(manifest, root):
         fetch.verify("x", root)
 
 
-def tar(members, mode="w:gz"):
-    """`(name, content or TarInfo changes)` as a tar archive."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-            else:
-                for field, value in content.items():
-                    setattr(info, field, value)
-                archive.addfile(info)
-    return buffer.getvalue()
-
-
-def zipped(members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     "pack", [tar, lambda m: tar(m, "w"), lambda m: tar(m, "w:xz"), zipped], ids=["gz", "tar", "xz", "zip"]
 )
@@ -280,6 +247,29 @@ def test_archives_are_verified_unpacked_recorded_and_removed(server, manifest, r
     assert [r["status"] for r in fetch.verify("x", root)] == ["wrong"]
     run(root, force=True)
     assert (root / "x/deep/w.npz").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_damaged_archive_does_not_bar_the_way_to_a_whole_one(server, manifest, root, force):
+    whole = zipped([("clip/v.npz", BODY)])
+    server.files["/a"] = whole[:-50]
+    manifest(path="x.zip", unpack=[{"archives": ["x.zip"], "to": "x"}])
+    with pytest.raises(ArchiveError, match="expected a whole zip archive.*Fix: delete it and fetch again"):
+        run(root)
+    server.files["/a"] = whole
+    if not force:
+        (root / "x.zip").unlink()
+    assert [r["status"] for r in run(root, force=force)] == ["recorded", "recorded"]
+    assert (root / "x/clip/v.npz").read_bytes() == BODY
+
+
+def test_an_archive_that_the_manifest_knows_is_held_to_its_hash(server, manifest, root):
+    body = zipped([("../evil", b"1")])
+    server.files["/a"] = body
+    manifest(path="x.zip", sha256=sha(body), unpack=[{"archives": ["x.zip"], "to": "x"}])
+    with pytest.raises(ArchiveError, match="do not trust this archive"):
+        run(root)
+    assert sorted(p.name for p in root.parent.rglob("evil")) == [] and not (root / "x").exists()
 
 
 def test_parts_of_one_archive_are_joined(server, manifest, root):

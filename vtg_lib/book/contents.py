@@ -17,7 +17,7 @@ from vtg_lib.papers import Paper, load_paper, paper_keys
 
 # Pages beside the chapters, by the part of the contents that they stand in. `status` is made when rendering.
 START, LIBRARY, ABOUT = (
-    ("how_to_read", "your_data", "your_videos"),
+    ("how_to_read", "your_data", "your_videos", "published_rows"),
     ("library", "architecture", "cluster"),
     ("references", "status"),
 )

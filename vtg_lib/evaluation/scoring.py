@@ -50,7 +50,7 @@ def evaluate(
         several = any(len(row["label"][0]) > 1 for row in labelled)
         name = ("tvsum" if several else "youtube") if labelled else "qvhighlights"
     if name != "qvhighlights":
-        return _labelled(predictions, ground_truth, name, ties, clip_length)
+        return _labelled(predictions, ground_truth, name, ties, clip_length, match_number)
     truth = GroundTruth.pack(ground_truth, clip_length=clip_length or CLIP)
     nested = protocol.evaluate(predictions, truth, match_number=match_number)
     if recall:
@@ -64,7 +64,14 @@ def _labelled(
     name: Protocol,
     ties: Ties,
     clip_length: float | None,
+    match_number: bool,
 ) -> tuple[dict[str, Any], list[str]]:
+    every, told = len(ground_truth), []
+    if not match_number:
+        asked, answered = ({row["qid"] for row in rows} for rows in (ground_truth, predictions))
+        ground_truth = [row for row in ground_truth if row["qid"] in answered]
+        predictions = [row for row in predictions if row["qid"] in asked]
+        told.append(f"{len(ground_truth)} of {every} videos of the annotations are scored")
     if any(not row.get("label") for row in ground_truth) or not all(SALIENCY in row for row in predictions):
         raise SubmissionError.single(
             expected=f"annotations with `label` and predictions with {SALIENCY} in every row, for {name}",
@@ -87,7 +94,7 @@ def _labelled(
         brief[f"{key}, mean of domains"] = mean
     brief[f"{key}, mean of videos"] = videos
     brief |= {f"{key}, ties {order}": scored(order)[1] for order in ("won", "lost")}
-    notes = [] if domains else ["no row has a domain: the mean is over videos"]
+    notes = told if domains else [*told, "no row has a domain: the mean is over videos"]
     notes += _about_labels(ground_truth, name)
     of = {row["qid"]: len(row[SALIENCY]) for row in predictions}
     more = sum(of[row["qid"]] > len(row["label"]) for row in ground_truth)

@@ -23,6 +23,10 @@ class ArchiveError(ValueError):
     """An archive that is damaged, or that holds what it must not; nothing of it was put in place."""
 
 
+class DamagedArchive(ArchiveError):
+    """One that is not whole, or no archive at all: another download may be."""
+
+
 HTML_FIX = (
     "the address serves a page instead of the file; open it in a browser, download by hand and put the file "
     "there"
@@ -54,14 +58,14 @@ def unpack(
         Number of files.
 
     Raises:
-        ArchiveError: not an archive, damaged, a member that would leave the folder, a link or device, no
-            space, or `to` exists.
+        DamagedArchive: not an archive, or a damaged one.
+        ArchiveError: a member that would leave the folder, a link or device, no space, or `to` exists.
     """
     paths, to = [Path(a) for a in archives], Path(to)
     with paths[0].open("rb") as file:
         head = file.read(1024)
     if looks_like_html(head):
-        raise ArchiveError(f"{paths[0]}: expected an archive, got an HTML page. Fix: {HTML_FIX}.")
+        raise DamagedArchive(f"{paths[0]}: expected an archive, got an HTML page. Fix: {HTML_FIX}.")
     if to.exists() and not replace:
         raise ArchiveError(
             f"{to}: expected no such folder before unpacking {paths[0].name}, got one. Fix: move it "
@@ -74,7 +78,9 @@ def unpack(
         members = _zip(paths, staging) if head.startswith(b"PK") else _tar(paths, staging)
         count = _drain(members, paths[0].name, progress)
         if not count:
-            raise ArchiveError(f"{paths[0]}: expected files in the archive, got none. Fix: fetch it again.")
+            raise DamagedArchive(
+                f"{paths[0]}: expected files in the archive, got none. Fix: delete it and fetch again."
+            )
         if to.exists():
             old = to.with_name(f".{to.name}.old")
             shutil.rmtree(old, ignore_errors=True)
@@ -151,7 +157,7 @@ def _zip(paths: Sequence[Path], staging: Path) -> Iterator[str]:
                     shutil.copyfileobj(source, sink, CHUNK)
                 yield info.filename
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-        raise ArchiveError(
+        raise DamagedArchive(
             f"{paths[0]}: expected a whole zip archive, got {error}. Fix: delete it and fetch again."
         ) from None
 
@@ -194,8 +200,8 @@ def _decompressed(raw: io.BufferedReader[Any]) -> IO[bytes]:
     return lzma.LZMAFile(raw) if head == b"\xfd7zXZ\x00" else raw
 
 
-def _torn(archive: Path, error: Exception) -> ArchiveError:
-    return ArchiveError(
+def _torn(archive: Path, error: Exception) -> DamagedArchive:
+    return DamagedArchive(
         f"{archive}: expected a whole tar archive, got {type(error).__name__}: {error}. Fix: delete it "
         "and fetch again."
     )

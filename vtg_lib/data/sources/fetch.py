@@ -7,15 +7,17 @@ removed afterwards; what they held is recorded as one hash over the folder.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from vtg_lib.data.manifests import DataSet, FileEntry, get, load_manifests
-from vtg_lib.data.sources.archives import unpack
+from vtg_lib.data.sources.archives import DamagedArchive, unpack
 from vtg_lib.data.sources.download import FetchError, download
 from vtg_lib.files import atomic_write, locked, sha256
 from vtg_lib.files import data_root as find_root
@@ -108,7 +110,11 @@ def fetch(
             rows.append(_check(data, step.to, root))
             continue
         target, archives = _inside(root, step.to), [_inside(root, path) for path in step.archives]
-        unpack(archives, target, replace=force, progress=progress)
+        try:
+            unpack(archives, target, replace=force, progress=progress)
+        except DamagedArchive:  # its hash must not stand in the way of a whole one
+            _forget(root, step.archives)
+            raise
         digest = sha256(target)
         status = _record(root, step.to, "unpacked from " + ", ".join(step.archives), digest)
         rows.append(_row(data, step.to, status, digest, digest))
@@ -219,6 +225,13 @@ def _read_lock(root: Path) -> dict[str, Any]:
         fix = "restore the file, or delete it to record all hashes anew"
         raise FetchError(f"{path}: expected JSON, got {error}. Fix: {fix}.") from None
     return content
+
+
+def _forget(root: Path, paths: Collection[str]) -> None:
+    """Takes files out of the lock file; a data root that is read-only has recorded nothing."""
+    with contextlib.suppress(PermissionError), locked(root / LOCK):
+        content = {path: entry for path, entry in _read_lock(root).items() if path not in paths}
+        atomic_write(root / LOCK, json.dumps(content, indent=1, sort_keys=True).encode())
 
 
 def _record(root: Path, path: str, address: str, digest: str) -> str:
