@@ -100,6 +100,8 @@ def test_tvsum_from_the_download_to_the_score(place, capsys, tmp_path):
     alone = load_data({**knobs(data[1:]), "domain": "BK", "fold": 2})
     assert [row["vid"] for row in alone["val"].annotations] == ["BK1"] and len(alone["train"]) == 4
     assert alone["val"].video.shape[-1] == 2048
+    single = vtg(capsys, *run, *data, "domain=BK")  # one validation video: no sentences to swap
+    assert "swapped" not in single["metrics"] and set(single["metrics"]["val"]) >= {"HL-top5-mAP BK"}
 
     cache = FeatureCache.open(tmp_path / "data" / "features" / "cache" / "tvsum_umt" / "i3d")
     assert len(cache) == 50 and cache.spec.dims == 2048

@@ -7,7 +7,8 @@ import pytest
 from tiny import at
 
 from vtg_lib.experiments import replay as module
-from vtg_lib.experiments.provenance import SameCode, device_name
+from vtg_lib.experiments.machine import device_name
+from vtg_lib.experiments.provenance import SameCode
 from vtg_lib.experiments.replay import cover, due, replay, replay_all, sampled
 from vtg_lib.experiments.run import run
 from vtg_lib.experiments.spec import RunSpec

@@ -19,6 +19,7 @@ from tiny import Config, TinyModel, tiny_data, without_labels
 
 from vtg_lib import files
 from vtg_lib.data.hooks import HOOKS, PermutedText
+from vtg_lib.experiments import training
 from vtg_lib.experiments.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vtg_lib.experiments.config import TrainConfig
 from vtg_lib.experiments.machine import Machine
@@ -90,7 +91,14 @@ def test_stopped_and_resumed_gives_the_same_numbers(tmp_path: Path):
         assert not part.finished and len(part.curves) == stop
         rest = fit(checkpoint_dir=tmp_path / str(stop))
         assert rest.resumed_from == stop
-        assert same(rest, whole)
+        assert same(rest, whole) and len(rest.devices) == 1
+
+
+def test_what_went_on_elsewhere_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "device_name", lambda device: "a processor, 2 thread(s)")
+    fit(checkpoint_dir=tmp_path, stop_after=1)
+    monkeypatch.setattr(training, "device_name", lambda device: "a processor, 1 thread(s)")
+    assert fit(checkpoint_dir=tmp_path).devices == ["a processor, 2 thread(s)", "a processor, 1 thread(s)"]
 
 
 def test_deadline_pauses_with_a_checkpoint(tmp_path: Path):
@@ -107,6 +115,7 @@ from tiny import Config, TinyModel, tiny_data
 import torch
 from vtg_lib.experiments.machine import Machine
 from vtg_lib.experiments.config import TrainConfig
+from vtg_lib.experiments import training
 from vtg_lib.experiments.training import train
 
 class Suicidal(TinyModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import platform
 import resource
 import sys
 from dataclasses import dataclass
@@ -53,3 +55,24 @@ def peak_memory(device: str) -> dict[str, float]:
         return {"peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"process_peak_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)}
+
+
+@functools.cache
+def processor() -> str:
+    """The CPU's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: str) -> str:
+    """What `device` is, in words."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(torch.device(device))
+    return f"{processor()}, {torch.get_num_threads()} thread(s)"

@@ -101,6 +101,7 @@ def comparable(record: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
         known["device"] == _one_thread(here["device"])
         and known["versions"]["torch"] == here["versions"]["torch"]
         and known.get("instructions") in (None, here["instructions"])  # None: of an earlier version
+        and "devices" not in known  # it went on elsewhere
     )
 
 
@@ -174,5 +175,5 @@ def replay_all(
 
 
 def _one_thread(device: str) -> str:
-    """`provenance.device_name` as a worker of a sweep writes it."""
+    """`machine.device_name` as a worker of a sweep writes it."""
     return f"{device.rpartition(',')[0]}, 1 thread(s)" if device.endswith("thread(s)") else device

@@ -47,10 +47,10 @@ class RunResult:
 
     metrics: {split: {metric: value}}, the evaluator's "brief" numbers: "val" of the selected epoch, "last" of
     the last one, "test" where the data has a test split (scored once, with the selected epoch), "swapped" of
-    the selected epoch on val with every sentence at another video: what is found without reading; "val:NAME"
-    of the selected epoch read in another way, where a method has `readings` (one of two heads, say). curves:
-    {column: [a value per kept epoch]}. diagnostics: {name: {"before": …, "after": …}}, and for those that
-    are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see
+    the selected epoch on val with every sentence at another video, where there is one: what is found without
+    reading; "val:NAME" of the selected epoch read in another way, where a method has `readings` (one of two
+    heads, say). curves: {column: [a value per kept epoch]}. diagnostics: {name: {"before": …, "after": …}},
+    and for those that are `vtg_lib.diagnostics.OBSERVED` "by_epoch": {epoch: …}. provenance: see
     `vtg_lib.experiments.provenance`.
     """
 
@@ -249,7 +249,8 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
             diagnostics[name].setdefault("by_epoch", {})[str(row["epoch"])] = found
     metrics = {"val": outcome.best, "last": outcome.last}
     precision = spec.train.precision
-    metrics["swapped"] = evaluate_model(model, swapped_text(splits["val"]), precision=precision)
+    if splits["val"].video_index.unique().numel() > 1:
+        metrics["swapped"] = evaluate_model(model, swapped_text(splits["val"]), precision=precision)
     for name, reading in getattr(model, "readings", {}).items():
         metrics[f"val:{name}"] = evaluate_model(reading, splits["val"], precision=precision)
     if "test" in splits:
@@ -275,6 +276,8 @@ def _train(spec: RunSpec, folder: Path, machine: Machine, store: Store | None) -
             "parameters": models.count_parameters(model),
             "best_epoch": outcome.best_epoch,
             "resumed_from": outcome.resumed_from,
+            # of a run that went on elsewhere, or with another number of threads
+            **({"devices": outcome.devices} if len(outcome.devices) > 1 else {}),
             "data_fingerprint": {name: split.fingerprint for name, split in splits.items()},
             "render_version": spec.resolved["renderer"],
             **({"init_sha256": hashlib.sha256(initial).hexdigest()} if initial else {}),

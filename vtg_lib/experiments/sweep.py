@@ -24,9 +24,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from vtg_lib.experiments.checkpoint import discard_checkpoint
-from vtg_lib.experiments.machine import CPU, Machine
+from vtg_lib.experiments.machine import CPU, Machine, device_name
 from vtg_lib.experiments.pool import process_pool
-from vtg_lib.experiments.provenance import device_name
 from vtg_lib.experiments.run import PausedError, RunResult, find, run, run_folder, store_result
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.experiments.store import Store

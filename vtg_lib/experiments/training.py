@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vtg_lib.data.hooks import Hook, hook_options
 from vtg_lib.experiments.checkpoint import load_checkpoint, save_checkpoint
 from vtg_lib.experiments.config import TrainConfig
-from vtg_lib.experiments.machine import CPU, Machine, peak_memory
+from vtg_lib.experiments.machine import CPU, Machine, device_name, peak_memory
 from vtg_lib.models.inference import autocast, evaluate_model, forward
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class TrainOutcome:
     weighted}, gradient_norm, and, where evaluated, val (the evaluator's "brief" numbers).
     best / last: nested metrics of the selected and of the last epoch. `finished` is False after `stop_after`.
     timings: seconds in train and evaluate, summed over interruptions; step_ms, the mean of a training step.
-    memory: see `peak_memory`. hook: what the hook on the batches counted, if there is one.
+    memory: see `peak_memory`. hook: what the hook on the batches counted, if there is one. devices: that it
+    ran on, in order, more than one where it was interrupted and went on elsewhere.
     """
 
     curves: list[dict[str, Any]] = field(default_factory=list)
@@ -58,6 +59,7 @@ class TrainOutcome:
     hook: dict[str, int] = field(default_factory=dict)
     finished: bool = False
     resumed_from: int = 0
+    devices: list[str] = field(default_factory=list)
 
 
 def resident(data: GroundingData, device: torch.device, share: float = 0.6) -> GroundingData:
@@ -163,6 +165,7 @@ class _Trainer:
         self.best_value = -math.inf
         self.best_state: dict[str, Tensor] = {}
         self.seconds = {"train_s": 0.0, "evaluate_s": 0.0}
+        self.outcome.devices = [device_name(machine.device)]
 
     def fit(
         self,
@@ -344,6 +347,7 @@ class _Trainer:
             "outcome": outcome,
             "seconds": self.seconds,
             "tallies": self._tallies(),
+            "devices": self.outcome.devices,
         }
         save_checkpoint(path, state)
 
@@ -359,6 +363,8 @@ class _Trainer:
         for name, value in state["outcome"].items():
             setattr(self.outcome, name, value)
         self.outcome.resumed_from = self.epoch
+        before = state.get("devices", [])  # of an earlier version: not known
+        self.outcome.devices = list(dict.fromkeys([*before, *self.outcome.devices]))
         if self.hook is not None:
             self.hook.tallies |= {name: torch.tensor(count) for name, count in state["tallies"].items()}
         self.order.set_state(state["random"]["order"])

@@ -219,7 +219,7 @@ def origin_of(record: Mapping[str, Any]) -> Origin:
 
     known = record.get("provenance", {})
     device, digest = known.get("device"), known.get("source_digest")
-    if device is not None:  # `provenance.device_name` counts the threads of a CPU only
+    if device is not None:  # `machine.device_name` counts the threads of a CPU only
         device = "cpu" if device.endswith("thread(s)") else "cuda"
     return Origin(
         device=device,
