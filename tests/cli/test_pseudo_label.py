@@ -1,13 +1,12 @@
 """`vtg pseudo-label`: the README's commands, one JSON document, messages without tracebacks."""
 
 import json
-import os
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from pages import run_commands
 
 from vtg_lib.cli.main import main
 from vtg_lib.data import load_data
@@ -49,15 +48,7 @@ def words(folder, *more):
 
 def test_the_commands_of_the_readme_run(tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8").split(HEADING)[1].split("\n## ")[0]
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    script = "\n".join(["set -e", f'vtg() {{ "{sys.executable}" -m vtg_lib "$@"; }}', *blocks])
-    paths = {"VTG_DATA_ROOT": str(tmp_path / "data"), "VTG_CACHE": str(tmp_path / "cache")}
-    environment = {**os.environ, **paths, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
+    ran = run_commands(text, tmp_path)
     assert "64 captions: 64 kept" in ran.stdout and "QVHighlights" in ran.stdout
     assert "captioned: train 64 queries of 64 videos, val 16 queries of 16 videos" in ran.stdout
     assert ran.stdout.count("MR-full-mAP ") >= 2

@@ -1,14 +1,11 @@
 """Data sets of one's own: the page's commands in order, what is told from the files, and what is refused."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
+from pages import run_commands
 
 from vtg_lib.data import load_data, own
 from vtg_lib.data.feature_cache import FeatureWarning
@@ -19,14 +16,7 @@ PAGE = ROOT / "book" / "your_data.md"
 
 
 def test_every_command_of_the_page_runs(tmp_path):
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    script = "\n".join(["set -e", f'vtg() {{ "{sys.executable}" -m vtg_lib "$@"; }}', *blocks])
-    paths = {"VTG_DATA_ROOT": str(tmp_path / "data"), "VTG_CACHE": str(tmp_path / "cache")}
-    environment = {**os.environ, **paths, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
+    ran = run_commands(PAGE.read_text(encoding="utf-8"), tmp_path)
     assert "mine: train 64 queries of 64 videos, val 16 queries of 16 videos; clips of 2 s" in ran.stdout
     assert ran.stdout.count("MR-full-mAP ") == 3  # of the run, and scored twice
     assert "2 of 16 queries of the annotations are scored" in ran.stderr

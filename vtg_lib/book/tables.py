@@ -47,7 +47,8 @@ def printed(value: float | None) -> str:
 
 def with_sd(mean: float, sd: float | None, digits: int = 2) -> str:
     """Our number: mean ± standard deviation over seeds, where there is one."""
-    return number(mean, digits) if sd is None else f"{number(mean, digits)} ± {number(sd, digits)}"
+    alone = sd is None or math.isnan(sd)
+    return number(mean, digits) if alone else f"{number(mean, digits)} ± {number(sd, digits)}"
 
 
 _ENVIRONMENT = Environment(autoescape=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from vtg_lib.book.figures.style import OURS, PAPER, empty, looks, styled, subplo
 from vtg_lib.evaluation.statistics import t_interval
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -96,14 +97,8 @@ def curves(
     faint = 0.18 if len(series) <= 3 else 0.08  # many bands lie over each other
     for (label, values), look in zip(series.items(), looks(list(series)), strict=True):
         array = np.atleast_2d(np.asarray(values, dtype=float))
-        mean = array.mean(0)
-        every = max(len(x) // 12, 1)
         seeds = "one seed" if len(array) == 1 else f"n = {len(array)}"
-        axes.plot(x, mean, markersize=3.5, markevery=every, label=f"{label} ({seeds})", **look)
-        if len(array) > 1:
-            bands = [t_interval(column) for column in array.T]
-            low, high = ([getattr(band, side) for band in bands] for side in ("low", "high"))
-            axes.fill_between(x, low, high, color=look["color"], alpha=faint, linewidth=0)
+        _line(axes, x, array, look, f"{label} ({seeds})", faint)
     for dashes, (label, (along, heights)) in zip(("--", ":", "-."), (reference or {}).items(), strict=False):
         axes.plot(along, heights, color=PAPER, linestyle=dashes, linewidth=1.3, label=label)
     axes.set_xlabel(xlabel)
@@ -114,6 +109,17 @@ def curves(
     else:
         axes.legend(fontsize=8)
     return figure
+
+
+def _line(
+    axes: Axes, x: Sequence[float], values: np.ndarray, look: Mapping[str, Any], label: str, faint: float
+) -> None:
+    """The mean of `values` [seeds, P], and where there are several seeds the 95 % interval as a band."""
+    axes.plot(x, values.mean(0), markersize=3.5, markevery=max(len(x) // 12, 1), label=label, **look)
+    if len(values) > 1:
+        bands = [t_interval(column) for column in values.T]
+        low, high = ([getattr(band, side) for band in bands] for side in ("low", "high"))
+        axes.fill_between(x, low, high, color=look["color"], alpha=faint, linewidth=0)
 
 
 @styled
@@ -142,11 +148,7 @@ def panels(
     for axes, (title, lines) in zip(grid.flat, found.items(), strict=False):
         axes.set_title(title, loc="left")
         for label, (x, values) in lines.items():
-            bands = [t_interval(column) for column in np.atleast_2d(np.asarray(values, float)).T]
-            every = max(len(x) // 8, 1)
-            axes.plot(x, [b.mean for b in bands], markersize=4, markevery=every, label=label, **styles[label])
-            low, high = ([getattr(band, side) for band in bands] for side in ("low", "high"))
-            axes.fill_between(x, low, high, color=styles[label]["color"], alpha=0.15, linewidth=0)
+            _line(axes, x, np.atleast_2d(np.asarray(values, float)), styles[label], label, 0.15)
     if limits is not None:
         grid[0, 0].set_ylim(*limits)
     for place, axes in enumerate(grid.flat):

@@ -14,6 +14,7 @@ from vtg_lib.book import figures as plots
 from vtg_lib.book.captions import NAMES, RULES
 from vtg_lib.book.tables import GROUP, code, table, with_sd
 from vtg_lib.data.pseudo.quality import INTERVAL, measure
+from vtg_lib.evaluation.statistics import summarise
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -149,8 +150,5 @@ def _harmonic(found: Sequence[Rows], similarity: float, rule: str) -> list[float
 
 
 def _cell(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
-    array = scale * np.array(values)
-    array = array[~np.isnan(array)]
-    if not len(array):
-        return "–"
-    return with_sd(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None, digits)
+    found = summarise(scale * np.array(values))
+    return with_sd(found.mean, found.sd, digits)

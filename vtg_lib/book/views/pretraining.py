@@ -13,6 +13,7 @@ from vtg_lib.book import figures as plots
 from vtg_lib.book.tables import folded, frame_html, with_sd
 from vtg_lib.book.views.common import not_run
 from vtg_lib.book.views.training import stored_runs
+from vtg_lib.evaluation.statistics import summarise
 from vtg_lib.experiments.origin import lineage
 from vtg_lib.experiments.run import find
 from vtg_lib.experiments.spec import RunSpec
@@ -146,11 +147,11 @@ def label_noise(chapter: Chapter, table: str) -> HTML:
         precise = [100 * made["clips"]["precision"] for made, _ in pairs]
         drawn[label] = precise, scores
         cells = {
-            f"{kind}: {part}": with_sd(*_mean([100 * made[kind][part] for made, _ in pairs]))
+            f"{kind}: {part}": _told([100 * made[kind][part] for made, _ in pairs])
             for kind in ("clips", "moments")
             for part in ("precision", "recall")
         }
-        rows.append({"row": label, **cells, name: with_sd(*_mean(scores)), "n": len(pairs)})
+        rows.append({"row": label, **cells, name: _told(scores), "n": len(pairs)})
     figure = plots.points(
         drawn, xlabel="precision of the labelled clips (percent)", ylabel=f"{column.name} (points)"
     )
@@ -182,5 +183,6 @@ def _labels(chapter: Chapter, run: RunResult) -> dict[str, Any] | None:
     )
 
 
-def _mean(values: list[float]) -> tuple[float, float | None]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+def _told(values: list[float]) -> str:
+    found = summarise(values)
+    return with_sd(found.mean, found.sd)
