@@ -14,6 +14,7 @@ from vtg_lib.files import RESULTS
 from vtg_lib.papers import load_paper
 from vtg_lib.papers.claims import judge_claims, runs_behind
 from vtg_lib.papers.evidence import compare
+from vtg_lib.papers.verdict import DECIDED
 
 ROOT = Path(__file__).resolve().parents[2]
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
@@ -78,3 +79,17 @@ def test_a_secondary_table_opens_on_demand():
 def test_a_folded_frame_says_what_is_in_it():
     shown = frame_html(pd.DataFrame({"x": [1, 2]}), fold="a <b>").data
     assert shown.startswith('<details class="vtg-more"><summary>a &lt;b&gt;: 2 rows</summary>')
+
+
+def test_the_first_page_tells_the_clearest_verdict_of_each_paper(claims, tmp_path):
+    lines = front.clearest(claims)
+    assert [line.split("](")[1].split(")")[0] for line in lines] == [
+        f"chapters/{paper.chapter}.ipynb" for paper, *_ in claims
+    ]
+    for line, (_, verdicts, _) in zip(lines, claims, strict=True):
+        told = [one for one in verdicts if f"“{one.claim.claim.rstrip('.')}”" in line]
+        assert [one.verdict.word in DECIDED for one in told] == [True]
+    assert not any("Clearest" in line for line in front.clearest(front.judged(contents.papers(), tmp_path)))
+    page = front.page(claims, ["X-DETR"])
+    assert "Not judged yet: X-DETR." in page and page.count("```{image} static/claims-") == 2
+    assert "Not judged yet" not in front.page(claims, [])

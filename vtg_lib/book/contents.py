@@ -1,6 +1,6 @@
 """What the front pages say of the chapters, written from the papers' files and the run store:
-`book/_toc.yml`, the tables of the first page and of the README, and the README's claims, one picture and one
-sentence. Of a page only what stands between markers is written.
+`book/_toc.yml`, and on the first page and the README the table of chapters and what the claims came to. Of a
+page only what stands between markers is written.
 """
 
 from __future__ import annotations
@@ -93,16 +93,18 @@ def between_markers(text: str, part: str, markers: tuple[str, str] = CHAPTERS) -
 def written(root: Path = ROOT) -> dict[Path, str]:
     """Each page that lists chapters or claims, and what it should hold."""
     intro, readme = root / "book" / "intro.md", root / "README.md"
-    listed = between_markers(readme.read_text(encoding="utf-8"), readme_table())
-    return {
-        root / "book" / "_toc.yml": toc(),
-        intro: between_markers(intro.read_text(encoding="utf-8"), intro_table()),
-        readme: between_markers(listed, front.markdown(front.judged(papers())), CLAIMS),
+    claims = front.judged(papers())
+    coming = [paper.short for paper in map(load_paper, paper_keys()) if paper.draft]
+    told = {intro: front.page(claims, coming), readme: front.markdown(claims)}
+    lists = {intro: intro_table(), readme: readme_table()}
+    return {root / "book" / "_toc.yml": toc()} | {
+        page: between_markers(between_markers(page.read_text(encoding="utf-8"), rows), told[page], CLAIMS)
+        for page, rows in lists.items()
     }
 
 
 def write(root: Path = ROOT) -> None:
-    """Write every list of chapters, the claims of the README and their picture."""
+    """Write every list of chapters, what the claims came to, and their picture."""
     pictures = front.pictures(front.judged(papers()))
     for path, text in (written(root) | {root / name: drawn for name, drawn in pictures.items()}).items():
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,6 @@
-"""The claims of all chapters as one picture and one sentence, for the README; both follow from the store."""
+"""The claims of all chapters as one picture and a few sentences, for the README and the book's first page;
+all follow from the store.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from vtg_lib.experiments.store import Store
 from vtg_lib.files import RESULTS
 from vtg_lib.papers import Paper
 from vtg_lib.papers.claims import Judged, judge_claims, runs_behind
+from vtg_lib.papers.verdict import DECIDED
 
 LIGHT, DARK = "book/static/claims-light.svg", "book/static/claims-dark.svg"
 INK = "#1f2328"
@@ -48,6 +51,42 @@ def sentence(claims: Claims) -> str:
     runs = sum(number for *_, number in claims)
     evidence = f" (evidence: {', '.join(kinds)})" if kinds else ""
     return f"{told} by {runs} runs{evidence}: {counts}."
+
+
+def clearest(claims: Claims) -> list[str]:
+    """A line for each paper, as the book's first page has it: how many claims are decided, and of those the
+    one whose difference is largest beside half its interval.
+    """
+    lines = []
+    for paper, verdicts, _ in claims:
+        told, counts = decided(verdicts)
+        line = f"[{paper.method or paper.short}](chapters/{paper.chapter}.ipynb): {told} ({counts})."
+        settled = [
+            (abs(found.mean) / (found.high - found.mean), one, found)
+            for one in verdicts
+            if one.verdict.word in DECIDED and (found := one.verdict.difference) is not None
+        ]
+        if settled:
+            _, one, found = max(settled, key=lambda entry: entry[0])
+            line += (
+                f" Clearest: \u201c{one.claim.claim.rstrip('.')}\u201d \u2013 **{one.verdict.word}**, "
+                f"{one.claim.number} {found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})."
+            )
+        lines.append(f"- {line}\n")
+    return lines
+
+
+def page(claims: Claims, coming: Iterable[str]) -> str:
+    """The picture and the sentences, as the book's first page has them; `coming` are papers that no chapter
+    judges yet.
+    """
+    parts = [f"**{sentence(claims)}**\n\n{''.join(clearest(claims))}"]
+    if names := ", ".join(coming):
+        parts.append(f"Not judged yet: {names}.\n")
+    for name, theme in ((LIGHT, "only-light"), (DARK, "only-dark")):
+        options = f":alt: {alt(claims)}\n:class: {theme}\n:width: 100%"
+        parts.append(f"```{{image}} {name.removeprefix('book/')}\n{options}\n```\n")
+    return "\n".join([*parts, f"{KEY}\n"])
 
 
 def rows(claims: Claims) -> list[plots.Gap]:
