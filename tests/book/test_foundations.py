@@ -183,7 +183,7 @@ def test_figures_are_small(chapter) -> None:
 
 
 def test_methods_keep_their_colours() -> None:
-    styles = [figures.METHOD_STYLES[name] for name in METHODS]
+    styles = [figures.method_styles(METHODS)[name] for name in METHODS]
     assert (
         len({style["color"] for style in styles})
         == len({style["marker"] for style in styles})

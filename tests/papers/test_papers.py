@@ -365,6 +365,7 @@ CHAPTERS = {  # methods, and choices that the texts leave open
     "sdst": ("SDST", 27),
     "sgdetr": ("SG-DETR", 15),
     "tddetr": ("TD-DETR", 9),
+    "side_by_side": (None, 0),
 }
 
 

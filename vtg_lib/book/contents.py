@@ -94,7 +94,7 @@ def written(root: Path = ROOT) -> dict[Path, str]:
     """Each page that lists chapters or claims, and what it should hold."""
     intro, readme = root / "book" / "intro.md", root / "README.md"
     claims = front.judged(papers())
-    coming = [paper.short for paper in map(load_paper, paper_keys()) if paper.draft]
+    coming = [paper.method for paper in map(load_paper, paper_keys()) if paper.draft and paper.method]
     told = {intro: front.page(claims, coming), readme: front.markdown(claims)}
     lists = {intro: intro_table(), readme: readme_table()}
     return {root / "book" / "_toc.yml": toc()} | {

@@ -242,6 +242,34 @@ def recall_by_count(ranked: Ranked, counts: Sequence[int] = COUNTS) -> dict[str,
     return out
 
 
+# ------------------------------------------------------------------------------------------------------ kinds
+
+
+def kinds(truth: Sequence[Row]) -> dict[str, dict[str, NDArray[np.bool_]]]:
+    """Which of N queries are of which kind: property -> kind -> `[N]`. Kinds of one property exclude each
+    other and leave no query out; those without a query are not listed.
+
+    Properties are the number of moments; their mean length in seconds, in the protocol's ranges; where in the
+    video their mean center lies; and the words of the sentence.
+    """
+    windows = [np.array(row["relevant_windows"], dtype=float) for row in truth]
+    count = np.array([len(found) for found in windows])
+    length = np.array([np.ptp(found, axis=1).mean() for found in windows])
+    place = np.array([found.mean() / row["duration"] for found, row in zip(windows, truth, strict=True)])
+    words = np.array([len(row["query"].split()) for row in truth])
+    found = {
+        "moments": {"1": count == 1, "2": count == 2, "3 or more": count > 2},
+        "length": {"to 10 s": length <= 10, "to 30 s": (length > 10) & (length <= 30), "longer": length > 30},
+        "place": {
+            "begin": place <= 1 / 3,
+            "middle": (place > 1 / 3) & (place <= 2 / 3),
+            "end": place > 2 / 3,
+        },
+        "words": {"to 8": words <= 8, "9 to 12": (words > 8) & (words <= 12), "more": words > 12},
+    }
+    return {name: {kind: keep for kind, keep in of.items() if keep.any()} for name, of in found.items()}
+
+
 # -----------------------------------------------------------------------------------------------------------
 # agreement
 

@@ -6,7 +6,7 @@ A method looks as it does in the whole book: `vtg_lib.book.figures.looks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from vtg_lib.book.figures import (
     SERIES,
     TRUTH,
     looks,
+    matrix,
     styled,
     subplots,
 )
@@ -36,10 +37,14 @@ Styles = Mapping[str, Mapping[str, Any]]  # by line, what `Axes.plot` takes
 # Lines by name (x, y and, where the marks have sizes, these), and what `Axes.set` takes.
 Panel = tuple[Mapping[str, Sequence[Any]], Mapping[str, Any]]
 
-METHOD_STYLES = {
-    name: look | {"label": title, "markersize": 4.5, "linewidth": 1.3}
-    for (name, title), look in zip(METHODS.items(), looks(list(METHODS)), strict=True)
-}
+
+def method_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What `Axes.plot` takes for each method, by its key or by what it is called."""
+    names = list(names)
+    return {
+        name: look | {"label": METHODS.get(name, name), "markersize": 4.5, "linewidth": 1.3}
+        for name, look in zip(names, looks(names), strict=True)
+    }
 
 
 @styled
@@ -167,9 +172,10 @@ def convergence(
     Args:
         logs: per method `epoch` and `mAP`; released: its epoch, or None where the log belongs to another run.
     """
+    known = method_styles(logs)
     styles = {
         name: (
-            METHOD_STYLES[name]
+            known[name]
             | {"markersize": 3, "linewidth": 1.2}
             | {"label": METHODS[name] + ("" if released.get(name) else " (another run)")}
         )
@@ -181,7 +187,7 @@ def convergence(
     ring: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.8}
     for name, (epochs, values) in series.items():
         if epoch := released.get(name):
-            edge = METHOD_STYLES[name]["color"]
+            edge = known[name]["color"]
             height = values[list(epochs).index(epoch)]
             figure.axes[0].plot(epoch, height, "o", markeredgecolor=edge, **ring)
     return figure
@@ -204,7 +210,7 @@ def reliability(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
             series[name] = x, y, 8 + 120 * count[count >= FEWEST] / count.sum()
         settings = {"title": title, "xlabel": "score", "xlim": (-0.03, 1.06), "ylim": (0, 1)}
         panels.append((series, settings | ({} if panels else {"ylabel": "mean IoU"})))
-    return lines(panels, METHOD_STYLES | {"": diagonal}, (1, 2), 3.9, sharey=True)
+    return lines(panels, method_styles(methods) | {"": diagonal}, (1, 2), 3.9, sharey=True)
 
 
 def recall(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -231,10 +237,9 @@ def recall(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
         )
         for part, key, ticks, xlabel, title, ylabel in plan
     ]
-    return lines(panels, METHOD_STYLES, (2, 2), 5.2, sharey="row")
+    return lines(panels, method_styles(methods), (2, 2), 5.2, sharey="row")
 
 
-@styled
 def agreement(names: Sequence[str], iou: np.ndarray, rank: np.ndarray) -> Figure:
     """A square of methods: below the diagonal the mean IoU of first predictions, above it the rank
     correlation of AP.
@@ -242,22 +247,10 @@ def agreement(names: Sequence[str], iou: np.ndarray, rank: np.ndarray) -> Figure
     Args:
         names: M methods; iou, rank: `[M, M]`, symmetric.
     """
-    size = len(names)
     square = np.tril(iou, -1) + np.triu(rank, 1)
     np.fill_diagonal(square, np.nan)
-    figure, axes = subplots(size=(WIDTH, 4.3))
-    axes.imshow(square, cmap="cividis", vmin=0.45, vmax=0.75)
-    for (row, column), value in np.ndenumerate(square):
-        if row != column:
-            ink = "white" if value < 0.6 else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=10)
-    axes.plot([-0.5, size - 0.5], [-0.5, size - 0.5], color="white", linewidth=2)
-    axes.set_xticks(range(size), names, rotation=30, ha="right")
-    axes.set_yticks(range(size), names)
-    axes.grid(False)
     title = "above the diagonal: rank correlation of AP\nbelow: IoU of the first predictions"
-    axes.set_title(title, fontsize=9)
-    return figure
+    return matrix(square, names, names, digits=2, title=title)
 
 
 @styled
