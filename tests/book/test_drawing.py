@@ -135,5 +135,11 @@ def test_a_chapter_draws_its_pair(tmp_path, monkeypatch) -> None:
     assert "Def. CA: QueryDeformableAttention" in page
     swapped = architecture.architecture(chapter, pair).data
     assert 'aria-label="Modules of Def. CA' in swapped
-    method = architecture.method("td_detr").data
-    assert "start_token  [D] – not in qd_detr" in method and "14,952,491 in all" in method
+
+
+def test_methods_are_drawn_at_their_published_size_on_demand() -> None:
+    page = architecture.gallery(["td_detr", "lst"]).data
+    assert page.count("<details") == page.count("<svg") == 2
+    assert "<code>td_detr</code>, beside <code>qd_detr</code>, which it is built on</summary>" in page
+    assert "start_token  [D] – not in qd_detr" in page
+    assert f"({count_parameters(build('td_detr')):,} in all)" in page

@@ -23,7 +23,7 @@ LETTERS = {
     "Dt": ("channels of the text", "text_dim"),
 }
 OF_BATCH = {"B": "samples", "T": "clips", "L": "words", "M": "moments", "P": "points"}
-HALVED = 4  # times that a pyramid halves the clips, as far as this is told
+HALVED = 3  # times that a pyramid halves the clips, as far as this is told
 
 
 class Letters:
@@ -74,7 +74,9 @@ def _numbers(config: Any) -> list[int]:
 def choose_sizes(*configs: Any) -> dict[str, int]:
     """Sizes of a batch that no number of the configs is taken for; clips that pyramids can halve."""
     numbers = {number for config in configs for number in _numbers(config)}
-    taken = {factor * number for number in numbers for factor in (1, 2, 3, 4)} | {n + 2 for n in numbers}
+    told = {factor * c.width for c in configs for factor in (2, 3, 4)}
+    told |= {number + 2 for c in configs for number in (c.width, c.video_dim)}
+    taken = numbers | told
     for t, b, n in itertools.product(range(64, 2048, 64), range(5, 40), range(6, 40)):
         clips = [t, t + 1, t + 2, 2 * t, *(t // 2**k for k in range(1, HALVED + 1))]
         wanted = [b, 2 * b, n, n + 1, t + n, t + n + 1, *clips]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from vtg_lib.book import drawing
 from vtg_lib.book.shapes import choose_sizes
 from vtg_lib.book.structure import Structure, lacking, structure
+from vtg_lib.book.tables import folded
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -46,6 +47,20 @@ def method(name: str) -> HTML:
     sizes = choose_sizes(*map(resolve, names))
     found = [structure(build(one), resolve(one), sizes) for one in names]
     return shown(name, found[0], base or "", found[1] if base else None)
+
+
+def gallery(names: Iterable[str] | None = None) -> HTML:
+    """`method` of each name, of the whole registry by default, on demand."""
+    from IPython.display import HTML
+
+    from vtg_lib.models import MODELS, baseline
+
+    parts = []
+    for name in MODELS if names is None else names:
+        base = baseline(name)
+        heading = f"`{name}`, beside `{base}`, which it is built on" if base else f"`{name}`"
+        parts.append(folded(heading, method(name).data))
+    return HTML("".join(parts))
 
 
 def shown(name: str, own: Structure, base_name: str = "", base: Structure | None = None) -> HTML:
