@@ -50,6 +50,8 @@ class Letters:
         """Such as "[B, T, D]". Small numbers and those of features are told by their place."""
         told = [self.named.get(number, str(number)) for number in shape]
         size = self.sizes.get
+        if len(told) == 1 and size("K") == shape[0]:
+            told = ["K"]
         if len(told) > 1 and told[1] in ("B", "2B"):  # stacked over levels or layers
             told[0] = next((letter for letter in "KS" if size(letter) == shape[0]), told[0])
         if len(told) == 4 and told[0] in ("B", "2B"):

@@ -13,7 +13,7 @@ from vtg_lib.book.figures.style import GREY, OURS, VERMILION, styled, subplots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS, LETTERS = 3, 27  # panels in a row, and letters that fit above one
+COLUMNS, LETTERS, WIDTH = 2, 34, 5.0  # panels in a row, letters that fit above one, inches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ def reading_figure(found: Mapping[str, Sequence[Run]]) -> Figure:
     """A panel a row, a line a run; a dot where it begins to read."""
     across = min(COLUMNS, len(found))
     down = math.ceil(len(found) / across)
-    height = 2.2 * down + 0.4
-    figure, grid = subplots(down, across, size=(6.4, height), sharex=True, sharey=True, squeeze=False)
+    height = 1.9 * down + 0.4
+    figure, grid = subplots(down, across, size=(WIDTH, height), sharex=True, sharey=True, squeeze=False)
     for axes, (label, runs) in zip(grid.flat, found.items(), strict=False):
         axes.set_title(textwrap.fill(label, LETTERS), loc="left", fontsize=8.5)
         for run in runs:

@@ -144,7 +144,7 @@ def answers(chapter: Foundations) -> HTML:
     if found is None:
         return _absent()
     source = f"Evidence: sim, {METHOD} of chapter {PAPER}, seed 0, stored weights."
-    return page(worked.figure(found.worked, source), table(ranks(found), text=("the event there shows",)))
+    return page(worked.figure(found.worked, source), table(ranks(found), text=("event there",)))
 
 
 def scores(chapter: Foundations) -> HTML:
@@ -238,8 +238,8 @@ def _events(found: Sample) -> HTML:
 
 
 def ranks(found: Sample) -> list[dict[str, Any]]:
-    """Every prediction with the event that it overlaps most and its best true moment, and precision and
-    recall after it.
+    """Every prediction by rank, with the words of the event and the true moment that it overlaps most,
+    whether it takes a moment, and precision and recall after it.
     """
     windows = np.array(found.worked["relevant_windows"], float)
     events = np.array([(event.start, event.end) for event in found.timeline.events])
@@ -251,13 +251,12 @@ def ranks(found: Sample) -> list[dict[str, Any]]:
         hits += step["0.5"] is not None
         rows.append(
             {
-                "rank": str(rank + 1),
-                "seconds": f"{step['start']:.1f} to {step['end']:.1f}",
+                "prediction": f"{rank + 1}: {step['start']:.1f} to {step['end']:.1f} s",
                 "score": step["score"],
-                "the event there shows": ", ".join(map(found.word, shown)) or "–",
-                "best true moment": _spans(windows[[iou.argmax()]]) if iou.any() else None,
+                "event there": ", ".join(map(found.word, shown)) or "–",
+                "best moment": _spans(windows[[iou.argmax()]]) if iou.any() else None,
                 "IoU": float(iou.max()),
-                "takes a moment at 0.5": "yes" if step["0.5"] is not None else "",
+                "takes it at 0.5": "yes" if step["0.5"] is not None else "",
                 "precision": found.worked["precision"]["0.5"][rank],
                 "recall": hits / len(windows),
             }
