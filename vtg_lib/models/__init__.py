@@ -62,6 +62,17 @@ def entry(name: str) -> ModelEntry:
     return MODELS[name]
 
 
+def baseline(name: str) -> str | None:
+    """The method whose class the method `name` extends; None where it is built on none.
+
+    Raises:
+        ValueError: no such method.
+    """
+    extended = entry(name).model_class.__mro__[1:]
+    known = {MODELS[other].model_class: other for other in MODELS}
+    return next((known[base] for base in extended if base in known), None)
+
+
 def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Any:
     """The full config of a method: its defaults with `overrides`.
 

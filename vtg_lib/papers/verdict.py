@@ -70,6 +70,19 @@ def has_learned(record: Mapping[str, Any]) -> bool:
     return bool(swapped[METRIC] <= UNREAD * metrics["val"][METRIC])
 
 
+def began_to_read(record: Mapping[str, Any]) -> float | None:
+    """Epoch of the first evaluation at which a stored run's mAP was high enough for `has_learned`, held
+    against what the finished run finds with swapped sentences: those are scored at the end alone.
+
+    None where it has not learned to read, or where nobody looked.
+    """
+    swapped = record["metrics"].get("swapped", {}).get(METRIC)
+    if swapped is None or not has_learned(record):
+        return None
+    curve = zip(record["curves"]["epoch"], record["curves"][METRIC], strict=True)
+    return next((float(epoch) for epoch, value in curve if swapped <= UNREAD * value), None)
+
+
 def judge(
     differences: Sequence[float],
     prior: Prior,

@@ -119,6 +119,45 @@ def learned(chapter: Chapter) -> HTML:
     return HTML(f"<p>{code(told)}.</p>{parts}")
 
 
+def reading(chapter: Chapter, table: str | None = None) -> HTML:
+    """Every stored run of a table's rows, and when it began to read; of the yardstick's table by default."""
+    from vtg_lib.book.figures.reading import Run, reading_figure
+    from vtg_lib.papers.verdict import METRIC, UNREAD, began_to_read, has_learned
+
+    if table is None:
+        assert chapter.paper.yardstick is not None
+        table = chapter.paper.yardstick[0]
+    found = stored_runs(chapter, table)
+    if not found:
+        return not_run(chapter, "Curves by seed", f"--tables {table}")
+    lines = {
+        label: [
+            Run(
+                epochs=np.array(run.curves["epoch"], float).tolist(),
+                values=np.array(run.curves[METRIC], float).tolist(),
+                learned=has_learned(run.to_dict()),
+                began=began_to_read(run.to_dict()),
+            )
+            for run in runs
+        ]
+        for label, runs in found.items()
+    }
+    told = []
+    for label, runs in lines.items():
+        began = [run.began for run in runs if run.began is not None]
+        when = f", from epoch {np.mean(began):.1f} on in the mean" if began else ""
+        ends = np.mean([run.values[-1] for run in runs])
+        told.append(f"{label}: {sum(r.learned for r in runs)} of {len(runs)} read{when}; end at {ends:.1f}")
+    return plots.show(
+        reading_figure(lines),
+        f"mAP on validation by epoch, a line a seed. {'; '.join(told)}.",
+        "mAP on validation (points, 0 to 100) by epoch, a line a seed; dashed: has not learned to read. Dot: "
+        f"begins to read, at the first evaluation whose mAP less {100 * (1 - UNREAD):.0f} % reaches what the "
+        "finished run finds with sentences swapped between videos. Swapping is stored of finished runs "
+        "alone, so it may be earlier.",
+    )
+
+
 def trials(chapter: Chapter) -> HTML:
     """What was tried on tuning worlds, the same for every method, and what was chosen."""
     import pandas as pd
