@@ -24,6 +24,8 @@
     const box = document.createElement("div");
     box.className = "vtg-chart";
     picture.before(box);
+    // Vega keeps the page from zooming, too, only while it is idle.
+    box.addEventListener("wheel", (event) => { if (event.ctrlKey || event.metaKey) event.preventDefault(); });
     const room = () => Math.floor(box.clientWidth);
     spec.width = room() || spec.width; // nothing has room in what is folded
     spec.description = picture.alt;
