@@ -58,7 +58,7 @@
   const named = (figure) => figure.querySelector("img").alt.slice(0, 60);
   const answers = (figure) => {
     document.querySelectorAll("#vg-tooltip-element").forEach((tip) => tip.classList.remove("visible"));
-    return [...figure.querySelectorAll("svg .role-mark path")].reverse().some((mark) => {
+    return [...figure.querySelectorAll("svg .role-mark :is(path, line)")].reverse().some((mark) => {
       const { x, y, width, height } = mark.getBoundingClientRect();
       const at = { bubbles: true, clientX: x + width / 2, clientY: y + height / 2 };
       for (const kind of ["mouseover", "mousemove"]) mark.dispatchEvent(new MouseEvent(kind, at));
