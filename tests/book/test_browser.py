@@ -1,8 +1,11 @@
 """The look at rendered pages: faults that are put in are found, and a clean page has none."""
 
+import shutil
+
 import pytest
 
 from vtg_lib.book import browser
+from vtg_lib.files import ROOT
 
 DARK = "html[data-theme=dark] body { background: #111; color: #eee } html[data-theme=dark] a { color: #8cf }"
 PAGE = (
@@ -45,3 +48,39 @@ def test_faults_are_found_and_a_clean_page_has_none(tmp_path, capsys):
     assert any("broken" in error for error in found["script errors"])
     assert browser.main([str(tmp_path)]) == 1
     assert "page.html (light, 1200 px): 1 low contrast: 1.9: faint" in capsys.readouterr().out
+
+
+DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+CHART = (
+    f'<figure class="vtg"><img alt="three points" src="{DOT}">'
+    '<script type="application/json" class="vtg-spec">{}</script></figure>'
+)
+# In place of Vega: a chart with one mark that tells something when pointed at.
+STUB = """window.vegaEmbed = async (box, spec) => {
+  box.innerHTML = '<svg><text fill="INK" y="9">axis</text><g class="role-mark"><path d="M0,0L9,9"/>';
+  const tip = document.createElement("div");
+  tip.id = "vg-tooltip-element";
+  box.querySelector("path").addEventListener("EVENT", () => tip.classList.add("visible"));
+  document.body.append(tip);
+  return { view: {} };
+};"""
+
+
+@pytest.mark.skipif(browser.find_browser() is None, reason="no Chromium here")
+def test_charts_are_drawn_and_tell_something(tmp_path):
+    def found(stub, theme="light"):
+        (tmp_path / "_static" / "npm" / "vega.js").write_text(stub, encoding="utf-8")
+        seen = browser.look(tmp_path / "page.html", browser.find_browser(), theme=theme)
+        return {kind: examples for kind, examples in seen.items() if examples}
+
+    (tmp_path / "_static" / "npm").mkdir(parents=True)
+    shutil.copy(ROOT / "book" / "static" / "charts.js", tmp_path / "_static")
+    write(tmp_path, "page.html", CHART)
+    assert found("") == {}  # without the script the picture is what is to be seen
+    write(tmp_path, "page.html", CHART, '<script src="_static/charts.js"></script>')
+    good = STUB.replace("INK", "#222").replace("EVENT", "pointermove")
+    assert found(good, "dark") == {}
+    assert found(STUB.replace("INK", "#bbb").replace("EVENT", "pointermove"))["low contrast"] == ["1.9: axis"]
+    assert found(good.replace("pointermove", "click")) == {"charts that tell nothing": ["three points"]}
+    broken = "window.vegaEmbed = async () => { throw new Error('no such mark'); }"
+    assert found(broken) == {"charts not drawn": ["three points"]}

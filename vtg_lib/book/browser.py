@@ -2,7 +2,8 @@
 
 Every page is opened in light and in dark, 1200 and 480 pixels wide. Faults are: text whose contrast with
 what is behind it is below 4.5 : 1 (3 : 1 where it is large), a page that scrolls sideways, script errors,
-requests to other hosts, pictures without a text alternative, and links into the book that lead nowhere.
+requests to other hosts, pictures without a text alternative, charts that are not drawn or tell nothing when
+pointed at, and links into the book that lead nowhere.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ import yaml
 from vtg_lib.book import contents
 from vtg_lib.book import map as house
 from vtg_lib.book.checks import external_files, repeated_constants
+from vtg_lib.book.figures import page_html
 from vtg_lib.book.sources import to_pages
 from vtg_lib.book.status import errors, read, status_page
 from vtg_lib.files import ROOT
@@ -38,6 +39,7 @@ _OFFLINE_SETTINGS: dict[str, Any] = {
         ("widgets-shim.js", "npm/require.js", f"npm/{_MANAGER}/embed-amd.js"), {}
     ),
     "mathjax_path": "npm/mathjax/tex-mml-chtml.js",
+    "html_js_files": [["charts.js", {"defer": "defer"}]],
 }
 
 
@@ -159,7 +161,7 @@ def install_assets(root: Path = ROOT) -> Path | None:
 
 
 def copy_assets(packages: Path, target: Path) -> None:
-    """Lay the scripts out as the page expects: require.js, the widget manager with its fonts, MathJax."""
+    """Lay the scripts out as the page expects: require.js, widgets with their fonts, MathJax, charts."""
     npm = target / "npm"
     manager, mathjax = npm / _MANAGER, packages / "mathjax" / "es5"
     manager.mkdir(parents=True, exist_ok=True)
@@ -170,6 +172,15 @@ def copy_assets(packages: Path, target: Path) -> None:
         shutil.copy(font, npm / "@jupyter-widgets")
     shutil.copytree(mathjax / "output" / "chtml", npm / "mathjax" / "output" / "chtml", dirs_exist_ok=True)
     shutil.copy(mathjax / "tex-mml-chtml.js", npm / "mathjax")
+    copy_charts(packages, npm)
+
+
+def copy_charts(packages: Path, target: Path) -> None:
+    """Join what draws charts, out of sight of require.js, which some pages have: it would register there."""
+    names = [f"{name}/build/{name}.min.js" for name in ("vega", "vega-lite", "vega-embed")]
+    joined = "\n".join((packages / name).read_text(encoding="utf-8") for name in names)
+    wrapped = f"(function (define, exports, module) {{\n{joined}\n}}).call(self);\n"
+    (target / "vega.js").write_text(wrapped, encoding="utf-8")
 
 
 def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
@@ -207,11 +218,14 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
 
 
 def _prepare(path: Path) -> None:
-    """Links to files of the library lead to their pages, and the cell that papermill adds is as little of the
-    first screen as the one that it stands in for.
+    """Links to files of the library lead to their pages, charts lie beside their pictures, and the cell that
+    papermill adds is as little of the first screen as the one that it stands in for.
     """
     notebook = json.loads(to_pages(path.read_text(encoding="utf-8")))
     for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if "data" in output and (page := page_html(output["data"])):
+                output["data"] = {"text/html": page}
         if "injected-parameters" in (tags := cell["metadata"].get("tags", [])):
             tags.append("hide-input")
     path.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")

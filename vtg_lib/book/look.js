@@ -19,6 +19,8 @@
     const v = color.slice(0, 3).map((x) => x / 255).map((x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4));
     return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2];
   };
+  // Charts are drawn on white, and in the dark the page's style turns their lightness over.
+  const turned = (color) => theme === "dark" ? color.map((x, i) => (i < 3 ? 0.88 * 255 - 0.76 * x : x)) : color;
   const behind = (node) => {
     const found = [];
     for (let e = node; e; e = e.parentElement) {
@@ -41,8 +43,10 @@
       const box = e.getBoundingClientRect();
       const hidden = style.visibility === "hidden" || style.display === "none" || +style.opacity === 0;
       if (hidden || !box.width || !box.height) continue;
-      const back = behind(e);
-      const [high, low] = [luminance(over(rgb(style.color), back)), luminance(back)].sort((x, y) => y - x);
+      const drawn = e.closest(".vtg-chart svg");
+      const back = drawn ? turned([255, 255, 255, 1]) : behind(e);
+      const ink = drawn ? turned(rgb(style.fill)) : rgb(style.color);
+      const [high, low] = [luminance(over(ink, back)), luminance(back)].sort((x, y) => y - x);
       const ratio = (high + 0.05) / (low + 0.05);
       const size = parseFloat(style.fontSize);
       const large = size >= 24 || (size >= 18.66 && +style.fontWeight >= 700);
@@ -50,10 +54,24 @@
     }
     return found;
   };
+  const charts = () => [...document.querySelectorAll("figure.vtg > .vtg-spec")].map((spec) => spec.parentElement);
+  const named = (figure) => figure.querySelector("img").alt.slice(0, 60);
+  const answers = (figure) => {
+    document.querySelectorAll("#vg-tooltip-element").forEach((tip) => tip.classList.remove("visible"));
+    return [...figure.querySelectorAll("svg .role-mark :is(path, line)")].reverse().some((mark) => {
+      const { x, y, width, height } = mark.getBoundingClientRect();
+      const at = { bubbles: true, clientX: x + width / 2, clientY: y + height / 2 };
+      for (const kind of ["mouseover", "mousemove"]) mark.dispatchEvent(new MouseEvent(kind, at));
+      for (const kind of ["pointerover", "pointermove"]) mark.dispatchEvent(new PointerEvent(kind, at));
+      return document.querySelector("#vg-tooltip-element.visible") !== null;
+    });
+  };
   const report = () => {
     const root = document.documentElement;
     root.dataset.theme = root.dataset.mode = theme;
     document.querySelectorAll("details").forEach((d) => { d.open = true; });
+    // Where the scripts could not be installed, the pictures are what is to be seen.
+    const upgraded = document.querySelector('script[src*="charts.js"]') ? charts() : [];
     const ids = [...document.querySelectorAll('a[href^="#"]')].map((a) => decodeURIComponent(a.getAttribute("href").slice(1)));
     const out = document.createElement("script");
     out.type = "application/json";
@@ -64,6 +82,8 @@
       "script errors": errors,
       "outside requests": performance.getEntriesByType("resource").map((r) => r.name).filter((n) => /^https?:/.test(n)),
       "pictures without words": [...document.querySelectorAll("main img")].filter((i) => !i.alt.trim()).map((i) => i.src.slice(0, 60)),
+      "charts not drawn": upgraded.filter((figure) => !figure.querySelector(".vtg-chart svg")).map(named),
+      "charts that tell nothing": upgraded.filter((figure) => figure.querySelector(".vtg-chart svg") && !answers(figure)).map(named),
       "dead links": ids.filter((id) => id && !document.getElementById(id) && !document.getElementsByName(id).length),
     });
     document.body.append(out);

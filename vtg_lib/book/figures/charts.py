@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtg_lib.book.figures.style import OURS, PAPER, empty, looks, styled, subplots
+from vtg_lib.book.figures import vegalite, vegarows
+from vtg_lib.book.figures.interactive import charted
+from vtg_lib.book.figures.style import OURS, PAPER, empty, looks, placed, styled, subplots
 from vtg_lib.evaluation.statistics import t_interval
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@charted(vegarows.slope_chart)
 @styled
 def slope_chart(
     labels: Sequence[str],
@@ -42,7 +45,7 @@ def slope_chart(
         return empty(figure, axes, "no row has both numbers yet")
     sd = np.asarray(ours_sd, dtype=float)
     styles = looks(labels if names is None else names)
-    for index, (label, left, right) in enumerate(zip(labels, _scaled(paper), _scaled(ours), strict=True)):
+    for index, (label, left, right) in enumerate(zip(labels, placed(paper), placed(ours), strict=True)):
         look = styles[index]
         axes.plot([0, 1], [left, right], markersize=5, **look)
         spread = "" if np.isnan(sd[index]) else f" ± {sd[index]:.1f}"
@@ -65,18 +68,7 @@ def slope_chart(
     return figure
 
 
-def _scaled(values: Sequence[float]) -> np.ndarray:
-    """Values in 0..1, nudged apart where their labels would overlap."""
-    array = np.asarray(values, dtype=float)
-    spread = np.ptp(array)
-    placed = (array - array.min()) / spread if spread else np.full_like(array, 0.5)
-    gap = min(0.9 / max(len(array), 1), 0.11)
-    order = np.argsort(placed, kind="stable")
-    for before, after in zip(order[:-1], order[1:], strict=True):
-        placed[after] = max(placed[after], placed[before] + gap)
-    return placed / max(placed.max(), 1.0)
-
-
+@charted(vegalite.curves)
 @styled
 def curves(
     x: Sequence[float],
@@ -183,6 +175,7 @@ def points(
     return figure
 
 
+@charted(vegalite.dose_response)
 @styled
 def dose_response(
     doses: Sequence[float],
@@ -239,6 +232,7 @@ class Gap:
     paper: float | None = None
 
 
+@charted(vegarows.gaps)
 @styled
 def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 7.2, pitch: float = 0.42) -> Figure:
     """Differences, a line each: dots are seeds (hollow: a run had not learned, and does not count), the

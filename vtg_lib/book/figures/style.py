@@ -15,8 +15,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from IPython.display import HTML
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -25,6 +26,7 @@ P = ParamSpec("P")
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
 BLUE, VERMILION, PURPLE, GREY = "#0072b2", "#d55e00", "#cc79a7", "#595959"
+INK = "#222222"  # of text in charts
 
 PAPER, OURS, TRUTH, PREDICTION = GREY, BLUE, GREEN, ORANGE
 SERIES = (BLUE, VERMILION, SKY, GREEN, PURPLE, ORANGE, BLACK)  # in order of use
@@ -183,11 +185,16 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
     )
 
 
-def show(figure: Figure, alt: str, caption: str = "") -> HTML:
-    """`figure_html` as an object that notebooks display."""
-    from IPython.display import HTML
-
-    return HTML(figure_html(figure, alt, caption))
+def placed(values: Sequence[float]) -> np.ndarray:
+    """Heights in 0..1 of values, nudged apart where their labels would overlap."""
+    array = np.asarray(values, dtype=float)
+    spread = np.ptp(array)
+    heights = (array - array.min()) / spread if spread else np.full_like(array, 0.5)
+    gap = min(0.9 / max(len(array), 1), 0.11)
+    order = np.argsort(heights, kind="stable")
+    for before, after in zip(order[:-1], order[1:], strict=True):
+        heights[after] = max(heights[after], heights[before] + gap)
+    return heights / max(heights.max(), 1.0)
 
 
 def empty(figure: Figure, axes: Axes, message: str) -> Figure:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 def dose(chapter: Chapter, key: str) -> HTML:
     """A dose-response study from the run store, on generated worlds, and what it says of the claim."""
-    from IPython.display import HTML
-
     (study,) = [study for study in chapter.paper.doses if study.key == key]
     profile = next(name for name, size in chapter.paper.profiles.items() if size.evidence == "sim")
     seeds = sorted({record["spec"]["seed"] for record in chapter.store})
@@ -37,19 +35,16 @@ def dose(chapter: Chapter, key: str) -> HTML:
         study.values, {study.gain: bounds}, xlabel=study.unit, ylabel="gain (points of mAP)"
     )
     told = "; ".join(f"at {v:g}: {_gain(p)}" for v, p in zip(study.values, points, strict=True))
-    drawn = plots.figure_html(
+    return plots.show(
         figure,
         f"{study.question} {study.gain} by {study.unit}: {told}.",
         f"{study.question} Evidence: sim. {told}.",
+        "".join(f"<p>{sentence(one)}</p>" for one in chapter.judged if one.claim.key == key),
     )
-    judged = "".join(f"<p>{sentence(one)}</p>" for one in chapter.judged if one.claim.key == key)
-    return HTML(f"{drawn}{judged}")
 
 
 def varied(chapter: Chapter, table_id: str) -> HTML:
     """How the methods of a table move with the setting that it varies, and what that says of the claims."""
-    from IPython.display import HTML
-
     results = chapter.compared[table_id]
     setting, column = results.table.varied, results.table.primary
     assert setting is not None and column is not None
@@ -69,9 +64,9 @@ def varied(chapter: Chapter, table_id: str) -> HTML:
     what, numbers_told = f"{column} by number of {setting.unit}", "; ".join(told)
     bars = "bars: 95 % interval of the mean over seeds, where a point has several"
     caption = f"{what}; {bars}. Evidence: {kind}. {numbers_told}."
-    drawn = plots.figure_html(figure, f"{what}. {numbers_told}.", caption)
     about = [one for one in chapter.judged if one.claim.treated[0] == table_id]
-    return HTML(f"{drawn}<ul>{''.join(f'<li>{sentence(one)}</li>' for one in about)}</ul>")
+    after = f"<ul>{''.join(f'<li>{sentence(one)}</li>' for one in about)}</ul>"
+    return plots.show(figure, f"{what}. {numbers_told}.", caption, after)
 
 
 def _score(found: Interval) -> str:
