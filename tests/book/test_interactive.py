@@ -114,6 +114,22 @@ def test_slope_charts_tell_both_numbers():
     assert y["color"] == plots.looks(["TR-DETR"])[0]["color"]
 
 
+def test_points_and_grids_have_every_number_that_there_is():
+    rows = rows_of(plots.points({"TR-DETR": ([1.5, 2], [3, 4]), "x": ([5], [6])}, xlabel="ms", ylabel="mAP"))
+    assert rows == [{"row": "TR-DETR", "x": [1.5, 2], "y": [3, 4]}, {"row": "x", "x": [5], "y": [6]}]
+    values = np.array([[1.0, np.nan], [2.0, 7.04]])
+    cells = rows_of(plots.matrix(values, ["a", "b"], ["x\ny", "z"], digits=1, by_column=True))
+    assert [(one["r"], one["c"], one["v"], one["s"]) for one in cells] == [
+        ("a", "x y", 1.0, 0),
+        ("b", "x y", 2.0, 1),
+        ("b", "z", 7.0, 0),
+    ]
+    whole = rows_of(plots.matrix(values, ["a", "b"], ["x", "z"]))
+    assert [one["s"] for one in whole] == [0, pytest.approx(1 / 6.04, abs=1e-4), 1]
+    assert plots.specification(plots.matrix(np.full((1, 1), np.nan), ["a"], ["x"]), "alt") is None
+    assert plots.specification(plots.points({}, xlabel="x", ylabel="y"), "alt") is None
+
+
 def test_a_notebook_gets_chart_and_picture_and_no_html_that_would_hide_the_chart(shown):
     made = plots.show(curves(), "three points", "caption", "<p>after</p>")
     assert made.data == plots.figure_html(curves(), "three points", "caption") + "<p>after</p>"

@@ -160,6 +160,7 @@ def panels(
     return figure
 
 
+@charted(vegalite.points)
 @styled
 def points(
     found: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vtg_lib.book.figures import vegarows
+from vtg_lib.book.figures.interactive import charted
 from vtg_lib.book.figures.style import BLACK, OURS, empty, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL, ROW = 0.56, 0.3  # inches, of a cell's width and height
-MAP = "cividis"
-DARK = 0.5  # share of a map from which on letters on it are black
 
 
+@charted(vegarows.matrix)
 @styled
 def matrix(
     values: np.ndarray,
@@ -38,13 +39,11 @@ def matrix(
     figure, axes = subplots(size=size)
     if not np.isfinite(values).any():
         return empty(figure, axes, "not run")
-    axis = 0 if by_column else None
-    low, high = np.nanmin(values, axis=axis), np.nanmax(values, axis=axis)
-    share = (values - low) / np.where(high > low, high - low, 1.0)
-    axes.imshow(share, cmap=MAP, vmin=0, vmax=1, aspect="auto")
+    where = vegarows.shares(values, by_column)
+    axes.imshow(where, cmap=vegarows.SCHEME, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ink = "black" if share[row, column] > DARK else "white"
+            ink = "black" if where[row, column] > vegarows.DARK else "white"
             text = f"{value:.{digits}f}"
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
     axes.set_xticks(range(len(columns)), columns, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")

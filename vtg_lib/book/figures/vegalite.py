@@ -12,7 +12,7 @@ from vtg_lib.book.figures.style import PAPER, looks
 from vtg_lib.evaluation.statistics import t_interval
 
 if TYPE_CHECKING:
-    from altair import LayerChart
+    from altair import Chart, Color, LayerChart, Parameter, Shape
 
 SHAPES = {
     **dict(
@@ -80,6 +80,54 @@ def number(value: float) -> float | int | None:
     return None if math.isnan(short) else int(short) if short.is_integer() else short
 
 
+def points(
+    found: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str
+) -> Chart | None:
+    """`charts.points`: a click in the legend leaves one label, both axes zoom and move."""
+    import altair as alt
+
+    if not found:
+        return None
+    color, shape, pick = _looks(list(found), looks(list(found)))
+    data = [
+        {"row": label, "x": [number(v) for v in x], "y": [number(v) for v in y]}
+        for label, (x, y) in found.items()
+    ]
+    return (
+        alt.Chart(alt.InlineData(values=data), height=260)
+        .transform_flatten(["x", "y"])
+        .mark_point(filled=True, size=55, clip=True)
+        .encode(
+            x=alt.X("x:Q", title=xlabel, scale={"zero": False, "padding": 8}),
+            y=alt.Y("y:Q", title=ylabel, scale={"zero": False, "padding": 8}),
+            color=color,
+            shape=shape,
+            opacity=alt.condition(pick, alt.value(1.0), alt.value(0.1)),
+            tooltip=[
+                alt.Tooltip("row:N", title="label"),
+                alt.Tooltip("x:Q", title=xlabel, format=".4~g"),
+                alt.Tooltip("y:Q", title=ylabel, format=".4~g"),
+            ],
+        )
+        .add_params(pick, alt.selection_interval(name="zoom", bind="scales", zoom=WHEEL))
+    )
+
+
+def _looks(names: Sequence[str], styles: Sequence[Mapping[str, str]]) -> tuple[Color, Shape, Parameter]:
+    """Colour and shape of every row, and what a click in their legend selects."""
+    import altair as alt
+
+    columns = 2 if max(map(len, names)) <= BESIDE else 1
+    key = alt.Legend(
+        title=None, orient="bottom", columns=columns, symbolSize=60, symbolLimit=0, symbolOpacity=1
+    )
+    domain = {"domain": list(names)}
+    color = alt.Color("row:N", scale={**domain, "range": [look["color"] for look in styles]}, legend=key)
+    shapes = [SHAPES.get(look["marker"], "stroke") for look in styles]
+    pick = alt.selection_point(name="pick" if len(names) > 1 else "only", fields=["row"], bind="legend")
+    return color, alt.Shape("row:N", scale={**domain, "range": shapes}), pick
+
+
 def _lines(
     drawn: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]],
     xlabel: str,
@@ -100,19 +148,11 @@ def _lines(
     """
     import altair as alt
 
-    names = [line["row"] for line, _ in drawn]
-    domain, styles = {"domain": names}, [look for _, look in drawn]
-    columns = 2 if max(map(len, names)) <= BESIDE else 1
-    key = alt.Legend(
-        title=None, orient="bottom", columns=columns, symbolSize=60, symbolLimit=0, symbolOpacity=1
+    names, styles = [line["row"] for line, _ in drawn], [look for _, look in drawn]
+    color, shape, pick = _looks(names, styles)
+    dash = alt.StrokeDash(
+        "row:N", scale={"domain": names, "range": [DASHES[look["linestyle"]] for look in styles]}
     )
-    color = alt.Color("row:N", scale={**domain, "range": [look["color"] for look in styles]}, legend=key)
-    shape = alt.Shape(
-        "row:N", scale={**domain, "range": [SHAPES.get(look["marker"], "stroke") for look in styles]}
-    )
-    dash = alt.StrokeDash("row:N", scale={**domain, "range": [DASHES[look["linestyle"]] for look in styles]})
-    name = "pick" if len(drawn) > 1 else "only"
-    pick = alt.selection_point(name=name, fields=["row"], bind="legend")
     near = alt.selection_point(name="near", on="pointerover", nearest=True, empty=False, clear="pointerout")
     whole = all(float(x).is_integer() for line, _ in drawn for x in line["x"])
     # Of whole numbers whole ticks (Vega-Lite loses `tickMinStep` where layers share an axis).

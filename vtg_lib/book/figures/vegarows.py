@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vtg_lib.book.figures.style import INK, OURS, PAPER, looks, placed
 from vtg_lib.book.figures.vegalite import INTERVAL, WHEEL, number
 
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
 LINE, ROW = 66, 38  # of `gaps`: characters a line, px of a row
 FONT = 11.5  # px
+SCHEME = "cividis"
+DARK = 0.5  # share of the scheme from which on letters on it are black
+
+
+def shares(values: np.ndarray, by_column: bool) -> np.ndarray:
+    """Where numbers `[R, C]` lie between the least and the greatest of all, or of their column; 0 to 1."""
+    axis = 0 if by_column else None
+    with np.errstate(invalid="ignore"):
+        low, high = np.nanmin(values, axis=axis), np.nanmax(values, axis=axis)
+    return (values - low) / np.where(high > low, high - low, 1.0)
 
 
 def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 0, pitch: float = 0) -> LayerChart | None:
@@ -116,6 +128,42 @@ def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 0, pitch: float = 0
         ),
     ]
     return alt.layer(*layers, data=alt.InlineData(values=data)).properties(height=height)
+
+
+def matrix(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    digits: int = 0,
+    title: str = "",
+    by_column: bool = False,
+) -> LayerChart | None:
+    """`matrix.matrix`: a cell tells its row, column and number."""
+    import altair as alt
+
+    if not np.isfinite(values).any():
+        return None
+    where = shares(values, by_column)
+    names = [column.replace("\n", " ") for column in columns]
+    cells = [
+        {"r": rows[r], "c": names[c], "v": round(float(value), digits), "s": number(float(where[r, c]))}
+        for (r, c), value in np.ndenumerate(values)
+        if np.isfinite(value)
+    ]
+    base = alt.Chart(alt.InlineData(values=cells), height=22 * len(rows)).encode(
+        x=alt.X("c:N", sort=names, axis=alt.Axis(title=title or None, labelAngle=-45, labelLimit=0)),
+        y=alt.Y("r:N", sort=list(rows), axis=alt.Axis(title=None, labelLimit=0)),
+        tooltip=[
+            alt.Tooltip("r:N", title="row"),
+            alt.Tooltip("c:N", title="column"),
+            alt.Tooltip("v:Q", title="number", format=f".{digits}f"),
+        ],
+    )
+    fill = alt.Color("s:Q", scale={"scheme": SCHEME, "domain": [0, 1]}, legend=None)
+    ink = {"condition": {"test": f"datum.s > {DARK}", "value": "black"}, "value": "white"}
+    words = base.mark_text(fontSize=FONT - 1.5).encode(text=alt.Text("v:Q", format=f".{digits}f"), color=ink)
+    return alt.layer(base.mark_rect().encode(color=fill), words)
 
 
 def slope_chart(
