@@ -1,8 +1,12 @@
-"""The lock, pyproject.toml, environment.yml and package.json say the same."""
+"""The lock, pyproject.toml, environment.yml and package.json say the same, and a wheel is whole."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,3 +97,32 @@ def test_npm_packages_are_exact_and_locked_with_hashes():
 def test_version_is_stated_once_and_the_same():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
+
+
+def test_a_wheel_works_without_the_repository(tmp_path):
+    """Built, unpacked and run in a folder of its own; papers' files and manifests come with it."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    source = tmp_path / "source"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        if name.startswith(("vtg_lib/", "data_manifests/")) or "/" not in name:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([*pip, "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    for folder, pattern in (("data_manifests", "*.yaml"), ("vtg_lib/papers", "**/*.yaml")):
+        inside = site / "vtg_lib" / folder.removeprefix("vtg_lib/")
+        files = {path.relative_to(ROOT / folder) for path in (ROOT / folder).glob(pattern)}
+        assert files and files == {path.relative_to(inside) for path in inside.glob(pattern)}
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("VTG_")}
+    for command, told in ((["data", "list"], "qvhighlights"), (["claims", "--paper", "sdst"], "not run")):
+        run = subprocess.run(
+            [sys.executable, "-P", "-m", "vtg_lib", *command],
+            cwd=tmp_path,
+            env=settings | {"PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0 and told in run.stdout, run.stderr

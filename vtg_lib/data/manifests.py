@@ -20,7 +20,7 @@ from pydantic import AfterValidator
 
 from vtg_lib.data.features import FeatureSpec
 from vtg_lib.data.forms import check
-from vtg_lib.files import ROOT
+from vtg_lib.files import PACKAGE, ROOT
 
 Kind = Literal["annotations", "predictions", "logs", "features", "vectors"]
 
@@ -134,12 +134,13 @@ class _Manifest:
 
 
 def manifest_folder() -> Path:
-    """`data_manifests/` of the checkout, or what `VTG_MANIFESTS` names.
+    """`data_manifests/` of the checkout or of the installed package, or what `VTG_MANIFESTS` names.
 
     Raises:
         ManifestError: neither is there.
     """
-    folder = Path(os.environ.get("VTG_MANIFESTS") or ROOT / "data_manifests")
+    own = next((base for base in (ROOT, PACKAGE) if (base / "data_manifests").is_dir()), ROOT)
+    folder = Path(os.environ.get("VTG_MANIFESTS") or own / "data_manifests")
     if not folder.is_dir():
         raise ManifestError(
             f"{folder}: expected the folder data_manifests, got none. Fix: run from a checkout, or set "
