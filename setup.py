@@ -1,4 +1,4 @@
-"""What `pyproject.toml` cannot say: a wheel holds the manifests, which lie beside the package in a checkout."""
+"""What `pyproject.toml` cannot say: a wheel holds the manifests, which lie beside the package here."""
 
 import shutil
 from pathlib import Path

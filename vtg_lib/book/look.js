@@ -31,6 +31,17 @@
     const ground = theme === "dark" ? [18, 18, 18, 1] : [255, 255, 255, 1];
     return found.reverse().reduce((below, color) => over(color, below), ground);
   };
+  // Of a chart's text: the cell of a grid that it stands on, else white.
+  const grids = new Map();
+  const cellBehind = (svg, box) => {
+    if (!grids.has(svg)) {
+      const cells = [...svg.querySelectorAll(".mark-rect path")];
+      grids.set(svg, cells.map((e) => [e.getBoundingClientRect(), rgb(getComputedStyle(e).fill), +getComputedStyle(e).opacity]));
+    }
+    const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+    const cell = grids.get(svg).find(([c, , seen]) => seen && c.left <= x && x <= c.right && c.top <= y && y <= c.bottom);
+    return turned(cell ? cell[1] : [255, 255, 255, 1]);
+  };
   const unseen = "script, style, noscript, .MathJax, mjx-container, .headerlink, .sr-only, .visually-hidden";
 
   const faint = () => {
@@ -44,7 +55,7 @@
       const hidden = style.visibility === "hidden" || style.display === "none" || +style.opacity === 0;
       if (hidden || !box.width || !box.height) continue;
       const drawn = e.closest(".vtg-chart svg");
-      const back = drawn ? turned([255, 255, 255, 1]) : behind(e);
+      const back = drawn ? cellBehind(drawn, box) : behind(e);
       const ink = drawn ? turned(rgb(style.fill)) : rgb(style.color);
       const [high, low] = [luminance(over(ink, back)), luminance(back)].sort((x, y) => y - x);
       const ratio = (high + 0.05) / (low + 0.05);

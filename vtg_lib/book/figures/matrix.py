@@ -35,17 +35,18 @@ def matrix(
         digits: decimals.
         by_column: a scale of colours for each column, where they hold different things.
     """
+    from matplotlib.colors import LinearSegmentedColormap
+
     size = (1.5 + CELL * max(len(columns), 4), 1.2 + ROW * max(len(rows), 3))
     figure, axes = subplots(size=size)
     if not np.isfinite(values).any():
         return empty(figure, axes, "not run")
     where = vegarows.shares(values, by_column)
-    axes.imshow(where, cmap=vegarows.SCHEME, vmin=0, vmax=1, aspect="auto")
+    ramp = LinearSegmentedColormap.from_list("ramp", vegarows.RAMP)
+    axes.imshow(where, cmap=ramp, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ink = "black" if where[row, column] > vegarows.DARK else "white"
-            text = f"{value:.{digits}f}"
-            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
+            axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=8)
     axes.set_xticks(range(len(columns)), columns, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.grid(False)

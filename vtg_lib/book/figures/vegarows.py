@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 LINE, ROW = 66, 38  # of `gaps`: characters a line, px of a row
 FONT = 11.5  # px
-SCHEME = "cividis"
-DARK = 0.5  # share of the scheme from which on letters on it are black
+RAMP = ("#ffffff", "#80c7ef")  # black letters are legible on all of it, and turned over in the dark, too
 
 
 def shares(values: np.ndarray, by_column: bool) -> np.ndarray:
@@ -160,8 +159,7 @@ def matrix(
             alt.Tooltip("v:Q", title="number", format=f".{digits}f"),
         ],
     )
-    fill = alt.Color("s:Q", scale={"scheme": SCHEME, "domain": [0, 1]}, legend=None)
-    ink = {"condition": {"test": f"datum.s > {DARK}", "value": "black"}, "value": "white"}
+    fill = alt.Color("s:Q", scale={"range": list(RAMP), "domain": [0, 1]}, legend=None)
     words = base.mark_text(fontSize=FONT - 1.5).encode(text=alt.Text("v:Q", format=f".{digits}f"), color=ink)
     return alt.layer(base.mark_rect().encode(color=fill), words)
 
