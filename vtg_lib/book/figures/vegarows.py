@@ -160,7 +160,7 @@ def matrix(
         ],
     )
     fill = alt.Color("s:Q", scale={"range": list(RAMP), "domain": [0, 1]}, legend=None)
-    words = base.mark_text(fontSize=FONT - 1.5).encode(text=alt.Text("v:Q", format=f".{digits}f"), color=ink)
+    words = base.mark_text(fontSize=FONT - 1.5).encode(text=alt.Text("v:Q", format=f".{digits}f"))
     return alt.layer(base.mark_rect().encode(color=fill), words)
 
 
