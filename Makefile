@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python3.13 python; do \
 	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
-.PHONY: help env test book render contents lint lock clean
+.PHONY: help env test book render contents archive lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -47,6 +47,9 @@ render: env ## render the executed chapters as they are, training nothing
 
 contents: env ## write the lists of chapters (README, contents, first page) and the README's claims
 	$(BIN)/python -m vtg_lib.book.build contents
+
+archive: env ## the run store and its weights as one file to deposit
+	$(BIN)/python -m vtg_lib.book.archive
 
 lint: env ## style, format and types
 	$(BIN)/python -m ruff check vtg_lib tests

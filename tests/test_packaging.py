@@ -126,3 +126,15 @@ def test_a_wheel_works_without_the_repository(tmp_path):
             text=True,
         )
         assert run.returncode == 0 and told in run.stdout, run.stderr
+
+
+def test_the_citation_names_the_books_papers_as_the_bibliography_does():
+    from vtg_lib.book.references import references
+    from vtg_lib.papers import load_paper, paper_keys
+
+    known = {work.key: work for work in references()}
+    chapters = sorted(map(load_paper, paper_keys()), key=lambda paper: paper.chapter)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["references"]
+    wanted = [(known[p.key].title, int(known[p.key].year)) for p in chapters if p.method]
+    assert [(work["title"], work["year"]) for work in cited] == wanted
+    assert all(work["authors"] for work in cited)
