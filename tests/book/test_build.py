@@ -11,6 +11,7 @@ import pytest
 
 from vtg_lib.book import PROVENANCE, checks, contents, parameters, status
 from vtg_lib.book import build as book
+from vtg_lib.book.contents import CLAIMS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = book.sources()
@@ -206,10 +207,14 @@ def test_a_page_with_a_constant_twice_is_no_book(tmp_path, monkeypatch):
 
     for folder in ("notebooks", "book/chapters"):
         notebook(tmp_path / folder / "01_a.ipynb", [])
+    (tmp_path / "book" / "intro.md").write_text("# Book\n\n{}\n\npicture\n\n{}\n".format(*CLAIMS))
     monkeypatch.setattr(book.subprocess, "run", sphinx)
     monkeypatch.setattr(book, "install_assets", lambda root: None)
     with pytest.raises(book.BookError, match=r"intro.html: its scripts declare URL more than once"):
         book.render(tmp_path)
+    staged = (tmp_path / "_build" / "src" / "intro.md").read_text()
+    assert "picture" not in staged and '<figure class="vtg' in staged
+    assert "picture" in (tmp_path / "book" / "intro.md").read_text()
 
 
 def test_paths_of_the_machine_are_not_recorded(tmp_path):

@@ -1,6 +1,7 @@
 """The README's claims are those of the run store, and secondary tables open on demand."""
 
 import dataclasses
+import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -93,3 +94,11 @@ def test_the_first_page_tells_the_clearest_verdict_of_each_paper(claims, tmp_pat
     page = front.page(claims, ["X-DETR"])
     assert "Not judged yet: X-DETR." in page and page.count("```{image} static/claims-") == 2
     assert "Not judged yet" not in front.page(claims, [])
+
+
+def test_the_rendered_first_page_has_the_claims_as_a_chart(claims):
+    page = contents.first_page(claims, live=True)
+    assert page.count('class="vtg-spec"') == page.count("<img") == 1 and "```" not in page
+    spec = json.loads(page.split('class="vtg-spec">')[1].split("</script>")[0])
+    (lines,) = spec["datasets"].values()
+    assert [line["word"] for line in lines] == [row.word for row in front.rows(claims)]

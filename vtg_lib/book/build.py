@@ -184,8 +184,8 @@ def copy_charts(packages: Path, target: Path) -> None:
 
 
 def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
-    """Copy ``book/`` to ``_build/src`` with just-executed chapters in place of the committed ones, and the
-    status page.
+    """Copy ``book/`` to ``_build/src`` with just-executed chapters in place of the committed ones, the claims
+    as a chart, and the status page.
 
     Raises:
         BookError: a chapter was never executed, or holds a failed cell.
@@ -212,6 +212,10 @@ def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
                 f"{path.name} holds a failed cell: {failed[0]}; execute it again with `make book KEEP=1`"
             )
         _prepare(path)
+    intro = target / "intro.md"
+    chart = contents.first_page(contents.front.judged(contents.papers(), root / "results"), live=True)
+    text = contents.between_markers(intro.read_text(encoding="utf-8"), chart, contents.CLAIMS)
+    intro.write_text(text, encoding="utf-8")
     (target / "status.md").write_text(status_page(chapters), encoding="utf-8")
     (target / "map.svg").write_text(house.svg(), encoding="utf-8")
     return target

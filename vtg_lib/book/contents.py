@@ -90,12 +90,17 @@ def between_markers(text: str, part: str, markers: tuple[str, str] = CHAPTERS) -
     return pattern.sub(lambda _: f"{begin}\n\n{part}\n{end}", text)
 
 
+def first_page(claims: front.Claims, *, live: bool = False) -> str:
+    """What the book's first page says of the claims."""
+    coming = [paper.method for paper in map(load_paper, paper_keys()) if paper.draft and paper.method]
+    return front.page(claims, coming, live=live)
+
+
 def written(root: Path = ROOT) -> dict[Path, str]:
     """Each page that lists chapters or claims, and what it should hold."""
     intro, readme = root / "book" / "intro.md", root / "README.md"
     claims = front.judged(papers())
-    coming = [paper.method for paper in map(load_paper, paper_keys()) if paper.draft and paper.method]
-    told = {intro: front.page(claims, coming), readme: front.markdown(claims)}
+    told = {intro: first_page(claims), readme: front.markdown(claims)}
     lists = {intro: intro_table(), readme: readme_table()}
     return {root / "book" / "_toc.yml": toc()} | {
         page: between_markers(between_markers(page.read_text(encoding="utf-8"), rows), told[page], CLAIMS)

@@ -76,17 +76,30 @@ def clearest(claims: Claims) -> list[str]:
     return lines
 
 
-def page(claims: Claims, coming: Iterable[str]) -> str:
-    """The picture and the sentences, as the book's first page has them; `coming` are papers that no chapter
-    judges yet.
+def page(claims: Claims, coming: Iterable[str], *, live: bool = False) -> str:
+    """The picture and the sentences, as the book's first page has them.
+
+    Args:
+        coming: papers that no chapter judges yet; live: as a chart, which the rendered page draws.
     """
     parts = [f"**{sentence(claims)}**\n\n{''.join(clearest(claims))}"]
     if names := ", ".join(coming):
         parts.append(f"Not judged yet: {names}.\n")
+    if live:
+        return "\n".join([*parts, f"{_chart(claims)}\n"])
     for name, theme in ((LIGHT, "only-light"), (DARK, "only-dark")):
         options = f":alt: {alt(claims)}\n:class: {theme}\n:width: 100%"
         parts.append(f"```{{image}} {name.removeprefix('book/')}\n{options}\n```\n")
     return "\n".join([*parts, f"{KEY}\n"])
+
+
+def _chart(claims: Claims) -> str:
+    """The picture with its chart beside it, as HTML."""
+    told = alt(claims)
+    figure = plots.gaps(rows(claims), xlabel=XLABEL, width=WIDTH, pitch=PITCH)
+    picture = plots.figure_html(figure, told, KEY)
+    spec = plots.specification(figure, told)
+    return (plots.page_html({plots.MIME: spec, "text/markdown": picture}) if spec else None) or picture
 
 
 def rows(claims: Claims) -> list[plots.Gap]:

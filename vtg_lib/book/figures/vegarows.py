@@ -33,7 +33,7 @@ def shares(values: np.ndarray, by_column: bool) -> np.ndarray:
 
 
 def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 0, pitch: float = 0) -> LayerChart | None:
-    """`charts.gaps` without headings and inches: the words of a line stand over its numbers, so that a phone
+    """`charts.gaps` without inches: the words of a line stand over its numbers, so that a phone
     has room for both.
     """
     import altair as alt
@@ -81,7 +81,10 @@ def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 0, pitch: float = 0
     base = alt.Chart()
     shown = base.transform_filter("isValid(datum.low)")
     up = alt.ExprRef("-13 * (length(split(datum.text, '\\n')) - 1)")  # lines are set downwards
-    words = base.mark_text(align="left", baseline="bottom", dy=up, fontSize=FONT, lineBreak="\n", clip=False)
+    weight = alt.ExprRef("datum.word ? 'normal' : 'bold'")  # a heading has no word
+    words = base.mark_text(
+        align="left", baseline="bottom", dy=up, fontSize=FONT, fontWeight=weight, lineBreak="\n", clip=False
+    )
     told = [
         alt.Tooltip("claim:N"),
         alt.Tooltip("word:N", title="verdict"),
