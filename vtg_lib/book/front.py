@@ -95,11 +95,9 @@ def page(claims: Claims, coming: Iterable[str], *, live: bool = False) -> str:
 
 def _chart(claims: Claims) -> str:
     """The picture with its chart beside it, as HTML."""
-    told = alt(claims)
     figure = plots.gaps(rows(claims), xlabel=XLABEL, width=WIDTH, pitch=PITCH)
-    picture = plots.figure_html(figure, told, KEY)
-    spec = plots.specification(figure, told)
-    return (plots.page_html({plots.MIME: spec, "text/markdown": picture}) if spec else None) or picture
+    made = plots.bundle(figure, alt(claims), KEY)
+    return plots.page_html(made) or str(made["text/markdown"])
 
 
 def rows(claims: Claims) -> list[plots.Gap]:

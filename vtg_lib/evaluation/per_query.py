@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 from vtg_lib.evaluation.average_precision import detection_ap, greedy_matches
 from vtg_lib.evaluation.problems import SubmissionError
-from vtg_lib.evaluation.protocol import THRESHOLDS
+from vtg_lib.evaluation.protocol import LENGTH_RANGES, THRESHOLDS
 from vtg_lib.evaluation.statistics import rank_correlation, t_interval
 from vtg_lib.evaluation.submission import WINDOWS, Row
 
@@ -257,17 +257,20 @@ def kinds(truth: Sequence[Row]) -> dict[str, dict[str, NDArray[np.bool_]]]:
     length = np.array([np.ptp(found, axis=1).mean() for found in windows])
     place = np.array([found.mean() / row["duration"] for found, row in zip(windows, truth, strict=True)])
     words = np.array([len(row["query"].split()) for row in truth])
+    ends = [LENGTH_RANGES[name][1] for name in ("short", "middle")]
     found = {
-        "moments": {"1": count == 1, "2": count == 2, "3 or more": count > 2},
-        "length": {"to 10 s": length <= 10, "to 30 s": (length > 10) & (length <= 30), "longer": length > 30},
-        "place": {
-            "begin": place <= 1 / 3,
-            "middle": (place > 1 / 3) & (place <= 2 / 3),
-            "end": place > 2 / 3,
-        },
-        "words": {"to 8": words <= 8, "9 to 12": (words > 8) & (words <= 12), "more": words > 12},
+        "moments": _ranges(count, [1, 2], ("1", "2", "3 or more")),
+        "length": _ranges(length, ends, tuple(LENGTH_RANGES)),
+        "place": _ranges(place, [1 / 3, 2 / 3], ("begin", "middle", "end")),
+        "words": _ranges(words, [8, 12], ("to 8", "9 to 12", "more")),
     }
     return {name: {kind: keep for kind, keep in of.items() if keep.any()} for name, of in found.items()}
+
+
+def _ranges(values: Any, ends: Sequence[float], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Which values lie in which range; each but the last holds its end."""
+    place = np.searchsorted(ends, values)
+    return {name: place == n for n, name in enumerate(names)}
 
 
 # -----------------------------------------------------------------------------------------------------------

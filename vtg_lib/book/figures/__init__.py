@@ -7,7 +7,7 @@ truth, orange a prediction, and every method has its own (`style.looks`).
 
 # ruff: noqa: F401  (one namespace for those who draw)
 from vtg_lib.book.figures.charts import Gap, curves, dose_response, gaps, panels, points, slope_chart
-from vtg_lib.book.figures.interactive import MIME, page_html, show, specification
+from vtg_lib.book.figures.interactive import MIME, bundle, page_html, show, specification
 from vtg_lib.book.figures.matrix import matrix, ranks
 from vtg_lib.book.figures.style import (
     BLACK,

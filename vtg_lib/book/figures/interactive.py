@@ -65,19 +65,25 @@ def show(figure: Figure, alt: str, caption: str = "", after: str = "") -> HTML:
     """
     from IPython.display import HTML, display
 
-    picture = figure_html(figure, alt, caption)
-    shown = HTML(picture + after)
-    spec = specification(figure, alt, caption)
-    if spec is not None:
+    made = bundle(figure, alt, caption)
+    shown = HTML(made["text/markdown"] + after)
+    if MIME in made:
 
         def both() -> None:
-            # Of HTML and a chart JupyterLab would take the HTML, of Markdown and a chart it takes the chart.
-            display({MIME: spec, "text/markdown": picture, "text/plain": alt}, raw=True)
+            display(made, raw=True)
             if after:
                 display(HTML(after))
 
         setattr(shown, "_ipython_display_", both)  # noqa: B010  (goes before what HTML does)
     return shown
+
+
+def bundle(figure: Figure, alt: str, caption: str = "") -> dict[str, Any]:
+    """The figure by type: the picture, its text alternative, and its chart if there is one."""
+    spec = specification(figure, alt, caption)
+    # Of HTML and a chart JupyterLab would take the HTML, of Markdown and a chart it takes the chart.
+    made = {"text/markdown": figure_html(figure, alt, caption), "text/plain": alt}
+    return made if spec is None else {MIME: spec, **made}
 
 
 def specification(figure: Figure, alt: str, caption: str = "") -> dict[str, Any] | None:

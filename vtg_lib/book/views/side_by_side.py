@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 TABLE, SPLIT = "methods", "test"
 # What the one number of a topic is, as the head of a column.
 NUMBERS = {
-    "matching": "moments that\nkeep their query (%)",
+    "matching": "queries kept from\nlayer to layer (%)",
     "attention": "attention inside\nthe moment (%)",
-    "offsets": "offsets moved",
+    "offsets": "offsets moved\nfrom the start",
     "masked": "mAP with the\nmoment hidden",
     "dynamic_context": "mAP lost in\nanother context (%)",
     "calibration": "calibration\nerror (%)",
-    "saliency_rank": "clips of moments\nranked first",
+    "saliency_rank": "saliency AUC",
 }
 
 
@@ -103,12 +103,12 @@ def scores(chapter: Chapter) -> pd.DataFrame:
     """mAP on test: methods by worlds, NaN where a run is lacking."""
     import pandas as pd
 
-    by = {label: {run_seed(run): _score(run) for run in kept} for label, kept in runs(chapter).items()}
+    by = {
+        row.row.label: row.runs["sim"].values["test mAP"]
+        for row in chapter.compared[TABLE].rows
+        if "sim" in row.runs
+    }
     return pd.DataFrame.from_dict(by, orient="index", dtype=float).sort_index(axis=1)
-
-
-def run_seed(run: RunResult) -> int:
-    return int(run.spec["seed"])
 
 
 def _ranking(chapter: Chapter) -> Ranking | None:
@@ -181,7 +181,7 @@ def inside(chapter: Chapter) -> HTML:
         )
         for label, row in zip(found, values, strict=True)
     )
-    figure = plots.matrix(values, list(found), topics, digits=1, by_column=True)
+    figure = plots.matrix(values, list(found), topics, digits=2, by_column=True)
     return plots.show(figure, f"Diagnostics by method. {told}", "Each column has a scale of its own.")
 
 
