@@ -209,7 +209,7 @@ def test_a_page_with_a_constant_twice_is_no_book(tmp_path, monkeypatch):
         notebook(tmp_path / folder / "01_a.ipynb", [])
     (tmp_path / "book" / "intro.md").write_text("# Book\n\n{}\n\npicture\n\n{}\n".format(*CLAIMS))
     monkeypatch.setattr(book.subprocess, "run", sphinx)
-    monkeypatch.setattr(book, "install_assets", lambda root: None)
+    monkeypatch.setattr(book.assets, "install", lambda root: None)
     with pytest.raises(book.BookError, match=r"intro.html: its scripts declare URL more than once"):
         book.render(tmp_path)
     staged = (tmp_path / "_build" / "src" / "intro.md").read_text()

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from vtg_lib.book import build
+from vtg_lib.book import assets, build
 from vtg_lib.book import figures as plots
 from vtg_lib.book.front import judged
 from vtg_lib.book.views.claims import XLABEL, gap_rows
@@ -176,7 +176,7 @@ def test_what_draws_charts_is_one_script_that_require_does_not_see(tmp_path):
         (packages / name / "build" / f"{name}.min.js").write_text(
             f"seen.push(['{name}', typeof define, typeof module]);//"
         )
-    build.copy_charts(packages, tmp_path)
+    assets.join_charts(packages, tmp_path)
     text = (tmp_path / "vega.js").read_text()
     assert re.findall(r"\['([a-z-]+)'", text) == ["vega", "vega-lite", "vega-embed"]
     assert text.startswith("(function (define, exports, module) {") and text.endswith("}).call(self);\n")

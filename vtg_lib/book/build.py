@@ -9,7 +9,6 @@ scripts, and never trains.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -23,24 +22,13 @@ from typing import Any
 
 import yaml
 
-from vtg_lib.book import contents
+from vtg_lib.book import assets, contents
 from vtg_lib.book import map as house
 from vtg_lib.book.checks import external_files, repeated_constants
 from vtg_lib.book.figures import page_html
 from vtg_lib.book.sources import to_pages
 from vtg_lib.book.status import errors, read, status_page
 from vtg_lib.files import ROOT
-
-# Where the page's own scripts lie in their npm packages, and where the page looks for them (below _static).
-_MANAGER = "@jupyter-widgets/html-manager/dist"
-_OFFLINE_SETTINGS: dict[str, Any] = {
-    "html_static_path": ["static", "offline"],
-    "nb_ipywidgets_js": dict.fromkeys(
-        ("widgets-shim.js", "npm/require.js", f"npm/{_MANAGER}/embed-amd.js"), {}
-    ),
-    "mathjax_path": "npm/mathjax/tex-mml-chtml.js",
-    "html_js_files": [["charts.js", {"defer": "defer"}]],
-}
 
 
 class BookError(RuntimeError):
@@ -129,60 +117,6 @@ def _relative_paths(path: Path, root: Path) -> None:
 # rendering
 
 
-def install_assets(root: Path = ROOT) -> Path | None:
-    """Install the pinned npm packages under ``_build/npm``; None (with a printed note) where that cannot be
-    done.
-    """
-    folder = root / "_build" / "npm"
-    manifest = [root / "package.json", root / "package-lock.json"]
-    stamp = folder / ".installed"
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifest)).hexdigest()
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
-        return folder / "node_modules"
-    # the environment's own npm comes first
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    npm = shutil.which("npm", path=path)
-    if npm is None:
-        print("note: no npm found; widgets and formulas of the rendered page will be loaded from CDNs")
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in manifest:
-        shutil.copy(file, folder)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[0]
-        print(f"note: npm could not install the page's scripts ({reason}); they will be loaded from CDNs")
-        return None
-    stamp.write_text(digest, encoding="utf-8")
-    return folder / "node_modules"
-
-
-def copy_assets(packages: Path, target: Path) -> None:
-    """Lay the scripts out as the page expects: require.js, widgets with their fonts, MathJax, charts."""
-    npm = target / "npm"
-    manager, mathjax = npm / _MANAGER, packages / "mathjax" / "es5"
-    manager.mkdir(parents=True, exist_ok=True)
-    shutil.copy(packages / "requirejs" / "require.js", npm / "require.js")
-    shutil.copy(packages / _MANAGER / "embed-amd.js", manager)
-    for font in sorted((packages / _MANAGER).glob("*.woff2")):
-        shutil.copy(font, manager)
-        shutil.copy(font, npm / "@jupyter-widgets")
-    shutil.copytree(mathjax / "output" / "chtml", npm / "mathjax" / "output" / "chtml", dirs_exist_ok=True)
-    shutil.copy(mathjax / "tex-mml-chtml.js", npm / "mathjax")
-    copy_charts(packages, npm)
-
-
-def copy_charts(packages: Path, target: Path) -> None:
-    """Join what draws charts, out of sight of require.js, which some pages have: it would register there."""
-    names = [f"{name}/build/{name}.min.js" for name in ("vega", "vega-lite", "vega-embed")]
-    joined = "\n".join((packages / name).read_text(encoding="utf-8") for name in names)
-    wrapped = f"(function (define, exports, module) {{\n{joined}\n}}).call(self);\n"
-    (target / "vega.js").write_text(wrapped, encoding="utf-8")
-
-
 def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
     """Copy ``book/`` to ``_build/src`` with just-executed chapters in place of the committed ones, the claims
     as a chart, and the status page.
@@ -243,11 +177,11 @@ def render(root: Path = ROOT, replacements: Mapping[str, Path] | None = None) ->
             for a file, or the scripts of a page declare a constant twice.
     """
     source = stage(root, replacements or {})
-    packages = install_assets(root)
+    packages = assets.install(root)
     if packages is not None:
-        copy_assets(packages, source / "offline")
+        assets.lay_out(packages, source / "offline")
         config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
-        config["sphinx"]["config"].update(_OFFLINE_SETTINGS)
+        config["sphinx"]["config"].update(assets.OFFLINE_SETTINGS)
         (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     output = root / "_build" / "jupyter-book"
     shutil.rmtree(output, ignore_errors=True)
