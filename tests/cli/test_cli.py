@@ -497,6 +497,28 @@ def test_sweep_dry_run_lists_the_runs(tmp_path: Path, capsys):
     assert read(capsys) == []
 
 
+def test_sweep_trains_what_all_or_some_claims_need(tmp_path: Path, capsys):
+    arguments = [
+        "sweep",
+        "--paper",
+        "sdst",
+        "--store",
+        str(tmp_path / "s.jsonl"),
+        "--seeds",
+        "1",
+        "--dry-run",
+    ]
+    assert main([*arguments, "--claims", "all", "--json"]) == 0
+    every = read(capsys)
+    keys = [claim.key for claim in load_paper("sdst").claims][:2]
+    assert main([*arguments, "--claims", ",".join(keys), "--json"]) == 0
+    some = read(capsys)
+    assert some and len(some) < len(every)
+    assert {row["hash"] for row in some} < {row["hash"] for row in every}
+    assert main([*arguments, "--claims", "no_such", "--json"]) == 1
+    assert f"unknown no_such; sdst has {keys[0]}" in capsys.readouterr().err
+
+
 def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     root = Path(__file__).parents[2]

@@ -83,7 +83,7 @@ EXAMPLES = {
     "render": "vtg render --out raw --data kind=sim train=64 val=16",
     "pseudo-label": "vtg pseudo-label --captions c.jsonl --features clip --out train.jsonl",
     "run": "vtg run --paper simdetr --table tab3 --row '+ QGR' --seed 0",
-    "sweep": "vtg sweep --paper sdst --claims --seeds 8 --device cpu",
+    "sweep": "vtg sweep --paper sdst --claims all --seeds 8 --device cpu",
     "rule": "vtg rule --paper sdst",
     "search": "vtg search --paper simdetr --models tr_detr,sim_detr",
     "replay": "vtg replay --paper simdetr",

@@ -176,8 +176,9 @@ def sweep(
         ),
     ] = None,
     claims: Annotated[
-        bool, typer.Option("--claims", help="only what the paper's claims are judged by")
-    ] = False,
+        str | None,
+        typer.Option(metavar="KEYS", help="only what these claims, or `all`, are judged by"),
+    ] = None,
     time_budget: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="begin nothing that will not fit")
     ] = None,
@@ -217,7 +218,9 @@ def sweep(
     if claims:
         from vtg_lib.papers.claims import claim_specs
 
-        found = claim_specs(loaded, loaded.profile(profile), chosen)
+        found = claim_specs(
+            loaded, loaded.profile(profile), chosen, None if claims == "all" else names(claims)
+        )
         specs = [spec for spec in found if wanted is None or spec.model in wanted]
     if tables or not (dose or claims):
         specs += [planned.spec for planned in plan(loaded, profile, chosen, names(tables), wanted)]

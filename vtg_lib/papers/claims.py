@@ -71,15 +71,26 @@ def all_claims(paper: Paper) -> list[Claim]:
     return [*paper.claims, *doses]
 
 
-def claim_specs(paper: Paper, profile: Profile, seeds: Iterable[int]) -> list[RunSpec]:
-    """The runs that the claims are judged by, first seed first, each once, with what they and the rows of the
-    paper's tables want of them.
+def claim_specs(
+    paper: Paper, profile: Profile, seeds: Iterable[int], keys: Iterable[str] | None = None
+) -> list[RunSpec]:
+    """The runs that the claims (`keys`, default all) are judged by, first seed first, each once, with what
+    they and the rows of the paper's tables want of them.
+
+    Raises:
+        ValueError: an unknown claim.
     """
     seeds = list(seeds)
+    claims = {claim.key: claim for claim in all_claims(paper)}
+    chosen = list(claims) if keys is None else list(keys)
+    if unknown := sorted(set(chosen) - set(claims)):
+        raise ValueError(
+            f"claims: unknown {', '.join(unknown)}; {paper.key} has {', '.join(claims) or 'none'}"
+        )
     tables = {planned.spec.hash: planned.spec for planned in plan(paper, profile.name, seeds)}
     found: dict[str, RunSpec] = {}
     for seed in seeds:
-        for claim in all_claims(paper):
+        for claim in (claims[key] for key in chosen):
             for _, side in _terms(claim):
                 spec = _spec(paper, profile, claim, side, seed)
                 if spec is not None:

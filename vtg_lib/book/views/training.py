@@ -226,7 +226,7 @@ def lengths(chapter: Chapter) -> HTML:
     return (
         frame_html(pd.DataFrame(rows), digits=1)
         if rows
-        else not_run(chapter, "The lengths of training", "--claims")
+        else not_run(chapter, "The lengths of training", "--claims all")
     )
 
 
