@@ -112,14 +112,14 @@ def test_gaps_show_seeds_that_did_not_learn_as_hollow_dots():
     row = plots.Gap(
         label="a",
         word="supports",
-        learned=[1.0, 2.0],
-        unlearned=[-9.0],
+        learned={0: 1.0, 1: 2.0},
+        unlearned={2: -9.0},
         mean=1.5,
         low=1.0,
         high=2.0,
         paper=3.0,
     )
-    none = plots.Gap(label="b", word="not run", learned=[], unlearned=[], mean=math.nan, low=0, high=0)
+    none = plots.Gap(label="b", word="not run", mean=math.nan, low=0, high=0)
     (axes,) = plots.gaps([row, none], xlabel="mAP").axes
     dots = [c for c in axes.collections if len(c.get_offsets())]
     assert [len(c.get_offsets()) for c in dots] == [2, 1]

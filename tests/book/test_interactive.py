@@ -63,20 +63,23 @@ def test_the_chart_of_claims_has_the_numbers_of_the_judged_claims():
         assert row["paper"] == one.verdict.paper_difference
         assert row["seeds"] == len(one.differences)
         told = [
-            *((value, 1) for value in one.differences.values()),
-            *((v, 0) for v in one.unlearned.values()),
+            *((value, seed, "learned") for seed, value in one.differences.items()),
+            *((value, seed, "had not learned") for seed, value in one.unlearned.items()),
         ]
-        np.testing.assert_allclose(row["dots"], told, rtol=1e-4)
+        assert [dot[1:] for dot in row["dots"]] == [list(dot[1:]) for dot in told]
+        np.testing.assert_allclose(*([dot[0] for dot in dots] for dots in (row["dots"], told)), rtol=1e-4)
 
 
 def test_seeds_that_did_not_learn_and_rows_without_an_interval():
     rows = [
-        plots.Gap(label="a cross-\nattention\nline", word="w", learned=[1.0], unlearned=[-9.0], mean=1.0),
+        plots.Gap(
+            label="a cross-\nattention\nline", word="w", learned={3: 1.0}, unlearned={0: -9.0}, mean=1.0
+        ),
         plots.Gap(label="b", word="not run"),
     ]
     first, second = rows_of(plots.gaps(rows, xlabel="mAP"))
     assert first["claim"] == "a cross-attention line"
-    assert first["dots"] == [[1, 1], [-9, 0]] and first["seeds"] == 1
+    assert first["dots"] == [[1, 3, "learned"], [-9, 0, "had not learned"]] and first["seeds"] == 1
     assert [first[name] for name in ("mean", "low", "high", "paper")] == [1, None, None, None]
     assert second["mean"] is None and second["dots"] == []
     assert plots.specification(plots.gaps([], xlabel="mAP"), "alt") is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,15 +218,15 @@ class Gap:
 
     Attributes:
         label, word: left and right of it.
-        learned, unlearned: one number a seed, where both runs have learned and where one has not.
+        learned, unlearned: seed -> its number, where both runs have learned and where one has not.
         mean, low, high: of the learned; NaN where there is none.
         paper: what the paper prints.
     """
 
     label: str
     word: str = ""
-    learned: Sequence[float] = ()
-    unlearned: Sequence[float] = ()
+    learned: Mapping[int, float] = field(default_factory=dict)
+    unlearned: Mapping[int, float] = field(default_factory=dict)
     mean: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -249,7 +249,7 @@ def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 7.2, pitch: float =
     for height, row in enumerate(reversed(rows)):
         for numbers, face in ((row.learned, OURS), (row.unlearned, "none")):
             axes.scatter(
-                numbers,
+                list(numbers.values()),
                 [height - 0.22] * len(numbers),
                 s=10,
                 facecolors=face,

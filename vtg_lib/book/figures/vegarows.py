@@ -53,7 +53,11 @@ def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 0, pitch: float = 0
             "high": number(row.high),
             "paper": None if row.paper is None else number(row.paper),
             "seeds": len(row.learned),
-            "dots": [[number(value), 1] for value in row.learned] + [[number(v), 0] for v in row.unlearned],
+            "dots": [
+                [number(value), seed, word]
+                for numbers, word in ((row.learned, "learned"), (row.unlearned, "had not learned"))
+                for seed, value in numbers.items()
+            ],
         }
         for i, (row, whole, line) in enumerate(zip(rows, wholes, lines, strict=True))
     ]
@@ -116,16 +120,17 @@ def gaps(rows: Sequence[Gap], *, xlabel: str, width: float = 0, pitch: float = 0
         )
         .add_params(hover),
         base.transform_flatten(["dots"])
-        .transform_calculate(value="datum.dots[0]", seed="datum.dots[1] ? 'learned' : 'had not learned'")
+        .transform_calculate(value="datum.dots[0]", seed="datum.dots[1]", learned="datum.dots[2]")
         .mark_point(color=OURS, size=18, strokeWidth=0.8, opacity=1, clip=True)
         .encode(
             y=at(0.92),
             x=x("value"),
-            fill={"condition": {"test": "datum.dots[1]", "value": OURS}, "value": "white"},
+            fill={"condition": {"test": "datum.learned == 'learned'", "value": OURS}, "value": "white"},
             tooltip=[
                 alt.Tooltip("claim:N"),
-                alt.Tooltip("value:Q", title="one seed", format="+.2f"),
-                "seed:N",
+                alt.Tooltip("seed:N"),
+                alt.Tooltip("value:Q", title="its difference", format="+.2f"),
+                alt.Tooltip("learned:N", title="its runs"),
             ],
         ),
     ]

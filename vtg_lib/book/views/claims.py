@@ -60,8 +60,8 @@ def gap_rows(judged: Iterable[Judged], width: int) -> list[plots.Gap]:
         plots.Gap(
             label=textwrap.fill(one.claim.claim, width),
             word=one.verdict.word,
-            learned=list(one.differences.values()),
-            unlearned=list(one.unlearned.values()),
+            learned=one.differences,
+            unlearned=one.unlearned,
             mean=found.mean,
             low=found.low,
             high=found.high,

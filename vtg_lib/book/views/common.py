@@ -159,7 +159,7 @@ def differences(chapter: Chapter, table_id: str, column: str | None = None) -> H
             plots.Gap(
                 label=row.row.label,
                 word=verdict.word,
-                learned=[ours[seed] - base[seed] for seed in sorted(ours.keys() & base.keys())],
+                learned={seed: ours[seed] - base[seed] for seed in sorted(ours.keys() & base.keys())},
                 mean=found.mean,
                 low=found.low,
                 high=found.high,
