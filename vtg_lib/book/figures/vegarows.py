@@ -167,7 +167,8 @@ def matrix(
             alt.Tooltip("v:Q", title="number", format=f".{digits}f"),
         ],
     )
-    fill = alt.Color("s:Q", scale={"range": list(RAMP), "domain": [0, 1]}, legend=None)
+    ramp = {"range": list(RAMP), "domain": [0, 1], "interpolate": "rgb"}
+    fill = alt.Color("s:Q", scale=ramp, legend=None)
     words = base.mark_text(fontSize=FONT - 1.5).encode(text=alt.Text("v:Q", format=f".{digits}f"))
     return alt.layer(base.mark_rect().encode(color=fill), words)
 
