@@ -20,9 +20,9 @@ import typer
 from vtg_lib.cli import checkpoints, runs
 from vtg_lib.cli import data as commands
 from vtg_lib.cli import main as cli
+from vtg_lib.cli.bench import _bench_spec
 from vtg_lib.cli.main import EXAMPLES, main
 from vtg_lib.cli.options import Reply
-from vtg_lib.cli.runs import _bench_spec
 from vtg_lib.experiments import bench
 from vtg_lib.experiments.bench import steps as bench_steps
 from vtg_lib.experiments.store import Store
@@ -616,7 +616,7 @@ def test_bench_splits_the_steps_of_several_models(
         "train": {"batch_size": 4},
     }
     monkeypatch.setattr(
-        "vtg_lib.cli.runs._bench_spec",
+        "vtg_lib.cli.bench._bench_spec",
         lambda model, size, hook: RunSpec.from_dict(value | {"model": model}),
     )
     monkeypatch.setattr(bench_steps, "REPEATS", 3)

@@ -14,8 +14,8 @@ import pytest
 
 from vtg_lib.book.chapter import Chapter
 from vtg_lib.book.views import efficiency as views
+from vtg_lib.cli.bench import _bench_spec
 from vtg_lib.cli.main import main
-from vtg_lib.cli.runs import _bench_spec
 from vtg_lib.experiments.bench import memory as efficiency
 from vtg_lib.experiments.bench.steps import Step
 from vtg_lib.experiments.spec import RunSpec

@@ -23,7 +23,7 @@ import typer
 from typer.main import get_command
 
 from vtg_lib import __version__
-from vtg_lib.cli import captions, chapters, checkpoints, data, diagnose, features, runs
+from vtg_lib.cli import bench, captions, chapters, checking, checkpoints, data, diagnose, features, runs
 from vtg_lib.cli.options import Command, Group, Json, Reply, Traceback
 
 app = typer.Typer(
@@ -185,9 +185,9 @@ for _group, _name, _body, _help in (
     (app, "pseudo-label", captions.pseudo_label, "training annotations from captioned intervals of videos"),
     (app, "run", runs.run, "train one run, or show it if it is stored"),
     (app, "sweep", runs.sweep, "train what a paper's tables lack; resumable"),
-    (app, "rule", runs.rule, "whether the runs of a paper's profile sim have learned"),
-    (app, "search", runs.search, "try learning rates on worlds that no table reads"),
-    (app, "replay", runs.replay, "does today's code still make the numbers of stored runs? (on a CPU)"),
+    (app, "rule", checking.rule, "whether the runs of a paper's profile sim have learned"),
+    (app, "search", checking.search, "try learning rates on worlds that no table reads"),
+    (app, "replay", checking.replay, "does today's code still make the numbers of stored runs? (on a CPU)"),
     (app, "diagnose", diagnose.diagnose, "look into the runs whose weights are kept"),
     (app, "import-checkpoint", checkpoints.import_checkpoint, "convert a published checkpoint"),
     (
@@ -196,7 +196,7 @@ for _group, _name, _body, _help in (
         checkpoints.predict,
         "moments and saliency by a checkpoint, from data or one's own videos",
     ),
-    (app, "bench", runs.bench, "measure this machine: evaluator, loading, training steps, inference"),
+    (app, "bench", bench.bench, "measure this machine: evaluator, loading, training steps, inference"),
 ):
     _command(_group, _name, _body, _help)
 app.add_typer(data_app, name="data", short_help="list, fetch, add and verify data")

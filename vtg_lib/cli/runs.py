@@ -1,11 +1,11 @@
-"""The commands of `vtg` that train and measure; the command line itself is `vtg_lib.cli.main`."""
+"""The commands of `vtg` that train; the command line itself is `vtg_lib.cli.main`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,6 @@ from vtg_lib.cli.options import (
     PaperStore,
     Reply,
     Rerun,
-    device_of,
     knobs,
     machine_of,
     names,
@@ -28,9 +27,6 @@ from vtg_lib.cli.options import (
     store_of,
     writable,
 )
-
-if TYPE_CHECKING:
-    from vtg_lib.experiments.spec import RunSpec
 
 
 def run(
@@ -269,211 +265,3 @@ def sweep(
     }
     failures = [f"{key} failed: {text.strip().splitlines()[-1]}" for key, text in report.failed.items()]
     return Reply(value=value, text="\n".join([*failures, report.summary()]), code=int(bool(report.failed)))
-
-
-def rule(
-    *,
-    paper: PaperKey,
-    double: Annotated[
-        str | None, typer.Option(metavar="SEEDS", help="first train these seeds twice as long")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
-    store: PaperStore = None,
-) -> Reply:
-    """`vtg rule`: exit code 1 if a part of the rule is broken or unknown."""
-    from vtg_lib.experiments.provenance import usable_cores
-    from vtg_lib.experiments.sweep import sweep as sweep_specs
-    from vtg_lib.papers import load_paper
-    from vtg_lib.papers.rule import check_rule, yardstick
-
-    loaded = load_paper(paper)
-    runs = store_of(store, loaded)
-    if double is not None:
-        specs = [yardstick(loaded, seed, 2) for seed in seeds_of(double)]
-        sweep_specs(specs, runs, machine_of(), workers=workers or usable_cores())
-    found = check_rule(loaded, runs)
-    words = {True: "kept", False: "broken", None: "not known"}
-    lines = [
-        f"{found.row}: {found.learned} of {found.seeds} learned, mAP {found.mean:.2f} ± {found.sd:.2f}; "
-        f"twice the training {found.moved:+.2f} ({found.doubled} seeds); {found.seconds:.0f} s a run"
-    ]
-    lines += [f"{words[kept]}: {part}" for part, kept in found.parts.items()]
-    value = dataclasses.asdict(found) | {"parts": found.parts}
-    return Reply(value=value, text="\n".join(lines), code=int(not all(found.parts.values())))
-
-
-def search(
-    *,
-    paper: PaperKey,
-    models: Annotated[str, typer.Option(metavar="NAMES", help="comma-separated; MODEL or MODEL:VARIANT")],
-    profile: str = "sim",
-    rates: Annotated[
-        str | None, typer.Option(metavar="RATES", help="comma-separated; default: those of the book")
-    ] = None,
-    worlds: Annotated[int, typer.Option(help="tuning worlds, from 1000")] = 2,
-    time_budget: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="begin nothing that will not fit")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
-    store: PaperStore = None,
-) -> Reply:
-    """`vtg search`: exit code 1 if a run failed."""
-    from vtg_lib.experiments.provenance import usable_cores
-    from vtg_lib.experiments.store import Store
-    from vtg_lib.experiments.sweep import sweep as sweep_specs
-    from vtg_lib.papers import load_paper
-    from vtg_lib.papers import search as searching
-    from vtg_lib.papers.evidence import TUNING
-
-    loaded, runs = load_paper(paper), Store(store or searching.SEARCH)
-    tried = [float(rate) for rate in rates.split(",")] if rates else searching.RATES
-    where = [TUNING + world for world in range(worlds)]
-    specs = searching.search_specs(loaded, profile, models.split(","), tried, where)
-    at_once = workers or usable_cores()
-    report = sweep_specs(specs, runs, machine_of(), workers=at_once, time_budget=time_budget)
-    found = searching.trials(loaded, profile, runs)
-    best = searching.chosen(found)
-    value = [dataclasses.asdict(one) | {"chosen": best[one.model] == one.rate} for one in found]
-    lines = [
-        f"{one.model:12} {one.rate:8g} mAP {one.mean:6.2f} over {len(one.scores)} worlds, "
-        f"{one.learned} learned{'  chosen' if best[one.model] == one.rate else ''}"
-        for one in found
-    ]
-    return Reply(value=value, text="\n".join([*lines, report.summary()]), code=int(bool(report.failed)))
-
-
-def replay(
-    *,
-    paper: PaperKey,
-    models: Models = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="N runs, of whatever code; default: those of earlier code"),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
-    store: PaperStore = None,
-    dry_run: DryRun = False,
-    data_root: DataRoot = None,
-) -> Reply:
-    """`vtg replay`: exit code 1 if a number changed."""
-    from vtg_lib.experiments.provenance import REPLAYS, usable_cores
-    from vtg_lib.experiments.replay import due, replay_all, sampled
-    from vtg_lib.experiments.store import Store
-    from vtg_lib.papers import load_paper
-
-    runs, wanted = store_of(store, load_paper(paper)), names(models)
-    records = due(runs, wanted) if sample is None else sampled(runs, sample, wanted)
-    if dry_run:
-        lines = [
-            f"{r['hash']}  {r['spec']['model']:12} made by {r['provenance']['source_digest']}"
-            for r in records
-        ]
-        lines.append(f"{len(records)} to replay")
-        return Reply(value=[r["hash"] for r in records], text="\n".join(lines))
-    machine = machine_of(data_root=data_root)
-    value, lines = [], []
-    for found in replay_all(records, Store(REPLAYS), machine, workers=workers or usable_cores()):
-        value.append(dataclasses.asdict(found))
-        differs = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.differs.items())
-        lines.append(
-            f"{found.hash}  {found.model:12} {found.earlier} -> {found.now}  {differs or 'same numbers'}"
-        )
-    changed = sum(bool(row["differs"]) for row in value)
-    lines.append(f"{len(value)} replayed, {changed} changed")
-    return Reply(value=value, text="\n".join(lines), code=int(changed > 0))
-
-
-def bench(
-    *,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PARTS", help="comma-separated: evaluator, loading, step, inference; default: all"
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="comma-separated, for the parts that train; default: the first of `vtg models`",
-        ),
-    ] = None,
-    size: Annotated[
-        Literal["sim", "paper"] | None,
-        typer.Option(help="of model and batch; default: sim, or paper with --record"),
-    ] = None,
-    record: Annotated[
-        bool,
-        typer.Option(
-            "--record", help="only measure a training step at paper size, into results/efficiency.jsonl"
-        ),
-    ] = False,
-    precision: Annotated[
-        str | None, typer.Option(help="with --record; default: float16 on a GPU, float32 on a CPU")
-    ] = None,
-    hook: Annotated[
-        str, typer.Option(metavar="NAME", help="what is done to a step's batch, e.g. synthesis")
-    ] = "",
-    device: Device = "cpu",
-    reference: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="a checkout of jayleicn/moment_detr, to time its evaluator"),
-    ] = None,
-    data_root: DataRoot = None,
-) -> Reply:
-    """`vtg bench`."""
-    from vtg_lib.experiments.bench import describe, run_benchmarks
-    from vtg_lib.experiments.bench.memory import RECORD, measure, save
-    from vtg_lib.models import MODELS
-
-    where, models = device_of(device), names(model) or [next(iter(MODELS))]
-    if not record:
-        if precision is not None:
-            raise ValueError(
-                "--precision goes with --record; the parts measure every precision that they are about"
-            )
-        specs = [_bench_spec(name, size or "sim", hook=hook) for name in models]
-        value = run_benchmarks(specs, names(only), device=where, data_root=data_root, reference=reference)
-        return Reply(value=value, text=describe(value))
-    if size == "sim" or only or reference or hook:
-        raise ValueError(
-            "--record measures a method's training step at paper size: "
-            "leave out --size sim, --only, --reference, --hook"
-        )
-    # as papers train on a GPU; a CPU has no float16
-    precision = precision or ("float16" if where.startswith("cuda") else "float32")
-    value = {name: measure(_bench_spec(name, "paper", precision), where) for name in models}
-    for measured in value.values():
-        save(measured)
-    one = len(models) == 1
-    return Reply(value=value[models[0]] if one else value, text=f"{describe(value)}\nwritten to {RECORD}")
-
-
-def _bench_spec(model: str, size: str, precision: str = "float32", hook: str = "") -> RunSpec:
-    """`model` at the size of the first paper's profile `sim` that has rows of it, or as published ("paper").
-
-    Raises:
-        ValueError: no such model, or no paper with such a profile has a row of it.
-    """
-    from vtg_lib.experiments.bench.steps import at_paper_size
-    from vtg_lib.experiments.spec import RunSpec
-    from vtg_lib.models import entry
-    from vtg_lib.papers import load_paper, paper_keys
-
-    entry(model)  # refuses unknown names
-    name = "sim" if size == "sim" else "rendered"
-    for paper in map(load_paper, paper_keys()):
-        if name in paper.profiles and any(row.model == model for table in paper.tables for row in table.rows):
-            overrides = paper.profiles[name].overrides(model, "qvhighlights")
-            train = {"batch_size": overrides.train.get("batch_size", 32), "learning_rate": 1e-5}
-            data = {knob: v for knob, v in overrides.data.items() if knob not in ("dataset", "limit")}
-            spec = RunSpec.from_dict(
-                {
-                    "model": model,
-                    "config": dict(overrides.config),
-                    "data": data | {"kind": "sim"},
-                    "train": train | {"precision": precision, "hook": hook},
-                }
-            )
-            return spec if size == "sim" else at_paper_size(spec)
-    raise ValueError(f"no paper has a profile {name} and a row of {model}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, Literal
 from unittest import mock
@@ -122,34 +121,41 @@ def split_ms(step: Step) -> dict[str, float]:
     """Median milliseconds of a step's parts, over steps after a warm-up; `loss` without `matching`."""
     cuda = step.device.startswith("cuda")
     wait: Callable[[], Any] = torch.cuda.synchronize if cuda else lambda: None
-    times: dict[str, list[float]] = {name: [] for name in step.parts}
-    for name, part in list(step.parts.items()) * (WARMUP + REPEATS):
+    times: dict[str, list[float]] = {name: [] for name in (*step.parts, "matching")}
+
+    def ms(function: Callable[[], Any]) -> tuple[float, Any]:
         wait()
         started = time.perf_counter()
-        part()
+        result = function()
         wait()
-        times[name].append(1e3 * (time.perf_counter() - started))
-    found = {name: statistics.median(values[WARMUP:]) for name, values in times.items()}
-    matchings = _matchings(step)
-    found["matching"] = 1e3 * timed(lambda: [again() for again in matchings], 0.2).median
-    return found | {"loss": found["loss"] - found["matching"]}
+        return 1e3 * (time.perf_counter() - started), result
+
+    matching: list[float] = []  # of one step
+
+    def watched(*arguments: Any, **keywords: Any) -> Any:
+        spent, result = ms(lambda: match(*arguments, **keywords))
+        matching.append(spent)
+        return result
+
+    with _in_place_of_match(watched):
+        for _ in range(WARMUP + REPEATS):
+            matching.clear()
+            for name, part in step.parts.items():
+                times[name].append(ms(part)[0])
+            times["matching"].append(sum(matching))
+            times["loss"][-1] -= times["matching"][-1]
+    return {name: statistics.median(values[WARMUP:]) for name, values in times.items()}
 
 
-def _matchings(step: Step) -> list[Callable[[], Any]]:
-    """Every call of `match` in a step's loss, wherever it was imported to, to be made again."""
-    calls: list[Callable[[], Any]] = []
-
-    def kept(*arguments: Any, **keywords: Any) -> Any:
-        calls.append(functools.partial(match, *arguments, **keywords))
-        return calls[-1]()
-
+@contextlib.contextmanager
+def _in_place_of_match(function: Callable[..., Any]) -> Iterator[None]:
+    """Losses call `function` instead of `match`, wherever they imported it to."""
     modules = [module for name, module in sys.modules.items() if name.startswith("vtg_lib")]
     with contextlib.ExitStack() as stack:
         for module in modules:
             if getattr(module, "match", None) is match and module.__name__ != __name__:
-                stack.enter_context(mock.patch.object(module, "match", kept))
-        step()
-    return calls
+                stack.enter_context(mock.patch.object(module, "match", function))
+        yield
 
 
 def step_rows(spec: RunSpec, device: str) -> list[dict[str, Any]]:
