@@ -54,11 +54,11 @@ from __future__ import annotations
 
 from vtg_lib.papers.loader import load_paper, paper_keys
 from vtg_lib.papers.plan import Planned, RowRef, plan, row_spec, specs
+from vtg_lib.papers.questions import Dose
 from vtg_lib.papers.schema import (
     DATASETS,
     EVIDENCE,
     Column,
-    Dose,
     Layer,
     Overrides,
     Paper,

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib.evaluation.moderation import Prior, fit_prior, holm, moderated, same_rate
 from vtg_lib.papers.evidence import TUNING, Origin, RunIndex, index_runs, origin_of
 from vtg_lib.papers.plan import merged, plan, row_spec, turned
+from vtg_lib.papers.questions import Claim, Contrast
 from vtg_lib.papers.readings import Read, Record, curve_reader, reader
-from vtg_lib.papers.schema import Claim, Contrast, Paper, Profile
+from vtg_lib.papers.schema import Paper, Profile
 from vtg_lib.papers.verdict import Rate, Verdict, judge
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import yaml
 
 from vtg_lib.data.forms import check, unknown
 from vtg_lib.papers.columns import column
-from vtg_lib.papers.schema import Paper, Profile, Row, RowName, Table
+from vtg_lib.papers.questions import RowName
+from vtg_lib.papers.schema import Paper, Profile, Row, Table
 
 FOLDER = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, written in C, where libyaml is there

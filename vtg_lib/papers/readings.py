@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vtg_lib.papers.schema import Claim, Paper
+    from vtg_lib.papers.questions import Claim
+    from vtg_lib.papers.schema import Paper
 
 Record = Mapping[str, Any]
 Read = Callable[[Record], float | None]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from pydantic import Field, FiniteFloat, StringConstraints
+from pydantic import FiniteFloat
 
 from vtg_lib.data.forms import unknown
+from vtg_lib.papers.questions import Claim, Deviation, Dose, RowName, Text
 from vtg_lib.papers.ranks import RankTests
 from vtg_lib.papers.statements import Statement
 
@@ -22,10 +23,6 @@ T = TypeVar("T")
 Kind = Literal["official", "rendered", "sim"]
 Dataset = Literal["qvhighlights", "charades_sta", "tacos", "tvsum", "youtube_highlights"]
 Split = Literal["val", "last", "test", "val:detr", "val:atss"]
-Direction = Literal["grows", "falls"]
-Expected = Literal["more", "less"]
-RowName = tuple[str, str]  # (table, label)
-Text = Annotated[str, StringConstraints(min_length=1)]
 EVIDENCE: tuple[str, ...] = get_args(Kind)  # kinds that runs can be, best first
 DATASETS: tuple[str, ...] = get_args(Dataset)
 
@@ -276,131 +273,6 @@ class Table:
             KeyError: there is none.
         """
         return _get({c.name: c for c in self.columns}, name, f"{self.id} has no column", KeyError)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dose:
-    """One study of how a gain follows a knob of the generated world (`vtg_lib.papers.dose`).
-
-    Attributes:
-        key: its name.
-        question: what it asks, as a sentence.
-        knob: field of the data specification, or "init." and one of the data of the run that the rows' runs
-            start from; values: what it is set to, or what `settings` mean in numbers;
-            unit: of the values.
-        settings: what the knob is set to at each value, where that is no number; data: further fields, the
-            same at every value.
-        treated, control: (table, row label) of the two rows compared.
-        gain: what the difference is called on the axis.
-        claim: how the gain moves with the knob if the paper's explanation holds; place: where the paper gives
-            it.
-    """
-
-    key: str
-    question: str
-    knob: str
-    values: tuple[FiniteFloat, ...]
-    unit: str
-    treated: tuple[str, str]
-    control: tuple[str, str]
-    gain: str
-    claim: Direction
-    place: str
-    settings: tuple[Any, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.settings and len(self.settings) != len(self.values):
-            raise ValueError(
-                f"field 'settings': expected one for each of the {len(self.values)} values, "
-                f"got {len(self.settings)}"
-            )
-
-    @property
-    def points(self) -> list[tuple[float, Any]]:
-        """Every value, and what the knob is set to for it."""
-        return list(zip(self.values, self.settings or self.values, strict=True))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contrast:
-    """Two rows of the paper's tables that differ in a claimed cause alone."""
-
-    treated: RowName
-    control: RowName
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim(Contrast):
-    """A causal claim of the paper, and the pair of rows that tests it.
-
-    Attributes:
-        key: its name; claim: a sentence; place: where the paper makes it.
-        treated, control: (table, row label).
-        column: of the treated row's table, whose number is compared; or measure: the name of a diagnostic of
-            `vtg_lib.diagnostics`, whose one number is.
-        reach: with a column; what is compared is not its number but the epochs until validation first has
-            this share of its last value, between two evaluations in proportion.
-        effect: what the paper prints as the difference; default that of the rows' printed numbers, if there
-            are.
-        expect: the sign that the claim says; default that of the effect, else "more".
-        than: another pair, whose difference this one is to exceed: what is compared is the difference of
-            both.
-        knob, high, low: a knob of the generated world; what is compared is the difference at `high` less
-            that at `low`, what the two are set to; data: further fields of the data, the same at both.
-    """
-
-    key: Text
-    claim: Text
-    place: Text
-    column: str | None = None
-    measure: str | None = None
-    reach: Annotated[float, Field(gt=0, lt=1)] | None = None
-    effect: FiniteFloat | None = None
-    expect: Expected | None = None
-    than: Contrast | None = None
-    knob: str | None = None
-    high: Any = None
-    low: Any = None
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if (self.column is None) == (self.measure is None):
-            raise ValueError(
-                f"claim {self.key!r}: expected a column or a measure, got {self.column!r} and "
-                f"{self.measure!r}"
-            )
-        if self.reach is not None and self.column is None:
-            raise ValueError(f"claim {self.key!r}: expected a column beside reach, got none")
-        if self.than is not None and self.knob is not None:
-            raise ValueError(f"claim {self.key!r}: expected a further pair or a knob, got both")
-
-    @property
-    def number(self) -> str:
-        """What is compared."""
-        epochs = "" if self.reach is None else f"epochs to {self.reach:.0%} of "
-        return f"{epochs}{self.column or self.measure}"
-
-    @property
-    def is_score(self) -> bool:
-        """Whether it is a column's number as it stands."""
-        return self.column is not None and self.reach is None
-
-    @property
-    def pairs(self) -> list[tuple[int, Contrast]]:
-        """The pairs of rows whose differences it adds up, with the sign of each."""
-        return [(1, self), *([(-1, self.than)] if self.than is not None else [])]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deviation:
-    """A choice that the paper leaves open: where, what its text says, what was chosen, and why."""
-
-    number: int
-    place: Text
-    text_says: Text
-    we_do: Text
-    reason: Text
 
 
 @dataclass(frozen=True, kw_only=True)
