@@ -14,6 +14,7 @@ from vtg_lib.cli.options import (
     PaperKey,
     PaperStore,
     Reply,
+    Workers,
     machine_of,
     names,
     seeds_of,
@@ -27,7 +28,7 @@ def rule(
     double: Annotated[
         str | None, typer.Option(metavar="SEEDS", help="first train these seeds twice as long")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
+    workers: Workers = None,
     store: PaperStore = None,
 ) -> Reply:
     """`vtg rule`: exit code 1 if a part of the rule is broken or unknown."""
@@ -64,7 +65,7 @@ def search(
     time_budget: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="begin nothing that will not fit")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
+    workers: Workers = None,
     store: PaperStore = None,
 ) -> Reply:
     """`vtg search`: exit code 1 if a run failed."""
@@ -100,7 +101,7 @@ def replay(
         int | None,
         typer.Option(metavar="N", help="N runs, of whatever code; default: those of earlier code"),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one a core")] = None,
+    workers: Workers = None,
     store: PaperStore = None,
     dry_run: DryRun = False,
     data_root: DataRoot = None,

@@ -36,6 +36,7 @@ PaperStore = Annotated[
 PaperKey = Annotated[str, typer.Option(metavar="KEY", help="key of the paper")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only list the runs")]
 Models = Annotated[str | None, typer.Option(metavar="NAMES", help="names, comma-separated; default: all")]
+Workers = Annotated[int | None, typer.Option(help="processes; default: one a core on a CPU, one on a GPU")]
 
 
 def pairs(text: str) -> Any:

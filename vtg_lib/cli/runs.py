@@ -19,6 +19,7 @@ from vtg_lib.cli.options import (
     PaperStore,
     Reply,
     Rerun,
+    Workers,
     knobs,
     machine_of,
     names,
@@ -181,9 +182,7 @@ def sweep(
     partial: Annotated[
         bool, typer.Option("--partial", help="begin it nevertheless; it pauses when the time is up")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="processes; default: one a core on a CPU, one on a GPU")
-    ] = None,
+    workers: Workers = None,
     cluster: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="train on the workers of the dask scheduler there"),
