@@ -516,7 +516,7 @@ def test_sweep_trains_what_all_or_some_claims_need(tmp_path: Path, capsys):
     assert some and len(some) < len(every)
     assert {row["hash"] for row in some} < {row["hash"] for row in every}
     assert main([*arguments, "--claims", "no_such", "--json"]) == 1
-    assert f"unknown no_such; sdst has {keys[0]}" in capsys.readouterr().err
+    assert f"claims: 'no_such'; expected one of {keys[0]}" in capsys.readouterr().err
 
 
 def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):

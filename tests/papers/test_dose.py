@@ -70,7 +70,7 @@ def test_a_knob_may_be_of_the_world_that_a_run_starts_from():
 
 
 def test_unknown_study_is_refused():
-    with pytest.raises(ValueError, match="unknown study nothing; sdst has moment_length"):
+    with pytest.raises(ValueError, match="dose: 'nothing'; expected one of moment_length"):
         dose.dose_specs("sdst", "smoke", [0], ["nothing"])
 
 

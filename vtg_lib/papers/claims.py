@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib.evaluation.moderation import Prior, fit_prior, holm, moderated, same_rate
 from vtg_lib.papers.evidence import TUNING, Origin, RunIndex, index_runs, origin_of
 from vtg_lib.papers.plan import merged, plan, row_spec, turned
-from vtg_lib.papers.questions import Claim, Contrast
+from vtg_lib.papers.questions import Claim, Contrast, by_key
 from vtg_lib.papers.readings import Read, Record, curve_reader, reader
 from vtg_lib.papers.schema import Paper, Profile
 from vtg_lib.papers.verdict import Rate, Verdict, judge
@@ -82,16 +82,11 @@ def claim_specs(
         ValueError: an unknown claim.
     """
     seeds = list(seeds)
-    claims = {claim.key: claim for claim in all_claims(paper)}
-    chosen = list(claims) if keys is None else list(keys)
-    if unknown := sorted(set(chosen) - set(claims)):
-        raise ValueError(
-            f"claims: unknown {', '.join(unknown)}; {paper.key} has {', '.join(claims) or 'none'}"
-        )
+    chosen = by_key("claims", all_claims(paper), keys)
     tables = {planned.spec.hash: planned.spec for planned in plan(paper, profile.name, seeds)}
     found: dict[str, RunSpec] = {}
     for seed in seeds:
-        for claim in (claims[key] for key in chosen):
+        for claim in chosen:
             for _, side in _terms(claim):
                 spec = _spec(paper, profile, claim, side, seed)
                 if spec is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vtg_lib.evaluation.statistics import Interval, paired_difference
 from vtg_lib.papers import EVIDENCE, Dose, Paper, RowRef, load_paper, row_spec
 from vtg_lib.papers.plan import turned
+from vtg_lib.papers.questions import by_key
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.spec import RunSpec
@@ -38,15 +39,10 @@ def dose_specs(
         ValueError: an unknown study.
     """
     paper = load_paper(paper_key)
-    studies = {dose.key: dose for dose in paper.doses}
-    chosen = list(studies) if keys is None else list(keys)
-    if unknown := sorted(set(chosen) - set(studies)):
-        raise ValueError(
-            f"dose: unknown study {', '.join(unknown)}; {paper_key} has {', '.join(studies) or 'none'}"
-        )
+    chosen = by_key("dose", paper.doses, keys)
     found: dict[str, tuple[RowRef, RunSpec]] = {}
     for seed in seeds:
-        for dose in (studies[key] for key in chosen):
+        for dose in chosen:
             for value, setting in dose.points:
                 labels = [f"{label}, {dose.knob}={value:g}" for _, label in (dose.treated, dose.control)]
                 for label, spec in zip(labels, _pair(dose, paper, profile, setting, seed), strict=True):

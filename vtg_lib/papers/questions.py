@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, FiniteFloat, StringConstraints
+
+from vtg_lib.data.forms import unknown
 
 Direction = Literal["grows", "falls"]
 Expected = Literal["more", "less"]
@@ -140,3 +142,22 @@ class Deviation:
     text_says: Text
     we_do: Text
     reason: Text
+
+
+Question = TypeVar("Question", Dose, Claim)
+
+
+def by_key(what: str, asked: Iterable[Question], keys: Iterable[str] | None) -> list[Question]:
+    """Those with these keys, or all.
+
+    Raises:
+        ValueError: a key is none of theirs.
+    """
+    known = {one.key: one for one in asked}
+    if keys is None:
+        return list(known.values())
+    chosen = list(keys)
+    for key in chosen:
+        if key not in known:
+            raise ValueError(f"{what}: {unknown(key, known)}")
+    return [known[key] for key in chosen]
