@@ -59,8 +59,7 @@ def page(table: str, *records: dict) -> str:
     return views.table_html(compare(load_paper("sdst"), [], [table])[table], records)
 
 
-# -------------------------------------------------------------------------------------------------------- the
-# record
+# --- the record
 
 
 def test_one_line_per_model_device_and_precision(tmp_path):
@@ -102,8 +101,7 @@ def test_a_failing_save_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         efficiency.load(path)
 
 
-# -------------------------------------------------------------------------------------------------------
-# measurement
+# --- measurement
 
 
 SMALL = {
@@ -174,8 +172,7 @@ def test_bench_record_writes_the_line(tmp_path, monkeypatch, capsys):
         assert main(["bench", *wrong]) == 1 and "--record" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------------------
-# display
+# --- display
 
 
 def test_nothing_measured_is_said_with_the_command():

@@ -54,8 +54,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     return RunSpec(model="tiny", train=TRAIN)
 
 
-# ----------------------------------------------------------------------------------------------------------
-# specs
+# --- specs
 
 
 def test_hash_ignores_order_and_spelled_out_defaults(tiny_model: RunSpec):
@@ -164,8 +163,7 @@ def test_bad_specs_are_refused(value: dict, message: str):
         _ = RunSpec.from_dict(value).hash
 
 
-# -----------------------------------------------------------------------------------------------------------
-# runs
+# --- runs
 
 
 def test_a_run_is_stored_with_its_provenance_and_returned(tmp_path: Path, tiny_model: RunSpec, monkeypatch):
@@ -411,8 +409,7 @@ def test_curves_are_thinned_to_the_evaluated_epochs():
     assert all(epoch % 2 == 0 for epoch in thin["epoch"])
 
 
-# ------------------------------------------------------------------------------------------------- paired
-# initialisation
+# --- paired initialisation
 
 
 @pytest.mark.parametrize("name", ["moment_detr", "qd_detr"])

@@ -272,8 +272,7 @@ def test_a_few_steps_in_a_small_world_lower_the_loss():
     assert history[-1] < 0.7 * history[0]
 
 
-# ------------------------------------------------------------------------------------------------ public
-# checkpoints
+# --- public checkpoints
 
 
 def golden_batch() -> Batch:

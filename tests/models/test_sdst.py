@@ -49,8 +49,7 @@ def build_small(seed: int = 0, moved: bool = False, **changes) -> SDST:
     return shift(model, 0.05) if moved else model
 
 
-# ------------------------------------------------------------------------------------------------ published
-# numbers
+# --- published numbers
 
 
 @pytest.mark.parametrize(
@@ -68,8 +67,7 @@ def test_paper_configs():
         Config.paper("tvsum")
 
 
-# ------------------------------------------------------------------------------------------------ training
-# signal
+# --- training signal
 
 VARIANTS = [
     {},
@@ -151,7 +149,7 @@ def test_scores_combine_only_what_is_trained():
     torch.testing.assert_close(other.scores, probability)
 
 
-# ------------------------------------------------------------------------------------------------ structure
+# --- structure
 
 
 @pytest.mark.parametrize(
@@ -237,7 +235,7 @@ def test_a_batch_without_any_moment():
     assert losses["l1"] == losses["iou"] == losses["saliency"] == losses["video_align"] == 0
 
 
-# ------------------------------------------------------------------------------------------------ diagnostics
+# --- diagnostics
 
 
 @pytest.mark.parametrize("attention", ["rdsa", "deformable"])
@@ -275,8 +273,7 @@ def test_post_process_lowers_scores_only():
     assert (after.scores < output.scores).any()
 
 
-# ------------------------------------------------------------------------------------------------ numerics,
-# errors
+# --- numerics, errors
 
 
 def test_same_seed_same_numbers():

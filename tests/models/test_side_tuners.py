@@ -60,8 +60,7 @@ def build_small(name: str, moved: bool = True, **changes) -> nn.Module:
     return shift(model, 0.05) if moved else model
 
 
-# ------------------------------------------------------------------------------------------------ published
-# numbers
+# --- published numbers
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,8 +104,7 @@ def test_only_the_tuner_differs():
     assert all(other == shared[0] for other in shared[1:])
 
 
-# ------------------------------------------------------------------------------------------------ training
-# signal
+# --- training signal
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -219,7 +217,7 @@ def test_a_batch_without_any_moment():
     assert losses["distance"] == losses["saliency"] == losses["video_align"] == losses["layer_align"] == 0
 
 
-# ------------------------------------------------------------------------------------------------ structure
+# --- structure
 
 
 def alone(batch: Batch, row: int) -> Batch:
@@ -286,8 +284,7 @@ def test_features_of_one_level():
         build_small("lst")(single)
 
 
-# ------------------------------------------------------------------------------------------------ numerics,
-# errors
+# --- numerics, errors
 
 
 @pytest.mark.parametrize("name", NAMES)

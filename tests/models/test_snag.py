@@ -79,7 +79,7 @@ def test_presets_and_refusals():
         SnAG(dataclasses.replace(SMALL, stride=8))
 
 
-# ------------------------------------------------------------------------------------------------ layers
+# --- layers
 
 
 def test_convolutions_are_torch_ones():
@@ -148,7 +148,7 @@ def test_resampling_keeps_a_line_straight():
         torch.testing.assert_close(row[:, 0], F.avg_pool1d(expected, fine // 16)[0, 0])
 
 
-# ------------------------------------------------------------------------------------------------ the model
+# --- the model
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda v: "-".join(map(str, v.items())) or "default")

@@ -35,8 +35,7 @@ class BookError(RuntimeError):
     """A chapter failed, or the book could not be rendered. The message says which and what to do."""
 
 
-# ----------------------------------------------------------------------------------------------------------
-# executing
+# --- executing
 
 
 def sources(root: Path = ROOT, drafts: bool = False) -> list[Path]:
@@ -113,8 +112,7 @@ def _relative_paths(path: Path, root: Path) -> None:
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-# ----------------------------------------------------------------------------------------------------------
-# rendering
+# --- rendering
 
 
 def stage(root: Path, replacements: Mapping[str, Path]) -> Path:
@@ -227,8 +225,7 @@ def build(chapter: str, parameters: Mapping[str, Any], root: Path = ROOT, *, kee
     return page
 
 
-# ----------------------------------------------------------------------------------------------------------
-# lock file, command line
+# --- lock file, command line
 
 
 def lock(root: Path = ROOT) -> None:

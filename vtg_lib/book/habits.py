@@ -23,8 +23,7 @@ MAP, HD_MAP, SHORT = "MR-full-mAP", "HL-min-VeryGood-mAP", "MR-short-mAP"
 SHOWN = (0.5, 0.75)  # thresholds of which the worked example shows every step
 
 
-# ------------------------------------------------------------------------------------------------------- a
-# worked query
+# --- a worked query
 
 
 def worked(prediction: Row, truth: Row) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def _taken(iou: Floats, level: float) -> list[int | None]:
     return found
 
 
-# ----------------------------------------------------------------------------------------------------- habits
+# --- habits
 
 
 def habits(
@@ -133,11 +132,10 @@ def bounds(truth: Sequence[Row]) -> dict[str, float]:
 
     Returns:
         `queries`, `windows`; `over_ten`: queries with more than ten windows; `at_10`, `at_30`, `at_150`:
-            windows exactly as
-        long as a border of the length ranges; `perfect_map`: mAP of the first ten true windows; `perfect_hd`,
-            `perfect_hit`: HD
-        mAP and HIT@1 of the sum of the three annotators' scores; `no_positive`: share of (query, annotator)
-        pairs without a clip of the highest score, whose HD AP is 0 by definition.
+        windows exactly as long as a border of the length ranges; `perfect_map`: mAP of the first ten true
+        windows; `perfect_hd`, `perfect_hit`: HD mAP and HIT@1 of the sum of the three annotators' scores;
+        `no_positive`: share of (query, annotator) pairs without a clip of the highest score, whose HD AP is 0
+        by definition.
     """
     lengths = np.array([end - start for row in truth for start, end in row["relevant_windows"]])
     best = np.array([np.max(row["saliency_scores"], axis=0) for row in truth])  # [N, annotators]

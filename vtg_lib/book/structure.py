@@ -110,8 +110,7 @@ def lacking(own: Structure, base: Structure) -> list[str]:
     return found + [f"loss {name}" for name in base.losses if name not in own.losses]
 
 
-# ----------------------------------------------------------------------------------------------------------
-# the model
+# --- the model
 
 
 class _Watch:

@@ -70,8 +70,7 @@ def tally(words: Iterable[str]) -> str:
     return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
 
 
-# ----------------------------------------------------------------------------------------------------------
-# rows
+# --- rows
 
 # Headers and words wrap, numbers do not.
 _ROWS = template("""

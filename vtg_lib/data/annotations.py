@@ -9,11 +9,9 @@ What the published files contain, and what follows from it (every file was read;
 - *TVSum's `duration` counts clips of 2 seconds*, not seconds: it equals the number of rows of `label`.
   `Dataset.duration_unit` says so.
 - QVHighlights' `vid` ends in a span of 150 s, but some videos are shorter; `duration` is right. Windows, clip
-ids and
-  saliency agree in every row.
+  ids and saliency agree in every row.
 - One QVHighlights test query has saliency 0 from everybody on every clip of its moments: highlight AP is 0
-for it by
-  definition.
+  for it by definition.
 - TACoS has the same sentence of the same video several times, most of them with the same window.
 - TACoS has windows shorter than one 2-second clip: such a moment has no clip of its own.
 - YouTube Highlights' files have 233 of the 247 training and 152 of the 172 test videos on UMT's lists (as

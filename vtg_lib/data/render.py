@@ -97,7 +97,6 @@ class RenderConfig:
 
 
 # --- fixed vectors
-# -----------------------------------------------------------------------------------------------------
 
 
 class Embeddings:
@@ -168,7 +167,6 @@ def _rotation(dim: int, seed: int, depth: int) -> Tensor:
 
 
 # --- what is shown when
-# ------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -234,7 +232,6 @@ def _coverage(shown: _Shown, clips: int, blur: float) -> Tensor:
 
 
 # --- features
-# ----------------------------------------------------------------------------------------------------------
 
 
 def _pool_adaptive(tokens: Tensor, pooler: Tensor, sharpness: float) -> Tensor:

@@ -124,8 +124,7 @@ def average_precisions(iou: Floats, count: Ints) -> Floats:
     return ap
 
 
-# ---------------------------------------------------------------------------------------------------------
-# calibration
+# --- calibration
 
 
 def reliability(score: Floats, outcome: Floats, bins: int = 10) -> dict[str, Any]:
@@ -156,10 +155,8 @@ def calibration(ranked: Ranked) -> dict[str, Any]:
 
     Returns:
         `first` and `all`: `reliability` with the IoU as outcome; `ece_right`: of the first, with "IoU >=
-            `RIGHT`" as outcome;
-        `rank_first`: Spearman between queries, the first prediction's score against its IoU; `rank_within`:
-            the same between
-        the predictions of a query, mean over the queries where it exists.
+        `RIGHT`" as outcome; `rank_first`: Spearman between queries, the first prediction's score against its
+        IoU; `rank_within`: the same between the predictions of a query, mean over the queries with one.
     """
     known = ~np.isnan(ranked.scores)
     best = ranked.best
@@ -195,7 +192,7 @@ def reordered(predictions: Sequence[Row], truth: Sequence[Row]) -> list[dict[str
     return rows
 
 
-# ----------------------------------------------------------------------------------------------------- recall
+# --- recall
 
 
 def recall_by_length(ranked: Ranked, edges: Sequence[float] = LENGTH_EDGES) -> dict[str, list[float]]:
@@ -242,7 +239,7 @@ def recall_by_count(ranked: Ranked, counts: Sequence[int] = COUNTS) -> dict[str,
     return out
 
 
-# ------------------------------------------------------------------------------------------------------ kinds
+# --- kinds
 
 
 def kinds(truth: Sequence[Row]) -> dict[str, dict[str, NDArray[np.bool_]]]:
@@ -273,8 +270,7 @@ def _ranges(values: Any, ends: Sequence[float], names: Sequence[str]) -> dict[st
     return {name: place == n for n, name in enumerate(names)}
 
 
-# -----------------------------------------------------------------------------------------------------------
-# agreement
+# --- agreement
 
 
 def agreement(first: Ranked, second: Ranked) -> dict[str, float]:
@@ -282,10 +278,8 @@ def agreement(first: Ranked, second: Ranked) -> dict[str, float]:
 
     Returns:
         `iou`: mean IoU of the two first predictions; `both`, `first`, `second`, `none`: shares of queries
-            whose first
-        prediction is right; `rank`: Spearman of AP over queries; `gap`, `low`, `high`: mAP of the first less
-            the second, in
-        points, with its 95 % interval over queries (paired, Student's t).
+        whose first prediction is right; `rank`: Spearman of AP over queries; `gap`, `low`, `high`: mAP of the
+        first less the second, in points, with its 95 % interval over queries (paired, Student's t).
     """
     a, b = first.right, second.right
     gap = t_interval(100 * (first.ap - second.ap))

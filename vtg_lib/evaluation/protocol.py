@@ -7,11 +7,9 @@ the field reports with) returns, to the last digit. Its habits that show in the 
 - Thresholds compare with >=. Lengths are in (0, 10], (10, 30], (30, 150] seconds; "full" takes every window.
 - R1 picks a query's ground-truth window by IoU, then divides by the hull of both.
 - HIT@1 looks at the whole saliency list, AP cuts or zero-pads it to int(duration / 2) clips, so that a padded
-0
-  outranks negative scores. Tied scores are one threshold.
+  0 outranks negative scores. Tied scores are one threshold.
 - The first line of a submission decides what is scored. A qid given twice has its windows pooled for AP, and
-its last
-  line counts for everything else.
+  its last line counts for everything else.
 
 Where the reference stops with an exception, here: a query without windows counts as AP 0 and a miss at R1; a
 length range without ground truth is NaN.
@@ -132,8 +130,7 @@ def _percent(share: float | np.floating[Any]) -> float:
     return float(f"{100 * share:.2f}")
 
 
-# Moment retrieval
-# ----------------------------------------------------------------------------------------------------
+# --- Moment retrieval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -258,8 +255,7 @@ def _range_scores(
     }
 
 
-# Highlight detection
-# -------------------------------------------------------------------------------------------------
+# --- Highlight detection
 
 
 def _highlights(packed: tuple[Floats, Ints], truth: GroundTruth, query: Ints) -> dict[str, dict[str, float]]:

@@ -315,8 +315,7 @@ class _Trainer:
         self.seconds["evaluate_s"] += time.perf_counter() - started
         return dict(brief)
 
-    # ------------------------------------------------------------------------------------------------------
-    # interruptions
+    # --- interruptions
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -2,8 +2,7 @@
 3.3).
 
 Axes: B samples, Q queries, G noise groups, K kinds of noise in a group, M moments, D channels. Reading
-    numbers
-as in `vtg_lib.layers.span_aware`.
+numbers as in `vtg_lib.layers.span_aware`.
 """
 
 from __future__ import annotations

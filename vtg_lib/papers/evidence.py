@@ -169,8 +169,7 @@ class TableResults:
         return self.rows[self.table.rows.index(self.table.row(label))]
 
 
-# ------------------------------------------------------------------------------------------------------------
-# evidence
+# --- evidence
 
 
 def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
@@ -287,8 +286,7 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
     return {name: score for name, score in scores.items() if score is not None}
 
 
-# ----------------------------------------------------------------------------------------------------------
-# comparison
+# --- comparison
 
 
 def compare(

@@ -87,8 +87,7 @@ def _row(paper: Paper, table: str, label: str) -> pd.Series[float]:
     return numbers.rename(lambda name: name.removeprefix("val "))
 
 
-# ------------------------------------------------------------------------------------------------------------
-# checks
+# --- checks
 
 
 def best(

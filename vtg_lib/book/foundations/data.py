@@ -82,8 +82,7 @@ def one_query(chapter: Foundations) -> HTML:
     return plots.show(picture, plots.timeline_alt(bare), f"QVHighlights val, {query.name}: {told}")
 
 
-# -----------------------------------------------------------------------------------------------------------
-# the data
+# --- the data
 
 
 @part("annotations")
@@ -191,8 +190,7 @@ def _shown(value: Any) -> str:
     return "–" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-# -----------------------------------------------------------------------------------------------------------
-# the evaluator
+# --- the evaluator
 
 
 @part("evaluator")

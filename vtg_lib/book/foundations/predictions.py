@@ -33,8 +33,7 @@ APART, NOISE = "apart", "within the noise of queries"
 MAP = "MR-full-mAP"
 
 
-# ------------------------------------------------------------------------------------------------------------
-# printed rows
+# --- printed rows
 
 
 def checked(chapter: Foundations, *, rerun: bool | None = None) -> list[tuple[quotes.Quote, quotes.Check]]:
@@ -112,8 +111,7 @@ def disagreement_table() -> HTML:
     return page(table(rows), *([exchanged] if exchanged else []))
 
 
-# ------------------------------------------------------------------------------------------------------------
-# logs
+# --- logs
 
 
 def released_epochs(chapter: Foundations) -> dict[str, int | None]:
@@ -185,8 +183,7 @@ def split_gap(chapter: Foundations) -> HTML:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------
-# calibration, recall, agreement
+# --- calibration, recall, agreement
 
 
 @part("predictions")
@@ -340,8 +337,7 @@ def explorer(chapter: Foundations) -> ipywidgets.VBox | HTML:
     return page("No queries to explore: neither the files nor the record were found.")
 
 
-# ------------------------------------------------------------------------------------------------------------
-# summary
+# --- summary
 
 
 def summary(chapter: Foundations) -> HTML:

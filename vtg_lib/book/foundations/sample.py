@@ -128,8 +128,7 @@ def _spec() -> RunSpec:
     return dataclasses.replace(spec, keep=True, diagnostics=())
 
 
-# ----------------------------------------------------------------------------------------------------------
-# what the page shows
+# --- what the page shows
 
 
 def video(chapter: Foundations) -> HTML:

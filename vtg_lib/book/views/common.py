@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 HEADLINE = ("R1@0.5", "R1@0.7", "mAP", "mAP short", "mAP middle", "mAP long", "HD mAP", "HIT@1")
 
 
-# ----------------------------------------------------------------------------------------------------------
-# the chapter
+# --- the chapter
 
 
 def overview(chapter: Chapter) -> HTML:
@@ -88,8 +87,7 @@ def source(*objects: Callable[..., Any] | type) -> Markdown:
     return Markdown("\n\n".join(parts))
 
 
-# ----------------------------------------------------------------------------------------------------------
-# paper | ours
+# --- paper | ours
 
 
 def table(chapter: Chapter, table_id: str, *, columns: Sequence[str] | None = None) -> HTML:
@@ -241,8 +239,7 @@ def deviations(chapter: Chapter) -> Markdown:
     return Markdown(folded(head, "\n\n" + "\n\n".join(lines) + "\n\n"))
 
 
-# ----------------------------------------------------------------------------------------------------------
-# diagnostics
+# --- diagnostics
 
 
 def headline(results: Mapping[str, RunResult]) -> HTML:

@@ -49,7 +49,7 @@ def runs(chapter: Chapter) -> dict[str, list[RunResult]]:
     return {label: kept for label, kept in found.items() if kept}
 
 
-# ------------------------------------------------------------------------------------------ cost
+# --- cost
 
 
 def cost_figure(chapter: Chapter) -> HTML:
@@ -96,7 +96,7 @@ def _score(run: RunResult) -> float:
     return float(run.metrics[SPLIT][METRIC])
 
 
-# ------------------------------------------------------------------------------------------ order
+# --- order
 
 
 def scores(chapter: Chapter) -> pd.DataFrame:
@@ -157,7 +157,7 @@ def rank_told(chapter: Chapter) -> HTML:
     return HTML("".join(f"<p>{code(line)}</p>" for line in lines))
 
 
-# ------------------------------------------------------------------------------------------ inside
+# --- inside
 
 
 def inside(chapter: Chapter) -> HTML:
