@@ -129,7 +129,7 @@ def test_every_profile_runs(tmp_path, profile) -> None:
 
 def test_parts_are_measured_one_by_one(tmp_path) -> None:
     """A root with annotations alone: that part is measured, the others are as recorded."""
-    from vtg_lib.data.annotations import DATASETS
+    from vtg_lib.data.datasets import DATASETS
     from vtg_lib.data.statistics import SETS
 
     _, truth = world(6)

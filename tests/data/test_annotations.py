@@ -6,13 +6,12 @@ import warnings
 import pytest
 
 from vtg_lib.data.annotations import (
-    DATASETS,
     AnnotationError,
     AnnotationWarning,
-    dataset_of,
     read_annotations,
     validate_annotations,
 )
+from vtg_lib.data.datasets import DATASETS, dataset_of
 from vtg_lib.data.statistics import statistics
 
 

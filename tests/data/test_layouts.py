@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtg_lib.data.annotations import SCORED, AnnotationError, read_annotations
+from vtg_lib.data.annotations import AnnotationError, read_annotations
+from vtg_lib.data.datasets import SCORED
 from vtg_lib.data.layouts import AnnotationNote
 
 FUZZ = int(os.environ.get("VTG_FUZZ", "200"))  # mutated files for each reader

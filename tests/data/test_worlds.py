@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from vtg_lib.data import load_data
+from vtg_lib.data.appearance import Embeddings, RenderConfig
 from vtg_lib.data.generate import WORDS, WorldConfig
 from vtg_lib.data.hooks import PermutedText
 from vtg_lib.data.knobs import resolve
-from vtg_lib.data.render import Embeddings, RenderConfig
 from vtg_lib.data.timeline import Event, Vocabulary, _put
 from vtg_lib.experiments.spec import RunSpec
 

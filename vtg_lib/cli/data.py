@@ -59,7 +59,8 @@ def evaluate(
     ] = False,
 ) -> Reply:
     """`vtg eval`."""
-    from vtg_lib.data.annotations import SCORED, read_annotations
+    from vtg_lib.data.annotations import read_annotations
+    from vtg_lib.data.datasets import SCORED
     from vtg_lib.evaluation import scoring
     from vtg_lib.evaluation.reading import read_submission
 

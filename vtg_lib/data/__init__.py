@@ -66,9 +66,10 @@ def load_data(
 
 def _rendered(spec: Mapping[str, Any], root: str | os.PathLike[str] | None) -> dict[str, GroundingData]:
     """The splits of a resolved specification of kind `sim` or `rendered`."""
+    from vtg_lib.data.appearance import Embeddings
     from vtg_lib.data.knobs import configs, identity
     from vtg_lib.data.pseudo.world import relabelled
-    from vtg_lib.data.render import Embeddings, render
+    from vtg_lib.data.render import render
 
     kind = spec["kind"]
     seed = spec["seed"]

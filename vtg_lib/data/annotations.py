@@ -7,7 +7,7 @@ have a `label` per clip and null windows; QVHighlights' test release has no labe
 What the published files contain, and what follows from it (every file was read; nothing in them is refused):
 
 - *TVSum's `duration` counts clips of 2 seconds*, not seconds: it equals the number of rows of `label`.
-  `Dataset.duration_unit` says so.
+  `datasets.Dataset.duration_unit` says so.
 - QVHighlights' `vid` ends in a span of 150 s, but some videos are shorter; `duration` is right. Windows, clip
   ids and saliency agree in every row.
 - One QVHighlights test query has saliency 0 from everybody on every clip of its moments: highlight AP is 0
@@ -35,10 +35,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from vtg_lib.data.datasets import DATASETS, LABELLED, SCORED, SLACK, Dataset, dataset_of
 from vtg_lib.data.layouts import entries
 from vtg_lib.files import UnreadableFile
 
-SLACK = 1e-3  # seconds that rounding may add to a window's end
 _NUMBERS = (int, float)  # as JSON gives them; True and False are none
 SHOWN = 10  # problems that one error lists
 
@@ -62,107 +62,11 @@ class Note:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """What the rows of a data set hold.
-
-    Attributes:
-        labels: fields that are all there, or all missing in an unlabelled split.
-        clip_length: seconds per clip, as clip ids and labels count them.
-        duration_unit: seconds that one unit of `duration` stands for.
-        regular: whether clips have one length in seconds; YouTube Highlights' have 100 frames at each video's
-            own rate.
-        known: kinds of notes that the published files have.
-        partial: whether rows may have some of the labels only, the same ones in all rows.
-        needed: fields that every row must have besides `duration`.
-        slack: seconds that a window may end after the video.
-        votes: lowest and highest label of a clip; several: whether more than one annotator labels it;
-            domains: what a video's may be. None and empty where nothing tells.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    clip_length: float = 2.0
-    duration_unit: float = 1.0
-    regular: bool = True
-    known: frozenset[str] = frozenset()
-    partial: bool = False
-    needed: tuple[str, ...] = ("qid", "vid", "query")
-    slack: float = SLACK
-    votes: tuple[float, float] | None = None
-    several: bool | None = None
-    domains: tuple[str, ...] = ()
-
-
-DATASETS: dict[str, Dataset] = {
-    d.name: d
-    for d in (
-        Dataset(
-            name="qvhighlights",
-            labels=("relevant_windows", "relevant_clip_ids", "saliency_scores"),
-            known=frozenset({"vid span", "no positive clip"}),
-        ),
-        Dataset(name="charades_sta", labels=("relevant_windows",), clip_length=1.0),
-        Dataset(
-            name="tacos", labels=("relevant_windows",), known=frozenset({"repeated query", "short window"})
-        ),
-        Dataset(
-            name="tvsum",
-            labels=("label",),
-            duration_unit=2.0,
-            votes=(1, 5),
-            several=True,
-            domains=("VT", "VU", "GA", "MS", "PK", "PR", "FM", "BK", "BT", "DS"),
-        ),
-        Dataset(
-            name="youtube_highlights",
-            labels=("label",),
-            regular=False,
-            known=frozenset({"clip past the end"}),
-            votes=(0, 1),
-            several=False,
-            domains=("dog", "gymnastics", "parkour", "skating", "skiing", "surfing"),
-        ),
-        Dataset(name="generic", labels=("relevant_windows",)),
-    )
-}
-# What the evaluator reads, of whatever data set: queries may be without text, and windows end up to a second
-# after the video, as ActivityNet's do.
-SCORED = Dataset(
-    name="scored",
-    labels=("relevant_windows", "saliency_scores"),
-    partial=True,
-    needed=("qid",),
-    slack=1.0,
-    known=frozenset(
-        {"no positive clip", "overlapping windows", "repeated query", "short window", "unknown field"}
-    ),
-)
-# The same of data sets that label every clip; TVSum's `duration` counts clips, YouTube Highlights' seconds.
-LABELLED = Dataset(
-    name="labelled", labels=("label",), needed=("qid",), known=SCORED.known | {"clip past the end"}
-)
-_FOLDERS = {
-    "charades": "charades_sta",
-    "youtube": "youtube_highlights",
-    "qvh": "qvhighlights",
-    "highlight_": "qvhighlights",
-}
 # Keys that some data set has besides qid, query, duration, vid.
 _KNOWN_FIELDS = {
     "qid", "query", "duration", "vid", "relevant_windows", "relevant_clip_ids", "saliency_scores",
     "label", "domain", "frames", "fps", "clip", "match",
 }  # fmt: skip
-
-
-def dataset_of(path: str | Path) -> Dataset:
-    """The data set that a file belongs to, from its folder and name; `generic` if neither tells."""
-    path = Path(path)
-    text = f"{path.parent.name}/{path.name}".lower()
-    for name in DATASETS:
-        if name in text:
-            return DATASETS[name]
-    return DATASETS[next((name for part, name in _FOLDERS.items() if part in text), "generic")]
 
 
 def read_annotations(

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from vtg_lib.data.appearance import RenderConfig
 from vtg_lib.data.generate import HIGHLIGHTS, STATISTICS, WorldConfig
 from vtg_lib.data.pseudo.labels import LabelConfig
-from vtg_lib.data.render import RenderConfig
 from vtg_lib.data.timeline import TimelineConfig
 
 # By kind, what differs from the knobs' defaults.

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vtg_lib.data.annotations import DATASETS, SHOWN
+from vtg_lib.data.annotations import SHOWN
 from vtg_lib.data.batches import GroundingData, fingerprint, targets
+from vtg_lib.data.datasets import DATASETS
 from vtg_lib.data.feature_cache import FeatureCache, FeatureWarning, check_same, convert
 from vtg_lib.data.features import CLIPS_OFF, LENGTH_TOLERANCE, FeatureError, FeatureSpec
 from vtg_lib.data.manifests import ManifestError, array_folder, feature_spec, get
@@ -40,7 +41,7 @@ def official_arrays(
         text_cache: word features by `qid`.
         max_clips: T at most; longer videos are cut.
         max_words: L at most.
-        duration_unit: seconds per unit of `duration` (`annotations.Dataset`); None where clips have no fixed
+        duration_unit: seconds per unit of `duration` (`datasets.Dataset`); None where clips have no fixed
             length, which leaves the clip length unchecked.
 
     Returns:
@@ -100,7 +101,7 @@ def official_data(
     """Splits with the features of a set that `vtg data fetch` brought, converted on first use.
 
     Args:
-        dataset: one of `annotations.DATASETS`.
+        dataset: one of `datasets.DATASETS`.
         split_rows: split -> annotations.
         feature_set: name of a set in `data_manifests/`, e.g. "qvhighlights_slowfast_clip".
         video_arrays: its arrays to join along the channels, e.g. ("slowfast", "clip").

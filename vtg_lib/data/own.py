@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from vtg_lib.data.annotations import Dataset, read_annotations
+from vtg_lib.data.annotations import read_annotations
+from vtg_lib.data.datasets import Dataset
 from vtg_lib.data.features import FeatureError, FeatureSpec, load_array
 from vtg_lib.data.forms import check, unknown
 from vtg_lib.files import UNEVEN, USUAL_CLIPS, atomic_write, data_root

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vtg_lib.data.annotations import DATASETS, validate_annotations
+from vtg_lib.data.annotations import validate_annotations
+from vtg_lib.data.datasets import DATASETS
 from vtg_lib.data.generate import generate
 from vtg_lib.data.knobs import configs, resolve
 from vtg_lib.data.timeline import Vocabulary
@@ -44,7 +45,7 @@ def statistics(rows: Sequence[Mapping[str, Any]], dataset: str = "generic") -> d
 
     Args:
         rows: checked annotations.
-        dataset: one of `vtg_lib.data.annotations.DATASETS`; gives the unit of `duration`.
+        dataset: one of `vtg_lib.data.datasets.DATASETS`; gives the unit of `duration`.
 
     Returns:
         `queries`, `videos`; `queries_per_video`, `words_per_query`, `duration` (s), and where rows have
@@ -107,7 +108,7 @@ def shapes(rows: Sequence[Mapping[str, Any]], dataset: str) -> dict[str, Any]:
     """Counts and distributions of one set of annotations.
 
     Args:
-        rows: checked annotations; dataset: one of `vtg_lib.data.annotations.DATASETS`.
+        rows: checked annotations; dataset: one of `vtg_lib.data.datasets.DATASETS`.
 
     Returns:
         `statistics` (as `statistics`), `notes` (kind of oddity -> rows), `words`;

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from vtg_lib.data.annotations import Dataset, read_annotations
+from vtg_lib.data.annotations import read_annotations
+from vtg_lib.data.datasets import Dataset
 from vtg_lib.data.extraction.encode import EncoderFacts
 from vtg_lib.data.features import FeatureError, FeatureSpec
 from vtg_lib.data.forms import check
