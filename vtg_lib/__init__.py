@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vtg_lib.experiments.training import train
     from vtg_lib.models import build
     from vtg_lib.papers import load_paper
-    from vtg_lib.papers.evidence import compare
+    from vtg_lib.papers.comparison import compare
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,7 +50,7 @@ _HOMES = {
     "experiments.training": ("train",),
     "models": ("build",),
     "papers": ("load_paper",),
-    "papers.evidence": ("compare",),
+    "papers.comparison": ("compare",),
 }
 
 

@@ -14,7 +14,7 @@ from vtg_lib.experiments.store import Store
 from vtg_lib.files import RESULTS
 from vtg_lib.papers import load_paper
 from vtg_lib.papers.claims import judge_claims, runs_behind
-from vtg_lib.papers.evidence import compare
+from vtg_lib.papers.comparison import compare
 from vtg_lib.papers.verdict import DECIDED
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import pytest
 
 from vtg_lib.book import ordering
 from vtg_lib.papers import load_paper, row_spec
-from vtg_lib.papers.evidence import compare
+from vtg_lib.papers.comparison import compare
 from vtg_lib.papers.verdict import CONTRADICTS, SMALLER, SUPPORTS, UNDECIDED
 
 PAPER = load_paper("sdst")

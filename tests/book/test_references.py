@@ -12,7 +12,7 @@ from vtg_lib.book.compared import render
 from vtg_lib.models import MODELS
 from vtg_lib.models.sdst import SDST, detection_losses
 from vtg_lib.papers import load_paper, paper_keys
-from vtg_lib.papers.evidence import compare
+from vtg_lib.papers.comparison import compare
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKS = references.references()

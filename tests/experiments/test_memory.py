@@ -21,7 +21,7 @@ from vtg_lib.experiments.bench.steps import Step
 from vtg_lib.experiments.spec import RunSpec
 from vtg_lib.files import ROOT
 from vtg_lib.papers import load_paper
-from vtg_lib.papers.evidence import compare
+from vtg_lib.papers.comparison import compare
 
 GPU = {"device": "Made-up GPU", "precision": "float16", "memory": efficiency.CUDA_ALLOCATED}
 

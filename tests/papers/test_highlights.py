@@ -5,7 +5,8 @@ import pytest
 
 from vtg_lib.papers import load_paper, plan, statements
 from vtg_lib.papers.columns import column
-from vtg_lib.papers.evidence import Evidence, RowResults, TableResults, compare
+from vtg_lib.papers.comparison import compare
+from vtg_lib.papers.evidence import Evidence, RowResults, TableResults
 from vtg_lib.papers.highlights import domain_ranks, label_bounds, moves
 from vtg_lib.papers.ranks import apart, ranked
 

@@ -15,7 +15,8 @@ from vtg_lib.cli import main as cli
 from vtg_lib.evaluation import protocol
 from vtg_lib.papers import evidence, load_paper, row_spec, tables
 from vtg_lib.papers.columns import METRICS, column
-from vtg_lib.papers.evidence import COUNTED, Evidence, RowResults, compare, index_runs, released_scores
+from vtg_lib.papers.comparison import compare
+from vtg_lib.papers.evidence import COUNTED, Evidence, RowResults, index_runs, released_scores
 from vtg_lib.papers.verdict import (
     CONTRADICTS,
     NO_DIFFERENCE,

@@ -268,7 +268,8 @@ class Chapter:
         """Every table of the paper with all evidence in the run store, and released predictions scored
         anew.
         """
-        from vtg_lib.papers.evidence import compare, released_scores
+        from vtg_lib.papers.comparison import compare
+        from vtg_lib.papers.evidence import released_scores
 
         released = released_scores(self.paper, self.parameters.data_root)
         return compare(self.paper, self.store, released=released)

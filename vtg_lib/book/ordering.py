@@ -18,7 +18,8 @@ from vtg_lib.book.tables import table
 from vtg_lib.evaluation.statistics import Summary
 from vtg_lib.experiments.store import Store
 from vtg_lib.papers import load_paper, row_spec
-from vtg_lib.papers.evidence import TableResults, compare
+from vtg_lib.papers.comparison import compare
+from vtg_lib.papers.evidence import TableResults
 from vtg_lib.papers.verdict import CONTRADICTS, DECIDED, SUPPORTS, UNDECIDED, Verdict, verdict
 
 if TYPE_CHECKING:

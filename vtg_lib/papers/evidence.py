@@ -1,17 +1,10 @@
-"""What our runs say about a row of a paper's table: the best evidence, its spread, and a verdict that is
-computed.
+"""What our runs say about a row of a paper's table: the best evidence and its spread.
 
-Evidence. A run counts for a row when its spec is the row's at one of the paper's profiles, whatever the seed.
+A run counts for a row when its spec is the row's at one of the paper's profiles, whatever the seed.
 `official` comes before `rendered` before `sim`; kinds are never mixed in a cell or in a comparison, nor are
 two profiles of one kind: the first in the paper's YAML that has runs stands for the kind. `released`
 (predictions that the authors published, scored by our evaluator) and `counted` (parameters of the published
 size) are kept apart.
-
-Pairs. Two runs are compared when they have the same profile, seed and type of device (CPU or GPU). Versions
-of the code may differ, but it is counted where they do (`Verdict.mixed`, `TableResults.versions`): by
-`vtg_lib.experiments.provenance.source_digest`, which covers a model's own modules beside the shared ones, and
-so says nothing about two runs of different models. Versions that `vtg_lib.experiments.replay` found to make
-the same numbers count as one.
 """
 
 from __future__ import annotations
@@ -19,17 +12,16 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation import statistics as stats
-from vtg_lib.evaluation.moderation import Prior, fit_prior
 from vtg_lib.evaluation.released import released_score
 from vtg_lib.papers.plan import row_datasets, row_spec
 from vtg_lib.papers.schema import EVIDENCE, Column, Paper, Row, Table
-from vtg_lib.papers.verdict import Verdict, has_learned, paired, verdict
+from vtg_lib.papers.verdict import Verdict, has_learned
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.store import Store
@@ -169,9 +161,6 @@ class TableResults:
         return self.rows[self.table.rows.index(self.table.row(label))]
 
 
-# --- evidence
-
-
 def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
     """The store's runs by everything but the seed. Runs of models or settings that are gone are left out."""
     from vtg_lib.experiments.spec import RunSpec
@@ -187,7 +176,7 @@ def index_runs(store: Store | Iterable[Mapping[str, Any]]) -> RunIndex:
 
 
 def _run_evidence(paper: Paper, table: Table, row: Row, runs: RunIndex) -> dict[str, Evidence]:
-    if not _runnable(row):
+    if not runnable(row):
         return {}
     found: dict[str, Evidence] = {}
     for profile in paper.profiles.values():
@@ -247,13 +236,13 @@ def _released_evidence(
 
 def _counted_evidence(table: Table, row: Row) -> Evidence | None:
     columns = [c.name for c in table.columns if c.metric == "parameters"]
-    if not columns or not _runnable(row):
+    if not columns or not runnable(row):
         return None
     count = _parameters(row.model or "", json.dumps(row.overrides.config, sort_keys=True))
     return Evidence(kind=COUNTED, values={name: {0: count} for name in columns})
 
 
-def _runnable(row: Row) -> bool:
+def runnable(row: Row) -> bool:
     """Whether the library has the row's model."""
     from vtg_lib.models import MODELS
 
@@ -286,45 +275,10 @@ def released_scores(paper: Paper, data_root: Path | str | None = None) -> dict[s
     return {name: score for name, score in scores.items() if score is not None}
 
 
-# --- comparison
-
-
-def compare(
-    paper: Paper,
-    store: Store | Iterable[Mapping[str, Any]],
-    tables: Sequence[str] | None = None,
-    released: Mapping[str, Mapping[str, float]] | None = None,
-) -> dict[str, TableResults]:
-    """Tables with all evidence and verdicts, by id.
-
-    Args:
-        store: the run store, or any iterable of its records.
-        tables: ids; default all.
-        released: see `released_scores`; default none.
-    """
-    runs, compared = index_runs(store), {}
-    every = {table.id: _rows(paper, table, runs, released or {}) for table in paper.tables}
-    spread = priors(paper, every)
-    for table in paper.tables if tables is None else [paper.table(table_id) for table_id in tables]:
-        rows = every[table.id]
-        lacking = tuple(r.row.label for r in rows if _runnable(r.row) and not r.runs)
-        reference = next((r for r in rows if r.row.label == table.reference), None)
-        if reference is not None:
-            columns = [c for c in table.columns if c.metric is not None]
-            known = {c.name: spread[c.metric] for c in columns if c.metric in spread}
-            rows = [
-                replace(r, verdicts={c.name: verdict(r, reference, c.name, known) for c in columns})
-                for r in rows
-            ]
-        compared[table.id] = TableResults(
-            paper=paper.key, table=table, rows=tuple(rows), lacking=lacking, profile=_cheapest(paper, table)
-        )
-    return compared
-
-
-def _rows(
+def row_results(
     paper: Paper, table: Table, runs: RunIndex, released: Mapping[str, Mapping[str, float]]
 ) -> list[RowResults]:
+    """A table's rows with all evidence there is, as yet without verdicts."""
     return [
         RowResults(
             row=row,
@@ -334,31 +288,3 @@ def _rows(
         )
         for row in table.rows
     ]
-
-
-def priors(paper: Paper, rows: Mapping[str, Sequence[RowResults]]) -> dict[str, Prior]:
-    """metric -> what variances of differences between rows of the paper's tables are drawn from."""
-    found: dict[str, dict[tuple[float, ...], list[float]]] = {}
-    for table in paper.tables:
-        reference = next((r for r in rows[table.id] if r.row.label == table.reference), None)
-        if reference is None:
-            continue
-        for row in (row for row in rows[table.id] if row is not reference):
-            for column in table.columns:
-                pair = paired(row, reference, column.name) if column.metric else None
-                if pair is not None and column.metric is not None:
-                    _, ours, others, seeds = pair
-                    gaps = [
-                        ours.values[column.name][s] - others.values[column.name][s]
-                        for s in seeds
-                        if ours.origin(column.name, s).learned and others.origin(column.name, s).learned
-                    ]
-                    # a pair in two tables counts once
-                    found.setdefault(column.metric, {})[tuple(gaps)] = gaps
-    return {metric: fit_prior(gaps.values()) for metric, gaps in found.items()}
-
-
-def _cheapest(paper: Paper, table: Table) -> str | None:
-    """The profile of the lowest kind of evidence that produces a data set of the table's columns."""
-    able = [p for p in paper.profiles.values() if p.evidence is not None and row_datasets(table, p)]
-    return max(able, key=lambda p: EVIDENCE.index(p.evidence or "")).name if able else None

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtg_lib.evaluation import statistics as stats
-from vtg_lib.papers.evidence import Evidence, RowResults, TableResults, compare
+from vtg_lib.papers.comparison import compare
+from vtg_lib.papers.evidence import Evidence, RowResults, TableResults
 from vtg_lib.papers.schema import Paper
 from vtg_lib.papers.verdict import DECIDED, JUDGED
 
