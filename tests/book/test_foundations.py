@@ -11,7 +11,7 @@ import pytest
 from tests.evaluation.test_per_query import world
 from vtg_lib.book import figures as plots
 from vtg_lib.book import ordering, tables
-from vtg_lib.book.foundations import data, figures, predictions, printed
+from vtg_lib.book.foundations import authors, data, figures, predictions
 from vtg_lib.book.foundations.chapter import Foundations
 from vtg_lib.book.foundations.record import EXAMPLES, PARTS, gather, make, worked_query
 from vtg_lib.book.parameters import PROFILES, Parameters
@@ -21,15 +21,15 @@ from vtg_lib.experiments.store import Store
 from vtg_lib.papers import load_paper, row_spec
 
 WITHOUT_PART = [
-    printed.printed_table,
-    printed.printed_told,
-    printed.split_gap,
+    authors.printed_table,
+    authors.printed_told,
+    authors.split_gap,
     predictions.summary,
 ]
 VIEWS = [
     *(data.one_query, data.data_table, data.label_table, data.data_oddities, data.data_figure),
     *(data.generated_gap, data.worked_figure, data.worked_steps, data.bounds_list, data.habits_table),
-    *(data.habits_told, printed.convergence_figure, printed.log_table),
+    *(data.habits_told, authors.convergence_figure, authors.log_table),
     *(predictions.calibration_figure, predictions.calibration_table, predictions.recall_figure),
     *(predictions.repeats_table, predictions.agreement_figure, predictions.pair_table),
     *(predictions.solved_figure, *WITHOUT_PART),
@@ -105,20 +105,20 @@ def test_words_are_computed(chapter) -> None:
     assert shown.count(f">{predictions.NOISE}<") == sum(
         predictions.pair_word(pair) == predictions.NOISE for pair in pairs
     )
-    told = printed.printed_told(chapter).data
+    told = authors.printed_told(chapter).data
     counts = [int(n) for n in re.findall(r"</strong>: (\d+) of \d+ quoted", told)]
     assert len(counts) == 4 and sum(counts) == int(re.search(r"of (\d+) quoted", told)[1])
     chapter.scores["tr_detr_test"] = {**chapter.scores["tr_detr_test"], "MR-full-mAP": 40.0}
     assert (
         "TR-DETR test in SDST Tab. 1 (mAP, ours -2.62; 6 of 7 cells equal)"
-        in printed.printed_told(chapter).data
+        in authors.printed_told(chapter).data
     )
 
 
 def test_released_predictions_are_found_in_their_logs(chapter) -> None:
-    epochs = printed.released_epochs(chapter)
+    epochs = authors.released_epochs(chapter)
     assert epochs["qd_detr"] == 180 and epochs["moment_detr"] is None  # its log is of another run
-    assert "another run" in printed.log_table(chapter).data
+    assert "another run" in authors.log_table(chapter).data
 
 
 @pytest.mark.parametrize("profile", PROFILES)

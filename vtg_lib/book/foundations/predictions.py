@@ -13,9 +13,9 @@ import numpy as np
 from vtg_lib.book import figures as plots
 from vtg_lib.book import widgets
 from vtg_lib.book.foundations import figures
+from vtg_lib.book.foundations.authors import MAP, checked, released_epochs
 from vtg_lib.book.foundations.chapter import Foundations, page, part, percent
 from vtg_lib.book.foundations.data import timelines
-from vtg_lib.book.foundations.printed import MAP, checked, released_epochs
 from vtg_lib.book.tables import table
 from vtg_lib.evaluation.per_query import COUNTS, LENGTH_EDGES, METHODS, RIGHT
 from vtg_lib.papers import quotes

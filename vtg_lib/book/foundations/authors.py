@@ -1,4 +1,4 @@
-"""Views on what papers print for released predictions, and on the authors' logs.
+"""Views on what authors published beside their predictions: the printed rows, and their logs.
 
 Words on printed rows are computed by `vtg_lib.papers.quotes`.
 """
