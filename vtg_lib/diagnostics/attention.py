@@ -43,6 +43,7 @@ def _rows(record: Record) -> dict[str, dict[str, float]]:
 VIEW = View(
     title="Attention inside the moment",
     number=lambda record: None if record["own"][-1] is None else 100 * record["own"][-1],
+    head="attention inside\nthe moment (%)",
     table=Table(rows=_rows, digits=1),
     figure=Lines(
         value=lambda record: record["own"],

@@ -43,6 +43,7 @@ def _row(record: Record) -> dict[str, dict[str, float]]:
 VIEW = View(
     title="Scores and right answers",
     number=lambda record: 100 * record["0.7"]["ece"],
+    head="calibration\nerror (%)",
     table=Table(rows=_row, digits=1),
     figure=Lines(
         value=lambda record: record["0.7"]["right"],

@@ -27,6 +27,7 @@ def measure(model: nn.Module, data: GroundingData) -> Record:
 VIEW = View(
     title="Moments in another video's context",
     number=lambda record: 100 * record["lost"],
+    head="mAP lost in\nanother context (%)",
     table=Table(
         rows=lambda record: {
             "": {

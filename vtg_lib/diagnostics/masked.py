@@ -166,5 +166,6 @@ def _rows(record: Record) -> Mapping[str, Mapping[str, Any]]:
 VIEW = View(
     title="Found without the moment",
     number=lambda record: record["masks"][JUDGED]["map"],
+    head="mAP with the\nmoment hidden",
     table=Table(by="mask", rows=_rows, digits=2),
 )

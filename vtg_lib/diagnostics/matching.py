@@ -56,6 +56,7 @@ def _kept(record: Record) -> float | None:
 VIEW = View(
     title="Matching from layer to layer",
     number=_kept,
+    head="queries kept from\nlayer to layer (%)",
     table=Table(by="moments", rows=_rows, spread={"all pairs": "sd"}, digits=1),
     figure=Flow(
         shares=lambda record: {label: record[part]["all"] for part, label in PARTS.items()},

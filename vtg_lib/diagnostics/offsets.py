@@ -103,6 +103,7 @@ def _panels(records: Mapping[str, Record]) -> list[list[Panel]]:
 VIEW = View(
     title="Weighted offsets by level and head",
     number=lambda record: float(np.mean(record["moved"])),
+    head="offsets moved\nfrom the start",
     table=Table(by="level", rows=_rows, digits=3),
     figure=Histograms(
         panels=_panels,

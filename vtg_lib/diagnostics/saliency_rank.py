@@ -66,5 +66,6 @@ def _wide(values: Tensor, data: GroundingData) -> Tensor:
 VIEW = View(
     title="Saliency of the moments' clips",
     number=lambda record: record["global"],
+    head="saliency AUC",
     table=Table(rows=lambda record: {"": {"local AUC": record["local"], "global AUC": record["global"]}}),
 )

@@ -119,10 +119,12 @@ class View:
     """What pages show of a diagnostic; `title` names it in text alternatives and where nothing was run.
 
     number: the one number of a record that a claim can be about; None where there is none.
+    head: of that number's column where all methods are set side by side; "" leaves it out there.
     """
 
     title: str
     number: Callable[[Record], float | None] | None = None
+    head: str = ""
     table: Table | None = None
     figure: Lines | Flow | Histograms | None = None
     by_epoch: Lines | None = None

@@ -25,19 +25,10 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
     from vtg_lib.book.chapter import Chapter
+    from vtg_lib.diagnostics.topic import View
     from vtg_lib.experiments.run import RunResult
 
 TABLE, SPLIT = "methods", "test"
-# What the one number of a topic is, as the head of a column.
-NUMBERS = {
-    "matching": "queries kept from\nlayer to layer (%)",
-    "attention": "attention inside\nthe moment (%)",
-    "offsets": "offsets moved\nfrom the start",
-    "masked": "mAP with the\nmoment hidden",
-    "dynamic_context": "mAP lost in\nanother context (%)",
-    "calibration": "calibration\nerror (%)",
-    "saliency_rank": "saliency AUC",
-}
 
 
 def runs(chapter: Chapter) -> dict[str, list[RunResult]]:
@@ -165,13 +156,13 @@ def inside(chapter: Chapter) -> HTML:
     such thing.
     """
     found = runs(chapter)
-    values = np.array([[_number(kept, topic) for topic in NUMBERS] for kept in found.values()], dtype=float)
+    views = [(topic, view) for topic, view in VIEWS.items() if view.head]
+    values = np.array([[_number(kept, *view) for view in views] for kept in found.values()], dtype=float)
     if not found or not np.isfinite(values).any():
         return not_run(chapter, "Diagnostics of all methods", f"--tables {TABLE}")
-    topics = [
-        head for head, column in zip(NUMBERS.values(), values.T, strict=True) if np.isfinite(column).any()
-    ]
-    values = values[:, np.isfinite(values).any(0)]
+    measured = np.isfinite(values).any(0)
+    values = values[:, measured]
+    topics = [view.head for (_, view), here in zip(views, measured, strict=True) if here]
     told = "; ".join(
         f"{label}: "
         + ", ".join(
@@ -185,9 +176,8 @@ def inside(chapter: Chapter) -> HTML:
     return plots.show(figure, f"Diagnostics by method. {told}", "Each column has a scale of its own.")
 
 
-def _number(kept: Sequence[RunResult], topic: str) -> float:
-    number = VIEWS[topic].number
+def _number(kept: Sequence[RunResult], topic: str, view: View) -> float:
     records = [run.diagnostics.get(topic, {}).get("after") for run in kept]
-    assert number is not None
-    mean = known_mean([number(record) for record in records if record])
+    assert view.number is not None
+    mean = known_mean([view.number(record) for record in records if record])
     return math.nan if mean is None else mean
