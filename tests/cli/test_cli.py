@@ -519,6 +519,15 @@ def test_sweep_trains_what_all_or_some_claims_need(tmp_path: Path, capsys):
     assert f"claims: 'no_such'; expected one of {keys[0]}" in capsys.readouterr().err
 
 
+def test_search_dry_run_lists_every_rate_in_every_tuning_world(tmp_path: Path, capsys):
+    arguments = ["search", "--paper", "sdst", "--store", str(tmp_path / "s.jsonl"), "--dry-run", "--json"]
+    assert main([*arguments, "--models", "sdst,lst", "--rates", "1e-3,2e-3", "--worlds", "2"]) == 0
+    rows = read(capsys)
+    assert [row["seed"] for row in rows] == [1000] * 4 + [1001] * 4
+    assert len({row["hash"] for row in rows}) == 8 and not any(row["stored"] for row in rows)
+    assert not (tmp_path / "s.jsonl").exists()
+
+
 def test_module_runs_and_json_is_alone_on_stdout(tmp_path: Path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     root = Path(__file__).parents[2]

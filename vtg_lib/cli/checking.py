@@ -15,6 +15,7 @@ from vtg_lib.cli.options import (
     PaperStore,
     Reply,
     Workers,
+    listed,
     machine_of,
     names,
     seeds_of,
@@ -67,6 +68,7 @@ def search(
     ] = None,
     workers: Workers = None,
     store: PaperStore = None,
+    dry_run: DryRun = False,
 ) -> Reply:
     """`vtg search`: exit code 1 if a run failed."""
     from vtg_lib.experiments.provenance import usable_cores
@@ -80,6 +82,8 @@ def search(
     tried = [float(rate) for rate in rates.split(",")] if rates else searching.RATES
     where = [TUNING + world for world in range(worlds)]
     specs = searching.search_specs(loaded, profile, models.split(","), tried, where)
+    if dry_run:
+        return listed(specs, runs)
     at_once = workers or usable_cores()
     report = sweep_specs(specs, runs, machine_of(), workers=at_once, time_budget=time_budget)
     found = searching.trials(loaded, profile, runs)

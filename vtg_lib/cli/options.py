@@ -17,6 +17,7 @@ from vtg_lib.files import RESULTS
 
 if TYPE_CHECKING:
     from vtg_lib.experiments.machine import Machine
+    from vtg_lib.experiments.spec import RunSpec
     from vtg_lib.experiments.store import Store
     from vtg_lib.papers.schema import Paper
 
@@ -156,6 +157,22 @@ def store_of(store: Path | None, paper: Paper) -> Store:
     from vtg_lib.experiments.store import Store
 
     return Store(store or RESULTS / f"{paper.chapter}.jsonl")
+
+
+def listed(specs: Sequence[RunSpec], store: Store) -> Reply:
+    """`--dry-run`: the runs, and how many the store lacks."""
+    from vtg_lib.experiments.run import find
+
+    rows: list[dict[str, Any]] = [
+        {"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(store, s) is not None}
+        for s in specs
+    ]
+    lines = [
+        f"{row['hash']}  {row['model']:12} seed {row['seed']}{'  stored' if row['stored'] else ''}"
+        for row in rows
+    ]
+    lines.append(f"{sum(not row['stored'] for row in rows)} to train")
+    return Reply(value=rows, text="\n".join(lines))
 
 
 def machine_of(

@@ -21,6 +21,7 @@ from vtg_lib.cli.options import (
     Rerun,
     Workers,
     knobs,
+    listed,
     machine_of,
     names,
     pairs,
@@ -196,7 +197,6 @@ def sweep(
 ) -> Reply:
     """`vtg sweep`: exit code 1 if a run failed."""
     from vtg_lib.experiments.provenance import usable_cores
-    from vtg_lib.experiments.run import find
     from vtg_lib.experiments.sweep import sweep as sweep_specs
     from vtg_lib.models import MODELS
     from vtg_lib.papers import load_paper, plan
@@ -228,16 +228,7 @@ def sweep(
         specs.sort(key=lambda spec: chosen.index(spec.seed))
     runs = store_of(store, loaded)
     if dry_run:
-        rows: list[dict[str, Any]] = [
-            {"hash": s.hash, "model": s.model, "seed": s.seed, "stored": find(runs, s) is not None}
-            for s in specs
-        ]
-        lines = [
-            f"{row['hash']}  {row['model']:12} seed {row['seed']}{'  stored' if row['stored'] else ''}"
-            for row in rows
-        ]
-        lines.append(f"{sum(not row['stored'] for row in rows)} to train")
-        return Reply(value=rows, text="\n".join(lines))
+        return listed(specs, runs)
     options: dict[str, Any] = {"time_budget": time_budget, "partial": partial}
     if cluster is None:
         machine = machine_of(device, data_root, checkpoints, rerun)
